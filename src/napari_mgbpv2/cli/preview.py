@@ -1,0 +1,108 @@
+"""The preview: a picture of the middle of the result, bicubic upscaling on the left and the network on the right."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.sources import ArrayLike, open_source
+from napari_mgbpv2.tiling import Span
+
+SIDE = 512  # pixels of the result that are shown
+_STRETCH = (0.5, 99.5)  # percentiles of the source shown as black and white where its type has more than 8 bits
+
+
+def check_free(path: Path) -> None:
+    """Refuse a path at which something is already, before hours of work.
+
+    Raises
+    ------
+    DestinationError
+        It is taken, or its folder is missing.
+    """
+    if os.path.lexists(path):
+        raise DestinationError(f"{path} exists already: choose another name for the preview")
+    if not path.absolute().parent.is_dir():
+        raise DestinationError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def write_preview(prepared: Prepared, destination: Path, path: Path) -> Path:
+    """Write the picture: the middle plane, the middle pixels, at the resolution of the result.
+
+    Parameters
+    ----------
+    prepared
+        The finished conversion.
+    destination
+        Its OME-Zarr.
+    path
+        The PNG to write.
+
+    Returns
+    -------
+    Path
+        The PNG, absolute.
+    """
+    from PIL import Image
+
+    scale, source = prepared.plan.scale, prepared.source
+    result = open_source(destination)
+    sizes = dict(zip(source.axes, source.data.shape, strict=True))
+    rows, columns = (_middle(sizes[axis], SIDE // scale) for axis in "yx")
+    before = _pixels(source.data, source.axes, rows, columns)
+    larger = (Span(span.start * scale, span.stop * scale) for span in (rows, columns))
+    after = _pixels(result.data, result.axes, *larger)
+    low, high = _shown_range(before)
+    size = (after.shape[1], after.shape[0])
+    left = Image.fromarray(_to_8_bits(before, low, high)).resize(size, Image.Resampling.BICUBIC)
+    picture = np.concatenate([np.asarray(left), _to_8_bits(after, low, high)], axis=1)
+    Image.fromarray(picture).save(path, format="PNG")
+    return path.absolute()
+
+
+def _middle(size: int, wanted: int) -> Span:
+    start = max(0, (size - wanted) // 2)
+    return Span(start, min(size, start + wanted))
+
+
+def _pixels(data: ArrayLike, axes: str, rows: Span, columns: Span) -> npt.NDArray[Any]:
+    """Read (height, width) or (height, width, 3) pixels of the middle plane and the first channel."""
+    window, order = [], []
+    for axis, size in zip(axes, data.shape, strict=True):
+        if axis in "yx":
+            window.append(slice(*(rows if axis == "y" else columns)))
+        elif axis == "s":
+            window.append(slice(0, min(size, 3) if size >= 3 else 1))
+        else:
+            first = 0 if axis == "c" else size // 2
+            window.append(slice(first, first + 1))
+    order = [axes.index(axis) for axis in "yxs" if axis in axes]
+    order += [number for number in range(len(axes)) if number not in order]
+    pixels = np.asarray(data[tuple(window)]).transpose(order)
+    samples = pixels.shape[2] if "s" in axes else 1
+    return (
+        pixels.reshape(*pixels.shape[:2], samples).squeeze(2)
+        if samples == 1
+        else pixels.reshape(*pixels.shape[:2], samples)
+    )
+
+
+def _shown_range(pixels: npt.NDArray[Any]) -> tuple[float, float]:
+    if pixels.dtype == np.uint8:
+        return 0.0, 255.0
+    finite = pixels[np.isfinite(pixels)].astype(np.float64)
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, _STRETCH)
+    return float(low), float(max(high, np.nextafter(low, np.inf)))
+
+
+def _to_8_bits(pixels: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    scaled = (np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low) * 255
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,185 @@
+"""The models that come with the package, by name: their cards, read from the files' headers without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_mgbpv2.errors import ModelError
+
+FOLDER = Path(__file__).parent / "models"
+_LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself accepts
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known about a model file.
+
+    Attributes
+    ----------
+    name
+        Its packaged name, or the file's name.
+    path
+        The file.
+    scale
+        Upscaling factor that it was trained for; None where the file does not say.
+    channels
+        Image channels that it takes.
+    parameters
+        Number of weights.
+    guard
+        Target pixels at a tile's border that its border spoils, as measured on the weights; None where unknown.
+    noise
+        Whether it has a noise input.
+    trained_on
+        What it has learnt from, in words.
+    scores
+        Measured figures by their name.
+    training
+        How it was trained: the options of the recipe.
+    """
+
+    name: str
+    path: Path
+    scale: int | None
+    channels: int
+    parameters: int
+    guard: int | None
+    noise: bool
+    trained_on: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        scale = f"x{self.scale}" if self.scale else "any scale"
+        return f"{self.name}: {scale}, {self.channels} channels, {self.parameters:,} parameters; {self.trained_on}"
+
+
+def list_models() -> tuple[ModelCard, ...]:
+    """Cards of all packaged models, by scale and name."""
+    cards = (read_card(path) for path in FOLDER.glob("*.safetensors"))
+    return tuple(sorted(cards, key=lambda card: (card.scale or 0, card.name)))
+
+
+def find_model(name: str) -> ModelCard:
+    """Card of a packaged model.
+
+    Raises
+    ------
+    ModelError
+        There is none of that name.
+    """
+    cards = list_models()
+    for card in cards:
+        if card.name == name:
+            return card
+    raise ModelError(
+        f"there is no model {name!r}: it is neither a file nor a packaged model, "
+        f"which are {', '.join(card.name for card in cards)}."
+    )
+
+
+def default_model(scale: int | None) -> ModelCard:
+    """Card of the packaged model that a scale gets when none is named; the first one where no scale is given either.
+
+    Raises
+    ------
+    ModelError
+        No packaged model has that scale.
+    """
+    cards = list_models()
+    for card in cards:
+        if scale in (None, card.scale):
+            return card
+    offered = ", ".join(sorted({str(card.scale) for card in cards}))
+    raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
+
+
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read the card of a ``.safetensors`` file of this package from its header.
+
+    Raises
+    ------
+    ModelError
+        The file is not there or has no such header.
+    """
+    path = Path(path)
+    header = read_header(path)
+    description = description_of(path, header)
+    if description is None:
+        raise ModelError(f"{path}: says nothing about its network; it was not written by this package.")
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    configs = description["configs"]
+    return ModelCard(
+        name=path.stem,
+        path=path,
+        scale=description.get("scale"),
+        channels=configs[0]["channels"],
+        parameters=sum(_count(entry["shape"]) for entry in tensors),
+        guard=description.get("guard"),
+        noise=configs[0]["noise_channels"] > 0,
+        trained_on=description.get("trained_on", ""),
+        scores=description.get("scores", {}),
+        training=description.get("training", {}),
+    )
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the JSON header of a ``.safetensors`` file: names, types and shapes of its tensors, and its metadata.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read or its header is none.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 2 <= size <= _LARGEST_HEADER:
+                raise ValueError("no header")
+            header = json.loads(file.read(size))
+        if not all(isinstance(entry, dict) for entry in header.values()):
+            raise ValueError("no header of tensors")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: is not a complete .safetensors file; download or save it again.") from error
+    return dict(header)
+
+
+def description_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what this package wrote about the network into the metadata; None in files of others.
+
+    Raises
+    ------
+    ModelError
+        There is something under this package's name that it cannot have written.
+    """
+    written = header.get("__metadata__", {}).get("napari_mgbpv2")
+    if written is None:
+        return None
+    try:
+        description = dict(json.loads(written))
+        for config in description["configs"]:
+            int(config["channels"]), int(config["noise_channels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its description of the network is damaged ({error!r}).") from error
+    return description
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _count(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

@@ -1,0 +1,223 @@
+"""What is written: the shapes of levels, chunks and shards, and the OME metadata that describes them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_mgbpv2.errors import DestinationError
+
+Region = tuple[slice, ...]
+
+SMALLEST = 256  # the pyramid ends where y and x are both at most this many pixels
+
+_AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0080FF", "FF8000", "8000FF")
+_SAMPLES = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"), ("Alpha", "FFFFFF"))
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """What is written: the image, its place in space, and how it is cut.
+
+    Attributes
+    ----------
+    shape
+        Size of level 0 along each axis.
+    dtype
+        An integer type, or a float of 16, 32 or 64 bits; kept in the machine's byte order.
+    axes
+        One letter per axis out of "tczyx", in that order; y and x are always there.
+    pixel_size, units, translation
+        One per axis, at level 0; the units are NGFF's long names ("micrometer") or None. For c: 1.0, None, 0.0.
+    name
+        Name of the image.
+    channel_names, channel_colors
+        One per channel, or None for defaults; colours as "RRGGBB".
+    provenance
+        How the image came to be; JSON-able.
+    chunk, shard
+        Pixels along y and x in what is read at once and in what is one file; the shard a multiple of the chunk.
+    colour
+        Whether c holds the samples R, G, B or R, G, B, A of one colour image; they then share a chunk.
+    levels
+        Number of pyramid levels; None halves y and x until both are at most 256.
+
+    Raises
+    ------
+    DestinationError
+        If OME-Zarr cannot hold the dtype, or the image cannot be halved into that many levels.
+    ValueError
+        If the attributes do not fit together.
+    TypeError
+        If the provenance is not JSON-able.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    pixel_size: tuple[float, ...]
+    units: tuple[str | None, ...]
+    translation: tuple[float, ...]
+    name: str
+    channel_names: tuple[str, ...] | None
+    channel_colors: tuple[str, ...] | None
+    provenance: Mapping[str, Any]
+    chunk: int = 512
+    shard: int = 2048
+    colour: bool = False
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be written."""
+        object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
+        if not re.fullmatch("t?c?z?yx", self.axes):
+            raise ValueError(f'axes must be letters of "tczyx" in that order with y and x, not {self.axes!r}')
+        if {len(self.shape), len(self.pixel_size), len(self.units), len(self.translation)} != {len(self.axes)}:
+            raise ValueError("shape, pixel_size, units and translation must have one entry per axis")
+        if min(self.shape) < 1:
+            raise ValueError(f"an image of shape {self.shape} has no pixels")
+        if not all(0 < size < math.inf for size in self.pixel_size) or not all(map(math.isfinite, self.translation)):
+            raise ValueError("pixel sizes must be positive and translations finite")
+        if self.chunk < 1 or self.shard < 1 or self.shard % self.chunk:
+            raise ValueError(f"the shard ({self.shard}) must be a multiple of the chunk ({self.chunk})")
+        if self.colour and self.channels not in (3, 4):
+            raise ValueError("a colour image has the channels R, G, B or R, G, B, A")
+        for per_channel in (self.channel_names, self.channel_colors):
+            if per_channel is not None and len(per_channel) != self.channels:
+                raise ValueError(f"{len(per_channel)} channel names or colours for {self.channels} channels")
+        if not all(re.fullmatch("[0-9A-Fa-f]{6}", color) for color in self.channel_colors or ()):
+            raise ValueError('channel colours must be "RRGGBB"')
+        json.dumps(dict(self.provenance), allow_nan=False)  # fails now rather than after hours of writing
+        if self.dtype.kind not in "uif" or self.dtype.itemsize > 8:
+            raise DestinationError(f"images of type {self.dtype} are not written: use integers or floats up to 64 bits")
+        height, width = self.shape[-2:]
+        deepest = (max(height, width) - 1).bit_length() + 1
+        if self.levels is not None and not 1 <= self.levels <= deepest:
+            raise DestinationError(
+                f"{height} x {width} pixels cannot make {self.levels} pyramid levels: choose 1 to {deepest}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; 0 without a c axis."""
+        return self.shape[self.axes.index("c")] if "c" in self.axes else 0
+
+    @property
+    def uncompressed_bytes(self) -> int:
+        """Bytes of all levels before compression."""
+        return sum(map(math.prod, self.level_shapes())) * self.dtype.itemsize
+
+    def level_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of all levels: y and x are halved, rounded up; nothing else shrinks."""
+        *others, height, width = self.shape
+        count = self.levels or ((max(height, width) - 1) // SMALLEST).bit_length() + 1
+        return tuple((*others, -(-height // 2**level), -(-width // 2**level)) for level in range(count))
+
+    def chunk_shape(self, level: int = 0) -> tuple[int, ...]:
+        """Shape of what is compressed and read at once."""
+        *_, height, width = self.level_shapes()[level]
+        others = (self.channels if axis == "c" and self.colour else 1 for axis in self.axes[:-2])
+        return (*others, min(self.chunk, height), min(self.chunk, width))
+
+    def shard_shape(self, level: int = 0) -> tuple[int, ...]:
+        """Shape of one file: whole chunks, no more than the level needs."""
+        shape, chunks = self.level_shapes()[level], self.chunk_shape(level)
+        height, width = (
+            min(self.shard, -(-size // chunk) * chunk) for size, chunk in zip(shape[-2:], chunks[-2:], strict=True)
+        )
+        return (*chunks[:-2], height, width)
+
+    def shard_counts(self, level: int = 0) -> tuple[int, ...]:
+        """Count the shards along each axis."""
+        shape, shard = self.level_shapes()[level], self.shard_shape(level)
+        return tuple(-(-size // step) for size, step in zip(shape, shard, strict=True))
+
+    def shards(self, level: int = 0) -> Iterator[Region]:
+        """Regions of all whole shards of a level in raster order, generated as they are asked for."""
+        shape, shard = self.level_shapes()[level], self.shard_shape(level)
+        for index in itertools.product(*map(range, self.shard_counts(level))):
+            yield _shard_region(index, shape, shard)
+
+    def shard_index(self, region: Region, level: int = 0) -> tuple[int, ...]:
+        """Position of a shard among the shards of its level.
+
+        Raises
+        ------
+        ValueError
+            If the region is not one whole shard.
+        """
+        shape, shard = self.level_shapes()[level], self.shard_shape(level)
+        if len(region) == len(shape):
+            starts = [part.indices(size)[0] for part, size in zip(region, shape, strict=True)]
+            index = tuple(start // step for start, step in zip(starts, shard, strict=True))
+            inside = all(start < size for start, size in zip(starts, shape, strict=True))
+            if inside and region == _shard_region(index, shape, shard):
+                return index
+        raise ValueError(f"{region} is not one whole shard of level {level}")
+
+    def ome_metadata(self, ranges: Mapping[int, tuple[float, float]]) -> dict[str, Any]:
+        """Describe the image as the value of the group attribute "ome", version 0.5.
+
+        Parameters
+        ----------
+        ranges
+            Lowest and highest finite value of a channel, by its number, where known.
+        """
+        axes = [
+            {"name": axis, "type": _AXIS_TYPES[axis]} | ({"unit": unit} if unit else {})
+            for axis, unit in zip(self.axes, self.units, strict=True)
+        ]
+        datasets = [
+            {"path": str(level), "coordinateTransformations": self._transformations(2**level)}
+            for level in range(len(self.level_shapes()))
+        ]
+        multiscale = {"name": self.name, "axes": axes, "datasets": datasets, "type": "mean"}
+        metadata: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+        if self.channels:  # readers stumble over channels where there is no channel axis
+            metadata["omero"] = {"channels": [self._channel(c, ranges.get(c)) for c in range(self.channels)]}
+        return metadata
+
+    def _transformations(self, factor: int) -> list[dict[str, Any]]:
+        factors = [factor if axis in "yx" else 1 for axis in self.axes]
+        scale = [float(size * times) for size, times in zip(self.pixel_size, factors, strict=True)]
+        # Positions are of pixel centres: the centre of the first `factor` pixels lies (factor - 1) / 2 of them further.
+        translation = [
+            float(start + size * (times - 1) / 2)
+            for start, size, times in zip(self.translation, self.pixel_size, factors, strict=True)
+        ]
+        return [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
+
+    def _channel(self, number: int, values: tuple[float, float] | None) -> dict[str, Any]:
+        label, color = f"Channel {number}", _PALETTE[number % len(_PALETTE)] if self.channels > 1 else "FFFFFF"
+        if self.colour:
+            label, color = _SAMPLES[number]
+        if self.channel_names is not None:
+            label = self.channel_names[number]
+        if self.channel_colors is not None:
+            color = self.channel_colors[number]
+        start, end = lowest, highest = (0.0, 1.0) if self.dtype.kind == "f" else _integer_range(self.dtype)
+        if values is not None and values[0] < values[1]:  # else 16 bits of which 2 % are used would show as black
+            start, end = values
+        window = {"start": start, "end": end, "min": min(start, lowest), "max": max(end, highest)}
+        alpha = self.colour and number == 3  # shown as a channel of its own it would turn the image white
+        return {"label": label, "color": color.upper(), "window": window, "active": not alpha}
+
+
+def _integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
+def _shard_region(index: tuple[int, ...], shape: tuple[int, ...], shard: tuple[int, ...]) -> Region:
+    return tuple(
+        slice(number * step, min((number + 1) * step, size))
+        for number, size, step in zip(index, shape, shard, strict=True)
+    )

@@ -1,0 +1,100 @@
+"""Opening images of any supported format: lazy pixels with axes, pixel size, units, position and channel names.
+
+The format is told by the content of the file, never by its name. Nothing but metadata is read until the pixels
+are indexed, and every problem with a file is one `SourceError` that names it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource
+
+__all__ = ["ArrayLike", "FileArray", "ImageSource", "as_array", "open_source"]
+
+_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little and big endian
+_NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
+
+
+def open_source(path: str | os.PathLike[str], *, series: int = 0, level: int = 0) -> ImageSource:
+    """Open an image lazily.
+
+    Parameters
+    ----------
+    path
+        A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder or a
+        .zip of one), a .npy file, or a picture that Pillow reads (PNG, JPEG, WebP, BMP, ...; the first frame).
+    series
+        Which image of a file that holds several.
+    level
+        Which resolution of a pyramid; 0 is the full one.
+
+    Returns
+    -------
+    ImageSource
+        Its ``data`` may be indexed from several threads at once, and may be pickled: it is opened again by path.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, empty, damaged or cut short, of an unknown format, or has no such series or level.
+        Damage that only shows in the pixels is raised when they are read.
+    """
+    path = os.path.abspath(os.fspath(path))
+    # Each format's library is imported only when a file needs it.
+    start = b"" if os.path.isdir(path) else _first_bytes(path)
+    if not start or start.startswith(_ZIP_MAGICS):
+        from napari_mgbpv2.sources.zarrs import open_zarr
+
+        return open_zarr(path, series, level)
+    if start.startswith(_TIFF_MAGICS):
+        from napari_mgbpv2.sources.tiff import open_tiff
+
+        return open_tiff(path, series, level)
+    if start.startswith(_NPY_MAGIC):
+        from napari_mgbpv2.sources.npy import open_npy
+
+        return open_npy(path, series, level)
+    from napari_mgbpv2.sources.pictures import open_picture
+
+    return open_picture(path, series, level)
+
+
+def as_array(store: object) -> Any:
+    """Return the full-resolution array of an image in an open Zarr store.
+
+    Parameters
+    ----------
+    store
+        A Zarr store, such as ``tifffile.imread(path, aszarr=True)``; a `zarr.Group` that holds a multiscale or a
+        single array; or a `zarr.Array`, which is returned as it is.
+
+    Returns
+    -------
+    zarr.Array
+        Lazy; the store must stay open while it is read.
+
+    Raises
+    ------
+    SourceError
+        It is something else, holds no image or several, or its metadata are damaged.
+    """
+    from napari_mgbpv2.sources.zarrs import open_store
+
+    return open_store(store)
+
+
+def _first_bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file or folder; check the path.") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions.") from error
+    if not start:
+        raise SourceError(f"{path}: the file is empty; copy or export it again.")
+    return start

@@ -1,0 +1,302 @@
+"""What an opened image is, whatever its format, and the rules that formats share: axes, units, dtypes."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.errors import SourceError
+
+Window = tuple[slice, ...]
+Pixels = npt.NDArray[Any]
+Reopen = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
+
+
+class ArrayLike(Protocol):
+    """An array that is indexed by a tuple of slices with step 1 and gives something that NumPy converts."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+
+    @property
+    def ndim(self) -> int:
+        """Count of axes."""
+
+    def __getitem__(self, window: Window, /) -> Any:
+        """Pixels of ``window``."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A lazily opened image and what is known about it.
+
+    Attributes
+    ----------
+    data
+        The pixels; nothing is read until it is indexed by a tuple of slices with step 1.
+    axes
+        One letter for each dimension of ``data``, out of "tzcyxs": "c" are independent channels, "s" are the samples
+        of a colour pixel (grey + alpha, RGB or RGBA). "y" and "x" are always there.
+    pixel_size
+        Size of a pixel in ``units``, for each axis but "c" and "s". 1.0 where unknown; at a lower level of a
+        pyramid, that times the shrinking of the level.
+    units
+        NGFF long name ("micrometer", "second", ...) for each axis of ``pixel_size``; None where unknown.
+    translation
+        Position of the centre of the first pixel in ``units``, for each axis of ``pixel_size``. 0.0 where unknown.
+    channel_names
+        One name for each channel along "c" (one in all where there is no "c"), or None.
+    channel_colors
+        "RRGGBB", one for each channel like ``channel_names``, or None.
+    path
+        Absolute path of the file or folder.
+    kind
+        What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
+    """
+
+    data: ArrayLike
+    axes: str
+    pixel_size: dict[str, float]
+    units: dict[str, str | None]
+    translation: dict[str, float]
+    channel_names: tuple[str, ...] | None
+    channel_colors: tuple[str, ...] | None
+    path: str
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """File name without its suffixes: "cells" for "cells.ome.zarr"."""
+        name = Path(self.path).name
+        if not os.path.isdir(self.path):
+            name = Path(name).stem
+        for suffix in (".zarr", ".tif", ".tiff", ".ome"):  # in this order: .ome stands before .zarr or .tif
+            name = name.removesuffix(suffix)
+        return name or Path(self.path).name
+
+
+class FileArray(ABC):
+    """Pixels that stay in their file: read window by window, in native byte order, from any thread.
+
+    A pickle holds the path alone: the file is opened again where it is unpickled.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    shape
+        Pixels along each axis.
+    dtype
+        Type of a pixel in the file; ``self.dtype`` is the same in native byte order.
+    reopen
+        The call that builds the same array again.
+
+    Raises
+    ------
+    SourceError
+        There are no pixels, or they are no numbers.
+    """
+
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: npt.DTypeLike, reopen: Reopen) -> None:
+        self.path = path
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = pixel_dtype(path, dtype)
+        if 0 in self.shape:
+            raise SourceError(f"{path}: has no pixels, shape {self.shape}; copy or export it again.")
+        self._reopen = reopen
+
+    @property
+    def ndim(self) -> int:
+        """Count of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, window: slice | Window) -> Pixels:
+        """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
+        return self._read(_whole_window(window, self.shape))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
+        """Read all pixels, for `numpy.asarray`."""
+        if copy is False:
+            raise ValueError("the pixels are in a file: they cannot be had without a copy")
+        return self[()].astype(dtype or self.dtype, copy=False)
+
+    def __reduce__(self) -> Reopen:
+        """Pickle as the call that opens the file again."""
+        return self._reopen
+
+    @abstractmethod
+    def _read(self, window: Window) -> Pixels:
+        """Read pixels; ``window`` has one slice an axis, with 0 <= start <= stop <= size and step 1."""
+
+
+def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
+    given: tuple[Any, ...] = window if isinstance(window, tuple) else (window,)
+    if len(given) > len(shape) or not all(isinstance(part, slice) and part.step in (None, 1) for part in given):
+        raise IndexError(f"an image of {len(shape)} axes is indexed by a tuple of slices with step 1, not {window!r}")
+    given += (slice(None),) * (len(shape) - len(given))
+    bounds = [part.indices(size) for part, size in zip(given, shape, strict=True)]
+    return tuple(slice(start, max(start, stop)) for start, stop, _ in bounds)
+
+
+class MappedArray(FileArray):
+    """Pixels that lie in a file as they do in memory: mapped by the operating system, never copied whole.
+
+    Parameters
+    ----------
+    path, shape, dtype
+        As `FileArray` has them.
+    offset
+        Byte at which the pixels begin.
+    order
+        "C" or "F", the order of the axes in the file.
+
+    Raises
+    ------
+    SourceError
+        The file is cut short, now or when it is read, or cannot be opened.
+    """
+
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, order: str = "C") -> None:
+        super().__init__(path, shape, dtype, reopen=(MappedArray, (path, shape, dtype, offset, order)))
+        self._end = offset + dtype.itemsize * math.prod(self.shape)
+        try:
+            with open(path, "rb") as file:
+                self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # gone meanwhile, or empty
+            raise SourceError(f"{path}: cannot be mapped into memory ({error}); check that it is there.") from error
+        self._check_complete()
+        self._pixels: Pixels = np.ndarray(self.shape, dtype, self._file, offset, order="F" if order == "F" else "C")
+
+    def _read(self, window: Window) -> Pixels:
+        self._check_complete()
+        return np.array(self._pixels[window], dtype=self.dtype, order="C")
+
+    def _check_complete(self) -> None:
+        present = self._file.size()  # of the file as it is now: to read a map beyond it would end the process
+        if self._end > present:
+            raise cut_short(self.path, f"its pixels need {self._end} bytes and it has {present}")
+
+
+def cut_short(path: str, detail: str) -> SourceError:
+    """Return the error for a file with missing bytes."""
+    return SourceError(f"{path}: the file is cut short: {detail}; copy or download it again.")
+
+
+def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return ``dtype`` in native byte order.
+
+    Raises
+    ------
+    SourceError
+        It is not boolean, integer or floating point.
+    """
+    native = np.dtype(dtype)
+    if native.kind not in "buif":
+        raise SourceError(f"{path}: holds {native} values; an image has boolean, integer or floating-point pixels.")
+    return native.newbyteorder("=")
+
+
+def only_image(path: str, kind: str, series: int, level: int) -> None:
+    """Refuse a series or level other than 0, for formats that have one of each."""
+    pick(path, kind, "series", [None], series)
+    pick(path, kind, "level", [None], level)
+
+
+def pick(path: str, kind: str, what: str, choices: Sequence[Any], index: int) -> Any:
+    """Return ``choices[index]``.
+
+    Raises
+    ------
+    SourceError
+        There is no such choice; ``what`` is "series" or "level".
+    """
+    if not 0 <= index < len(choices):
+        if not choices:
+            raise SourceError(f"{path}: this {kind} holds no image; copy or export it again.")
+        numbers = "0" if len(choices) == 1 else f"0 to {len(choices) - 1}"
+        raise SourceError(f"{path}: this {kind} has no {what} {index}; choose {numbers}.")
+    return choices[index]
+
+
+def guess_axes(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Return the axes of an array that does not name them, by its dimensions alone.
+
+    Raises
+    ------
+    SourceError
+        It has fewer than 2 or more than 5 dimensions.
+    """
+    if len(shape) == 3 and shape[-1] in (3, 4) and dtype.kind in "ui":
+        return "yxs"
+    if not 2 <= len(shape) <= 5:
+        raise SourceError(f"{path}: has {len(shape)} dimensions, shape {shape}; an image has 2 to 5.")
+    return {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}[len(shape)]
+
+
+def placed(axes: str) -> str:
+    """Return the axes that have a pixel size: all but "c" and "s"."""
+    return "".join(axis for axis in axes if axis not in "cs")
+
+
+def bare_source(data: FileArray, axes: str, path: str, kind: str) -> ImageSource:
+    """Return an image about which nothing but its axes is known."""
+    return ImageSource(
+        data=data,
+        axes=axes,
+        pixel_size=dict.fromkeys(placed(axes), 1.0),
+        units=dict.fromkeys(placed(axes)),
+        translation=dict.fromkeys(placed(axes), 0.0),
+        channel_names=None,
+        channel_colors=None,
+        path=path,
+        kind=kind,
+    )
+
+
+_PREFIXES = {
+    "y": "yocto", "z": "zepto", "a": "atto", "f": "femto", "p": "pico", "n": "nano", "u": "micro", "µ": "micro",
+    "m": "milli", "c": "centi", "d": "deci", "": "", "da": "deca", "h": "hecto", "k": "kilo", "M": "mega",
+    "G": "giga", "T": "tera", "P": "peta", "E": "exa", "Z": "zetta", "Y": "yotta",
+}  # fmt: skip
+_LONG_NAMES = {prefix + base for prefix in _PREFIXES.values() for base in ("meter", "second")} | {
+    "angstrom", "foot", "inch", "mile", "parsec", "yard", "minute", "hour", "day",
+}  # fmt: skip
+_SYMBOLS = {
+    short + symbol: long + base
+    for short, long in _PREFIXES.items()
+    for symbol, base in (("m", "meter"), ("s", "second"))
+}
+_OTHER_NAMES = {
+    "micron": "micrometer", "sec": "second", "msec": "millisecond", "usec": "microsecond", "µsec": "microsecond",
+    "min": "minute", "h": "hour", "hr": "hour", "d": "day", "å": "angstrom", "in": "inch", '"': "inch", "ft": "foot",
+    "yd": "yard", "mi": "mile", "pc": "parsec",
+}  # fmt: skip
+
+
+def long_unit(unit: object) -> str | None:
+    """Return the NGFF long name of a unit written in any usual way ("um", "µm", "micron", "ms"), or None."""
+    if not isinstance(unit, str):
+        return None
+    # ImageJ writes the micro sign as an escape; Greek mu and the micro sign look alike.
+    symbol = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().rstrip("\0")
+    if symbol in _SYMBOLS:
+        return _SYMBOLS[symbol]
+    word = symbol.lower().replace("metre", "meter")
+    for name in (word, word.removesuffix("s"), word.removesuffix("es")):
+        if name in _LONG_NAMES or name in _OTHER_NAMES:
+            return _OTHER_NAMES.get(name, name)
+    return "foot" if word == "feet" else None

@@ -1,0 +1,253 @@
+"""The tile grid: aligned tiles of natural size, the guard they lose, and the window that blends the rest.
+
+A network of strided convolutions is not shift-invariant: only a tile whose corner lies on the grid of its lowest
+level, counted on the padded image, can give what the whole image gives. And only beyond the *guard*, the outer pixels
+that the tile's own border has spoilt. So tiles are aligned, lose their guard where they have a neighbour, and what
+still overlaps (their *cores*) is blended by a window that sums to one along each axis; the grid is a tensor product.
+
+Positions are target pixels of the image along one axis; the reflected border has negative ones and those past the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2.errors import TilingError
+
+Weights = npt.NDArray[np.float32]
+
+BLEND = 32  # pixels over which neighbours are blended by default: enough to hide what rounding leaves
+LARGEST_TILE = 1024  # default size up to which guard and blending decide alone
+LARGEST_SHARE = 1.5  # default tiles grow beyond that until at most this many pixels are computed per output pixel
+MOST_PIXELS = 2048  # but never beyond this size
+
+
+class Span(NamedTuple):
+    """Positions from ``start`` up to but not including ``stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return self.stop - self.start
+
+
+def _hamming(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """0.54 - 0.46 cos(2 pi phase): 0.08 at both ends and 1 in the middle; the paper's choice."""
+    return 0.54 - 0.46 * np.cos(2 * np.pi * phase)
+
+
+def _triangle(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rises and falls linearly; the authors' choice."""
+    return 1.0 - np.abs(2 * phase - 1)
+
+
+def _flat(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Plain mean of what overlaps."""
+    return np.ones_like(phase)
+
+
+WINDOWS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "hamming": _hamming,
+    "triangle": _triangle,
+    "flat": _flat,
+}
+
+
+@dataclass(frozen=True)
+class TileAxis:
+    """The tiles along one axis of an image.
+
+    Parameters
+    ----------
+    size
+        Pixels of the image at target resolution.
+    tile
+        Length of every tile: a natural size, or that of the whole padded image.
+    starts
+        First position of every tile, ascending; negative where the tile takes in the reflected border.
+    guard
+        Pixels that a tile loses at each end where it has a neighbour.
+    window
+        Name of the blending window, one of `WINDOWS`.
+    """
+
+    size: int
+    tile: int
+    starts: tuple[int, ...]
+    guard: int
+    window: str
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def span(self, index: int) -> Span:
+        """All positions that a tile computes, its guard and the image's border included."""
+        return Span(self.starts[index], self.starts[index] + self.tile)
+
+    def core(self, index: int) -> Span:
+        """Positions that a tile contributes to: without its guard and without the image's border."""
+        start, stop = self.span(index)
+        first = 0 if index == 0 else start + self.guard
+        last = self.size if index == len(self) - 1 else stop - self.guard
+        return Span(max(0, first), min(self.size, last))
+
+    def touching(self, span: Span) -> range:
+        """Indices of the tiles whose cores meet ``span``, a part of the image."""
+        starts, stops = self._core_ends
+        return range(
+            int(np.searchsorted(stops, span.start, side="right")), int(np.searchsorted(starts, span.stop, side="left"))
+        )
+
+    def weights(self, index: int) -> Weights:
+        """Share of one tile at the positions of its core, (core size,) in [0, 1].
+
+        The float32 shares of all tiles at a position add up, in the order of the tiles, to exactly one.
+        """
+        core = self.core(index)
+        positions = np.arange(core.start, core.stop)
+        neighbours = self.touching(core)
+        raw = np.stack([self._raw(other, positions) for other in neighbours])
+        shares = (raw / raw.sum(axis=0)).astype(np.float32)
+        rows = np.arange(len(neighbours))[:, None]
+        last = np.where(raw > 0, rows, -1).max(axis=0)
+        before = np.zeros(len(positions), np.float32)
+        for row in range(len(neighbours)):
+            # the last tile at a position takes what the others leave: a rounding error would show as a seam
+            shares[row] = np.where(last == row, np.float32(1) - before, shares[row])
+            before += shares[row]
+        own: Weights = shares[index - neighbours.start]
+        return own
+
+    def _raw(self, index: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Window of one tile at any positions: 0 outside its core, its end value where the core is prolonged."""
+        first, last = self.starts[index] + self.guard, self.starts[index] + self.tile - self.guard
+        phase = (positions - first + 0.5) / max(1, last - first)
+        ends = 0.5 / max(1, last - first)
+        core = self.core(index)
+        inside = (positions >= core.start) & (positions < core.stop)
+        return np.where(inside, WINDOWS[self.window](np.clip(phase, ends, 1 - ends)), 0.0)
+
+    @cached_property
+    def _core_ends(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        cores = [self.core(index) for index in range(len(self))]
+        return np.array([core.start for core in cores]), np.array([core.stop for core in cores])
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of an image: every pair of a tile of ``rows`` and one of ``columns``."""
+
+    rows: TileAxis
+    columns: TileAxis
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @property
+    def computed_share(self) -> float:
+        """Pixels that go through the network for each pixel of the image."""
+        pixels = self.rows.tile * len(self.rows) * self.columns.tile * len(self.columns)
+        return pixels / (self.rows.size * self.columns.size)
+
+    def touching(self, rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
+        """(row, column) of every tile whose core meets a part of the image, in a fixed order."""
+        across = self.columns.touching(columns)
+        return ((row, column) for row in self.rows.touching(rows) for column in across)
+
+
+def plan_grid(
+    height: int,
+    width: int,
+    configs: Sequence[ModelConfig],
+    *,
+    guard: int,
+    tile: int | None = None,
+    overlap: int | None = None,
+    window: str = "hamming",
+) -> TileGrid:
+    """Lay aligned tiles over an image.
+
+    Parameters
+    ----------
+    height, width
+        Target size in pixels.
+    configs
+        The network's; those of all members for an ensemble. The grid is aligned to the first: the others take
+        the aligned windows around its tiles.
+    guard
+        Pixels at each end of a tile that its border has spoilt.
+    tile
+        Largest tile, in target pixels; tiles are made equal and as small as their number allows. By default large
+        enough to keep what overlaps small.
+    overlap
+        Least number of pixels that neighbours share, guards included; by default twice the guard and `BLEND`.
+    window
+        One of `WINDOWS`.
+
+    Raises
+    ------
+    TilingError
+        The overlap does not fit into the tile or the guards not into the overlap, the tile is smaller than the
+        network allows, a number is negative, or the window is unknown.
+    """
+    if window not in WINDOWS:
+        raise TilingError(f"window is {window!r}; choose one of {', '.join(map(repr, WINDOWS))}.")
+    if guard < 0:
+        raise TilingError(f"guard is {guard} px; it must not be negative.")
+    if overlap is None:
+        overlap = 2 * guard + BLEND
+        if tile is not None:  # a small tile may leave no room for blending, but must have it for the guards
+            overlap = max(2 * guard, min(overlap, tile // 2))
+    if overlap < 2 * guard:
+        raise TilingError(
+            f"overlap is {overlap} px, less than two guards of {guard} px: the tiles would leave gaps; "
+            f"use an overlap of at least {2 * guard} px or a smaller guard."
+        )
+    config = configs[0]
+    smallest = max(config.smallest for config in configs)
+    tile = _default_tile(overlap) if tile is None else tile
+    if tile < smallest:
+        raise TilingError(f"tile is {tile} px; this model needs at least {smallest} px.")
+    largest = config.natural_down(tile)
+    if overlap > largest - config.alignment:
+        raise TilingError(
+            f"overlap is {overlap} px, too much for tiles of {largest} px, which must advance by at least "
+            f"{config.alignment} px; use a tile of at least {config.natural_up(overlap + config.alignment)} px or "
+            f"an overlap of at most {largest - config.alignment} px."
+        )
+    rows, columns = (_plan_axis(size, config, largest, overlap, guard, window) for size in (height, width))
+    return TileGrid(rows, columns)
+
+
+def _default_tile(overlap: int) -> int:
+    """Tile size at which (tile / (tile - overlap))^2 is small enough, within bounds of memory."""
+    wanted = overlap / (1 - LARGEST_SHARE**-0.5)
+    return int(min(max(LARGEST_TILE, wanted), max(MOST_PIXELS, 2 * overlap)))
+
+
+def _plan_axis(size: int, config: ModelConfig, largest: int, overlap: int, guard: int, window: str) -> TileAxis:
+    padded, (before, _) = config.natural_up(size), config.border(size)
+    if padded <= largest:
+        return TileAxis(size, padded, (-before,), guard, window)
+    count = max(2, -(-(padded - overlap) // (largest - overlap)))
+    while True:
+        # As small as `count` equal tiles can be; steps are whole units of alignment, which may cost some pixels more.
+        tile = config.natural_up(-(-(padded + (count - 1) * overlap) // count))
+        while tile <= largest:
+            units = (padded - tile) // config.alignment
+            starts = [units * index // (count - 1) * config.alignment for index in range(count)]
+            if max(after - start for start, after in pairwise(starts)) <= tile - overlap:
+                return TileAxis(size, tile, tuple(start - before for start in starts), guard, window)
+            tile += config.alignment
+        count += 1
