@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.axes import guess_axes as axes_of_shape
+from napari_mgbpv2.errors import ImageError, SourceError
 
 Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
@@ -232,19 +233,18 @@ def pick(path: str, kind: str, what: str, choices: Sequence[Any], index: int) ->
     return choices[index]
 
 
-def guess_axes(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    """Return the axes of an array that does not name them, by its dimensions alone.
+def guess_axes(path: str, shape: tuple[int, ...]) -> str:
+    """Return the axes of an array that does not name them, by its shape alone.
 
     Raises
     ------
     SourceError
-        It has fewer than 2 or more than 5 dimensions.
+        It has too few or too many dimensions.
     """
-    if len(shape) == 3 and shape[-1] in (3, 4) and dtype.kind in "ui":
-        return "yxs"
-    if not 2 <= len(shape) <= 5:
-        raise SourceError(f"{path}: has {len(shape)} dimensions, shape {shape}; an image has 2 to 5.")
-    return {2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}[len(shape)]
+    try:
+        return axes_of_shape(shape)
+    except ImageError as error:
+        raise SourceError(f"{path}: {error}") from error
 
 
 def placed(axes: str) -> str:

@@ -25,6 +25,6 @@ def open_npy(path: str, series: int, level: int) -> ImageSource:
             "save plain numbers with numpy.save."
         ) from error
     order = "C" if mapped.flags.c_contiguous else "F"
-    axes = guess_axes(path, mapped.shape, pixel_dtype(path, mapped.dtype))
+    axes = guess_axes(path, mapped.shape)
     data = MappedArray(path, mapped.shape, mapped.dtype, mapped.offset, order)
     return bare_source(data, axes, path, "NumPy array")

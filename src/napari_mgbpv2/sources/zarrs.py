@@ -235,7 +235,7 @@ def _child(path: str, group: zarr.Group, name: str) -> Any:
 def _open_array(path: str, array: zarr.Array[Any], kind: str, series: int, level: int) -> ImageSource:
     only_image(path, kind, series, level)
     data = ZarrArray(path, array)
-    return bare_source(data, _named_axes(array) or guess_axes(path, data.shape, data.dtype), path, kind)
+    return bare_source(data, _named_axes(array) or guess_axes(path, data.shape), path, kind)
 
 
 def _named_axes(array: zarr.Array[Any]) -> str | None:

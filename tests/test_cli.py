@@ -1,0 +1,164 @@
+"""The command `mgbpv2-upscale`, run as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import napari_mgbpv2 as mgbp
+from examples import an_image
+from napari_mgbpv2.cli.command import readable_bytes
+from napari_mgbpv2.cli.upscale import main
+from napari_mgbpv2.sources import open_source
+
+COMMAND = [str(Path(sys.executable).parent / "mgbpv2-upscale")]
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "cat.png"
+    Image.fromarray(an_image(60, 50, 3)).save(path)
+    return path
+
+
+class TestCommand:
+    def test_it_upscales_and_prints_where_the_result_is(self, picture: Path, tmp_path: Path) -> None:
+        done = command(picture, "-o", tmp_path / "cat.ome.zarr")
+        assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'cat.ome.zarr'}\n")
+        result = open_source(tmp_path / "cat.ome.zarr")
+        assert (result.axes, result.data.shape) == ("syx", (3, 240, 200))
+
+    def test_it_says_before_the_start_what_it_will_do_and_need(self, picture: Path, tmp_path: Path) -> None:
+        said = command(picture, "-o", tmp_path / "cat.ome.zarr").stderr.splitlines()[0]
+        for part in ("PNG, 60 x 50 x 3 yxs uint8", "-> 240 x 200 x 3 with x4 on", "1 tiles", "of memory", "of disk"):
+            assert part in said
+
+    def test_a_missing_file_is_one_line_and_status_1(self, tmp_path: Path) -> None:
+        done = command(tmp_path / "gone.tif", "-o", tmp_path / "a.ome.zarr")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"mgbpv2-upscale: {tmp_path / 'gone.tif'}: there is no such file")
+
+    def test_a_traceback_is_shown_only_for_debugging(self, tmp_path: Path) -> None:
+        done = command(tmp_path / "gone.tif", "-o", tmp_path / "a.ome.zarr", "--debug")
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+
+    def test_wrong_options_are_status_2(self, picture: Path) -> None:
+        done = command(picture)
+        assert done.returncode == 2
+        assert "-o/--output" in done.stderr
+
+    @pytest.mark.slow
+    def test_ctrl_c_ends_it_without_leaving_anything(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", an_image(2000, 2000))
+        arguments = [*COMMAND, tmp_path / "a.npy", "-o", tmp_path / "a.ome.zarr", "--tile", "300"]
+        running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "a.ome.zarr.partial").exists():
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=60)
+        assert running.returncode == 130
+        assert stderr.splitlines()[-1] == "mgbpv2-upscale: interrupted; nothing unfinished was left"
+        assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
+class TestOptions:
+    """In this process: what an option does."""
+
+    def test_help_reads_well(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(["--help"])
+        text = capsys.readouterr().out
+        assert text.startswith("usage: mgbpv2-upscale")
+        for part in ("SOURCE", "-o", "--preview", "--value-range BLACK WHITE", "examples:", "need not fit into memory"):
+            assert part in text
+        assert max(map(len, text.splitlines())) <= 120
+
+    def test_the_version_is_the_packages(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(["--version"])
+        assert capsys.readouterr().out == f"mgbpv2-upscale {mgbp.__version__}\n"
+
+    def test_help_is_instant_it_loads_no_torch(self) -> None:
+        code = (
+            "import sys; from napari_mgbpv2.cli.upscale import main\n"
+            "try: main(['--help'])\nexcept SystemExit: pass\nprint({'torch', 'dask', 'zarr'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "set()"
+
+    def test_all_of_them_reach_the_conversion(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", an_image(3, 60, 50, dtype="u2"), photometric="minisblack")
+        arguments = [tmp_path / "a.tif", "-o", tmp_path / "a.ome.zarr", "--axes", "cyx", "--value-range", 10, 5000]
+        arguments += ["--scale", 4, "--model", "x4", "--tile", 200, "--overlap", 130, "--guard", 60, "--levels", 2]
+        arguments += ["--window", "triangle", "--device", "cpu", "--precision", "bfloat16", "--seed", 3]
+        assert main(list(map(str, arguments))) == 0
+        result = open_source(tmp_path / "a.ome.zarr")
+        assert (result.axes, result.data.shape) == ("cyx", (3, 240, 200))
+        import zarr
+
+        made = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["napari_mgbpv2"]
+        wanted = {"value_range": [10, 5000], "guard": 60, "window": "triangle", "precision": "bfloat16", "seed": 3}
+        assert {name: made[name] for name in wanted} == wanted
+        assert sorted(zarr.open_group(tmp_path / "a.ome.zarr", mode="r").array_keys()) == ["0", "1"]
+
+    def test_an_existing_result_is_kept_unless_told_otherwise(
+        self, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = [str(picture), "-o", str(tmp_path / "a.ome.zarr")]
+        assert [main(arguments), main(arguments), main([*arguments, "--overwrite"])] == [0, 1, 0]
+        assert "exists already" in capsys.readouterr().err
+
+
+class TestPreview:
+    @pytest.mark.parametrize("shape", [(60, 50, 3), (60, 50), (300, 200, 3)])
+    def test_it_shows_bicubic_beside_the_result(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        image = an_image(*shape)
+        Image.fromarray(image).save(tmp_path / "a.png")
+        out, preview = tmp_path / "a.ome.zarr", tmp_path / "preview.png"
+        assert main([str(tmp_path / "a.png"), "-o", str(out), "--preview", str(preview)]) == 0
+        shown = np.asarray(Image.open(preview))
+        height, width = min(512, 4 * shape[0]), min(512, 4 * shape[1])
+        assert shown.shape == (height, 2 * width, *shape[2:])
+        result = mgbp.upscale(image, 4, axes="yxs"[: len(shape)]).compute()
+        top, left = (4 * shape[0] - height) // 2, (4 * shape[1] - width) // 2
+        np.testing.assert_array_equal(shown[:, width:], result[top : top + height, left : left + width])
+
+    def test_deep_images_are_stretched_to_8_bits(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", an_image(2, 3, 40, 40, dtype="u2") // 50, imagej=True)
+        arguments = [tmp_path / "a.tif", "-o", tmp_path / "a.ome.zarr", "--preview", tmp_path / "p.png"]
+        assert main(list(map(str, arguments))) == 0
+        shown = np.asarray(Image.open(tmp_path / "p.png"))
+        assert shown.shape == (160, 320)
+        assert np.ptp(shown) == 255
+
+    def test_a_taken_name_is_refused_before_the_work(
+        self, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([str(picture), "-o", str(tmp_path / "a.ome.zarr"), "--preview", str(picture)]) == 1
+        assert "choose another name for the preview" in capsys.readouterr().err
+        assert not (tmp_path / "a.ome.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123456, "123 kB"), (4.2e12, "4.2 TB")]
+)
+def test_bytes_are_readable(count: float, text: str) -> None:
+    assert readable_bytes(count) == text

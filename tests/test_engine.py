@@ -1,0 +1,123 @@
+"""The engine: one model per process and device, one forward at a time, exact arithmetic, the guard."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import napari_mgbpv2 as mgbp
+from examples import a_network, an_image
+from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2.engine import Engine, ModelFile, choose_device, choose_precision, get_engine, measure_guard
+from napari_mgbpv2.errors import DeviceError
+from napari_mgbpv2.model_zoo import find_model
+from napari_mgbpv2.tiling import Span
+
+CPU = torch.device("cpu")
+
+
+def run_whole(engine: Engine, side: int = 40) -> Any:
+    image = an_image(3, side, side, dtype="f4")
+    area = (Span(0, 4 * side), Span(0, 4 * side))
+    return engine.run(lambda rows, columns: image[:, rows, columns], area, area, (side, side), 4)
+
+
+class TestEngine:
+    def test_two_forwards_never_run_at_once_on_a_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        running, most, lock = 0, 0, threading.Lock()
+
+        def forward(self: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.01)
+            with lock:
+                running -= 1
+            return image
+
+        monkeypatch.setattr(mgbp.MGBPv2, "forward", forward)
+        engines = [Engine(a_network(seed=seed), CPU) for seed in range(2)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: run_whole(engines[number % 2]), range(16)))
+        assert most == 1
+
+    def test_weights_and_images_are_channels_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        layouts = []
+
+        def forward(self: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
+            layouts.append(image.is_contiguous(memory_format=torch.channels_last))
+            return image
+
+        monkeypatch.setattr(mgbp.MGBPv2, "forward", forward)
+        made = Engine(a_network(), CPU)
+        run_whole(made)
+        assert layouts == [True]
+        weights = [parameter for parameter in made.network.parameters() if parameter.ndim == 4]
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+    def test_a_process_keeps_one_engine_for_a_model_file(self) -> None:
+        model = ModelFile.of(find_model("x4").path)
+        with ThreadPoolExecutor(4) as pool:
+            engines = set(pool.map(lambda _: get_engine(model, False, "cpu", "float32"), range(8)))
+        assert len(engines) == 1
+
+    def test_the_network_given_is_not_touched(self) -> None:
+        network = a_network().train()
+        Engine(network, CPU)
+        assert network.training
+        assert next(network.parameters()).is_contiguous()
+
+    def test_reduced_precision_stays_close(self) -> None:
+        exact, reduced = (run_whole(Engine(mgbp.load_model("x4"), CPU, name)) for name in ("float32", "bfloat16"))
+        error = np.sqrt(np.mean((exact - reduced) ** 2))
+        assert 0 < error < 0.02
+        assert reduced.dtype == np.float32
+
+
+class TestDevices:
+    def test_the_cpu_is_always_there(self) -> None:
+        assert choose_device("cpu") == "cpu"
+
+    def test_without_a_name_the_fastest_kind_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert choose_device() == "cuda"
+        assert choose_device("cuda:1") == "cuda:1"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        assert choose_device() == "mps"
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        assert choose_device() == "cpu"
+
+    def test_half_floats_are_not_offered_on_a_cpu(self) -> None:
+        with pytest.raises(DeviceError, match=r"'float16' is not offered on cpu; choose one of float32, bfloat16"):
+            choose_precision("float16", "cpu")
+        assert choose_precision("float16", "cuda") == "float16"
+
+
+class TestGuard:
+    def test_the_packaged_models_carry_the_guard_that_their_weights_need(self) -> None:
+        for card in mgbp.list_models():
+            assert card.guard == measure_guard(mgbp.load_model(card.name), card.scale or 1)
+
+    def test_it_is_aligned_and_never_more_than_the_reach(self) -> None:
+        for config in (ModelConfig(features=(5, 4)), ModelConfig(features=(5, 4, 4), kernel=5)):
+            guard = measure_guard(a_network(config), 2)
+            assert guard % config.alignment == 0
+            assert 0 < guard < config.reach + config.alignment
+
+    def test_weights_that_reach_further_need_more(self) -> None:
+        network = a_network(ModelConfig(features=(6, 5, 4, 4)))
+        weak = measure_guard(network, 4)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if name.startswith(("Downscale", "Upscale")):
+                    parameter.mul_(3)
+        assert weak < measure_guard(network, 4)
