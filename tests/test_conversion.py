@@ -112,7 +112,7 @@ class TestOnceAndBounded:
         run(prepared)
         assert set(tiles.runs.values()) == {1}
         assert len(tiles.runs) == prepared.plan.layout.tiles
-        assert len(list(prepared.layout.shards())) == 9
+        assert len(list(prepared.layout.shards())) == 25
 
     def test_the_memory_said_does_not_grow_with_the_image(self, destination: Path) -> None:
         class Huge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ class TestLazy:
     def test_the_graph_of_a_model_file_holds_no_weights(self) -> None:
         plan = plan_upscale(da.zeros((4096, 4096), dtype="u1"), model="x4")
         assert len(pickle.dumps(plan.tiled_image())) < 20_000
+
+    def test_building_over_65536_chunks_takes_little_memory(self) -> None:
+        source = da.zeros((65_536, 65_536), chunks=256, dtype="u1")
+        mgbp.upscale(source, model="x4")  # what is loaded once
+        tracemalloc.start()
+        result = mgbp.upscale(source, model="x4")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert result.shape == (262_144, 262_144)
+        assert peak < 200 * 2**20
 
     def test_a_pickled_image_gives_the_same(self) -> None:
         image = plan_upscale(an_image(50, 60), model=NETWORK).tiled_image()

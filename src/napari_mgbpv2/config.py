@@ -11,6 +11,7 @@ Any other size is reflect-padded up to the next natural one.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any
 
 from napari_mgbpv2.errors import ModelError
@@ -49,7 +50,12 @@ class ModelConfig:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", tuple(self.features))
+        try:
+            object.__setattr__(self, "features", tuple(map(index, self.features)))
+            for name in ("steps", "cycles", "kernel", "channels", "noise_channels"):
+                object.__setattr__(self, name, index(getattr(self, name)))
+        except TypeError as error:
+            raise ModelError(f"the numbers of a network are whole ones: {error}.") from error
         if not MINIMUM_LEVELS <= len(self.features) <= MAXIMUM_LEVELS:
             raise ModelError(
                 f"features lists {len(self.features)} levels; a network has {MINIMUM_LEVELS} to {MAXIMUM_LEVELS}."
@@ -88,10 +94,9 @@ class ModelConfig:
         The exact bound of the network's graph, by interval arithmetic over the recursion: the largest over
         all 2^(L-1) phases and both sides.
         """
-        phases = range(self.alignment)
         base = 1 << 16  # far from both borders and a multiple of every alignment, so that no interval is cut
         reach = 0
-        for phase in phases:
+        for phase in range(self.alignment):
             position = base + phase
             low, high = self._needed(position, position)
             reach = max(reach, position - low, high - position)
@@ -165,7 +170,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Inverse of `to_dict`; an unknown or missing name raises `ModelError`."""
+        """Inverse of `to_dict`; a missing name has its default, an unknown one raises `ModelError`."""
         try:
             return cls(**values)
         except TypeError as error:

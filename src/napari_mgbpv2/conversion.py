@@ -35,6 +35,8 @@ Asked = Callable[[], bool]
 
 TILE_CACHE_BYTES = 2**30  # of tiles that lie across shards; beyond it, some are computed again
 PROCESS_BYTES = 500 * 2**20  # Python with torch and zarr loaded
+SMALL_SHARD, LARGE_SHARD = 1024, 2048  # side of what is computed and written at once, in pixels
+MOST_SMALL_SHARDS = 4096  # of a plane; beyond it, fewer and larger files are easier on the file system
 _NGFF_ORDER = "tczyx"
 
 
@@ -319,9 +321,16 @@ def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> Image
         channel_names=source.channel_names if "c" in plan.axes else None,
         channel_colors=source.channel_colors if "c" in plan.axes else None,
         provenance=_provenance(job, source, plan),
+        shard=_shard(sizes["y"], sizes["x"]),
         colour="s" in plan.axes and sizes["c"] in (3, 4),
         levels=job.levels,
     )
+
+
+def _shard(height: int, width: int) -> int:
+    """Side of a shard: small ones need less memory and lose less when work is interrupted."""
+    small = -(-height // SMALL_SHARD) * -(-width // SMALL_SHARD)
+    return SMALL_SHARD if small <= MOST_SMALL_SHARDS else LARGE_SHARD
 
 
 def _provenance(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> dict[str, Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
 
 FOLDER = Path(__file__).parent / "models"
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself accepts
+_KINDS = {"scale": int, "guard": int, "trained_on": str, "scores": dict, "training": dict}
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def default_model(scale: int | None) -> ModelCard:
     for card in cards:
         if scale in (None, card.scale):
             return card
-    offered = ", ".join(sorted({str(card.scale) for card in cards}))
+    offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards))
     raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
 
 
@@ -113,19 +116,18 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     description = description_of(path, header)
     if description is None:
         raise ModelError(f"{path}: says nothing about its network; it was not written by this package.")
-    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-    configs = description["configs"]
+    config: ModelConfig = description["configs"][0]
     return ModelCard(
         name=path.stem,
         path=path,
         scale=description.get("scale"),
-        channels=configs[0]["channels"],
-        parameters=sum(_count(entry["shape"]) for entry in tensors),
+        channels=config.channels,
+        parameters=sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"),
         guard=description.get("guard"),
-        noise=configs[0]["noise_channels"] > 0,
-        trained_on=description.get("trained_on", ""),
-        scores=description.get("scores", {}),
-        training=description.get("training", {}),
+        noise=config.noise_channels > 0,
+        trained_on=description.get("trained_on") or "",
+        scores=description.get("scores") or {},
+        training=description.get("training") or {},
     )
 
 
@@ -143,17 +145,22 @@ def read_header(path: Path) -> dict[str, Any]:
             if not 2 <= size <= _LARGEST_HEADER:
                 raise ValueError("no header")
             header = json.loads(file.read(size))
-        if not all(isinstance(entry, dict) for entry in header.values()):
-            raise ValueError("no header of tensors")
+        for name, entry in header.items():
+            if name != "__metadata__":
+                _check_shape(entry["shape"])
+            elif not isinstance(entry, dict):
+                raise TypeError("no metadata")
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: is not a complete .safetensors file; download or save it again.") from error
     return dict(header)
 
 
 def description_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what this package wrote about the network into the metadata; None in files of others.
+
+    Its ``configs`` are one `ModelConfig` a member.
 
     Raises
     ------
@@ -165,10 +172,16 @@ def description_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | No
         return None
     try:
         description = dict(json.loads(written))
-        for config in description["configs"]:
-            int(config["channels"]), int(config["noise_channels"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: its description of the network is damaged ({error!r}).") from error
+        description["configs"] = [ModelConfig.from_dict(config) for config in description["configs"]]
+        if not description["configs"]:
+            raise ValueError("it describes no network")
+        for name, kind in _KINDS.items():
+            if not isinstance(description.get(name), kind | None):
+                raise TypeError(f"{name} is {description[name]!r}")
+    except KeyError as error:
+        raise ModelError(f"{path}: its description of the network is damaged ({error} is missing).") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: its description of the network is damaged ({error}).") from error
     return description
 
 
@@ -178,8 +191,6 @@ def file_hash(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _count(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+def _check_shape(shape: Any) -> None:
+    if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
+        raise TypeError(f"{shape!r} is no shape")

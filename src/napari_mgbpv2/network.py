@@ -54,7 +54,8 @@ class MGBPv2(nn.Module):
             else:
                 stacked = 2 * low + config.noise_channels
                 upscale = nn.ConvTranspose2d(stacked, high, config.kernel, stride=2, bias=config.bias)
-                self.add_module(name, nn.Sequential(nn.ReLU(), upscale))
+                # in place: what is stacked is needed by nobody else, and these are the largest features there are
+                self.add_module(name, nn.Sequential(nn.ReLU(inplace=True), upscale))
         for level in range(config.levels):
             kernel, stride = config.analysis_kernel(level), config.analysis_stride(level)
             analysis = nn.Conv2d(config.channels, features[level], kernel, stride, bias=config.bias)
@@ -90,9 +91,10 @@ class MGBPv2(nn.Module):
             Noise is asked of a network that has no noise input.
         """
         config = self.config
-        if image.ndim != 4 or image.shape[1] != config.channels:
+        if image.ndim != 4 or image.shape[1] != config.channels or 0 in image.shape:
             raise ImageError(
-                f"the network takes (batch, {config.channels}, height, width); this image is {tuple(image.shape)}."
+                f"the network takes (batch, {config.channels}, height, width), none of them 0; "
+                f"this image is {tuple(image.shape)}."
             )
         amplitude = _amplitude(noise_amplitude, image)
         if amplitude is not None:
@@ -105,8 +107,8 @@ class MGBPv2(nn.Module):
         image = pad_to_natural(image, config)
 
         analysed = [self._module(f"Analysis_{level}")(image) for level in range(config.levels)]
+        u = analysed.pop()  # the highest level's features are only where the recursion starts
         noises = self._noise_features(analysed, noise, amplitude)
-        u = analysed[-1]
         for _ in range(config.cycles):
             u = self._back_project(u, config.levels - 1, analysed, noises, counters=(0,) * (config.levels - 1))
         output: Tensor = self._module("Synthesis")(u)
@@ -128,7 +130,8 @@ class MGBPv2(nn.Module):
             noise = noises[level - 1]
             if noise is not None:
                 stack.append(noise)
-            u = u + self._module(f"Upscale_{label}")(torch.cat(stack, dim=1))
+            update: Tensor = self._module(f"Upscale_{label}")(torch.cat(stack, dim=1))
+            u = update.add_(u)
         return u
 
     def _noise_features(
@@ -138,7 +141,7 @@ class MGBPv2(nn.Module):
         if not self.config.noise_channels:
             return [None] * (self.config.levels - 1)
         features: list[Tensor | None] = []
-        for level, image in enumerate(analysed[:-1]):
+        for level, image in enumerate(analysed):
             if amplitude is None:
                 batch, _, height, width = image.shape
                 features.append(image.new_zeros(batch, self.config.noise_channels, height, width))

@@ -47,7 +47,9 @@ def noise_window(
 
 
 def _cell(seed: int, channel: int, row: int, column: int) -> npt.NDArray[np.float32]:
-    generator = np.random.Philox(key=[seed % _WORD, channel % _WORD], counter=[0, 0, column, row])
+    # Philox would take a list with large integers for floats, and lose their last bits.
+    key = np.array([seed % _WORD, channel % _WORD], np.uint64)
+    generator = np.random.Philox(key=key, counter=np.array([0, 0, column, row], np.uint64))
     words = generator.random_raw(CELL * CELL // 2)
     # two uniform numbers of 24 bits, all that float32 holds, from the two halves of a word; never 0 and never 1
     first, second = ((half.astype(np.float32) + np.float32(0.5)) * np.float32(2**-24) for half in _halves(words))

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,8 @@ from napari_mgbpv2.errors import TilingError
 
 Weights = npt.NDArray[np.float32]
 
-BLEND = 32  # pixels over which neighbours are blended by default: enough to hide what rounding leaves
-LARGEST_TILE = 1024  # default size up to which guard and blending decide alone
+BLEND = 16  # pixels over which neighbours are blended by default: enough to hide what rounding leaves
+LARGEST_TILE = 896  # default size up to which guard and blending decide alone
 LARGEST_SHARE = 1.5  # default tiles grow beyond that until at most this many pixels are computed per output pixel
 MOST_PIXELS = 2048  # but never beyond this size
 
@@ -240,14 +239,16 @@ def _plan_axis(size: int, config: ModelConfig, largest: int, overlap: int, guard
     padded, (before, _) = config.natural_up(size), config.border(size)
     if padded <= largest:
         return TileAxis(size, padded, (-before,), guard, window)
-    count = max(2, -(-(padded - overlap) // (largest - overlap)))
-    while True:
-        # As small as `count` equal tiles can be; steps are whole units of alignment, which may cost some pixels more.
-        tile = config.natural_up(-(-(padded + (count - 1) * overlap) // count))
-        while tile <= largest:
-            units = (padded - tile) // config.alignment
-            starts = [units * index // (count - 1) * config.alignment for index in range(count)]
-            if max(after - start for start, after in pairwise(starts)) <= tile - overlap:
-                return TileAxis(size, tile, tuple(start - before for start in starts), guard, window)
-            tile += config.alignment
-        count += 1
+    unit = config.alignment
+    steps = _ceil((padded - largest) // unit, (largest - overlap) // unit)
+    # As small as that many equal tiles can be; steps are whole units of alignment, which may cost some pixels more.
+    tile = config.natural_up(_ceil(padded + steps * overlap, steps + 1))
+    while _ceil((padded - tile) // unit, steps) * unit > tile - overlap:
+        tile += unit
+    units = (padded - tile) // unit
+    starts = tuple(units * index // steps * unit - before for index in range(steps + 1))
+    return TileAxis(size, tile, starts, guard, window)
+
+
+def _ceil(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)

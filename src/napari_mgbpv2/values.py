@@ -65,7 +65,12 @@ class ValueMap:
             raise ImageError(f"value_range is {value_range!r}; give two numbers: black and white.") from None
         if not (np.isfinite([low, high]).all() and low < high):
             raise ImageError(f"value_range is {value_range!r}; give two finite numbers, the lower one first.")
-        return cls(dtype, low, high)
+        values = cls(dtype, low, high)
+        with np.errstate(all="ignore"):
+            extent = values._wide(high - low)
+        if not 0 < extent < np.inf:
+            raise ImageError(f"value_range is {value_range!r}, too narrow or too wide for {dtype} arithmetic.")
+        return values
 
     def to_unit(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Map an image's values to float32, ``low`` to 0 and ``high`` to 1; not finite ones as the module says."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import ImageSource, MappedArray, bare_source, guess_axes, only_image, pixel_dtype
+from napari_mgbpv2.sources.image import ImageSource, MappedArray, bare_source, guess_axes, only_image
 
 
 def open_npy(path: str, series: int, level: int) -> ImageSource:

@@ -1,0 +1,119 @@
+"""Writing models: our own files and the authors'."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from napari_mgbpv2.errors import ModelError
+from napari_mgbpv2.network import MGBPv2, Network, configurations
+
+
+def save_model(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    guard: int | None = None,
+    trained_on: str = "",
+    scores: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+    precision: Literal["float32", "float16"] = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Write a network and what is known of it into a ``.safetensors`` file, all at once or not at all.
+
+    Parameters
+    ----------
+    network
+        What to write.
+    path
+        The file, ending in ``.safetensors``.
+    scale, guard
+        As `MGBPv2` has them; by default what the network itself says.
+    trained_on, scores, training
+        For the model's card.
+    precision
+        Type of the stored weights; float16 halves the file.
+    overwrite
+        Whether a file of that name may be replaced.
+
+    Raises
+    ------
+    ModelError
+        The file exists already or cannot be written, its name ends otherwise, or a weight is not finite in that
+        precision.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path}: a model's file ends in .safetensors.")
+    description = {
+        "configs": [config.to_dict() for config in configurations(network)],
+        "scale": scale or network.scale,
+        "guard": network.guard if guard is None else guard,
+        "trained_on": trained_on,
+        "scores": dict(scores or {}),
+        "training": dict(training or {}),
+    }
+    dtype = torch.float16 if precision == "float16" else torch.float32
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: {name!r} is not finite in {precision} and was not written.")
+    content = save(state, {"napari_mgbpv2": json.dumps(description, allow_nan=False)})
+    return _write_whole(path, content, overwrite)
+
+
+def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a network as the authors' code reads it: a plain state dict with their keys in their order.
+
+    Raises
+    ------
+    ModelError
+        The file exists already or cannot be written.
+    """
+    content = io.BytesIO()
+    torch.save({name: tensor.cpu() for name, tensor in published_state_dict(network).items()}, content)
+    return _write_whole(Path(path), content.getvalue(), overwrite)
+
+
+def published_state_dict(network: Network) -> dict[str, Tensor]:
+    """Tensors of a network under the names that the authors' code gives them, the synthesis twice."""
+    state: dict[str, Tensor] = {}
+    members = [network] if isinstance(network, MGBPv2) else list(network.children())
+    for index, member in enumerate(members):
+        prefix = "" if isinstance(network, MGBPv2) else f"model{index}."
+        tensors = {name: tensor.detach() for name, tensor in member.state_dict().items()}
+        aliases = {name.lower(): tensor for name, tensor in tensors.items() if name.lower().startswith("synthesis.")}
+        state |= {prefix + name: tensor for name, tensor in (aliases | tensors).items()}
+    return state
+
+
+def _write_whole(path: Path, content: bytes, overwrite: bool) -> Path:
+    """Write a file under another name and give it its own when it is complete."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        try:
+            with partial.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if not overwrite and os.path.lexists(path):
+                raise FileExistsError
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except FileExistsError:
+        raise ModelError(f"{path}: exists already; choose another name or ask to overwrite it.") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror}).") from error
+    return path

@@ -1,0 +1,111 @@
+"""What the network gets for a crop of a sharp image: the crop of the whole image shrunk and upscaled, bicubically.
+
+Only a window is read and resampled, wide enough that no pixel of the crop tells the difference: the low-resolution
+pixels are those of S_f of the whole image, and their upscaling is that of the whole low-resolution image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_mgbpv2.resampling import Taps, shrink, upscale_window
+
+Pair = tuple[Tensor, Tensor]
+Read = Callable[[slice, slice], Tensor]
+
+_SHRINK_HALO = 2  # low-resolution pixels at a cut that S_f spoils: its kernel spans two of them to either side
+
+
+class Span(NamedTuple):
+    """Positions from start to before stop."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return self.stop - self.start
+
+
+def reach(scale: int) -> int:
+    """Target pixels beyond a crop that its input depends on, at the most."""
+    return (2 + _SHRINK_HALO + 1) * scale  # two taps, the halo, and what the grid of source pixels takes
+
+
+def degraded_crop(
+    read: Read, shape: tuple[int, int], scale: int, rows: Span, columns: Span, *, round_to_8_bits: bool
+) -> Pair:
+    """Make the pair of one crop.
+
+    Parameters
+    ----------
+    read
+        Gives (C, h, w) float32 pixels of the sharp image, 0 to 1, for slices of its rows and columns.
+    shape
+        Height and width of the image, multiples of ``scale``.
+    scale
+        Shrinking factor.
+    rows, columns
+        The crop; it may begin anywhere.
+    round_to_8_bits
+        Whether the low-resolution image has 256 values, clipped to [0, 1], as one that was saved has.
+
+    Returns
+    -------
+    tuple of Tensor
+        Input and target, (C, rows, columns) each.
+    """
+    low_rows, low_columns = (size // scale for size in shape)
+    row_taps, column_taps = taps_of(rows, scale, low_rows), taps_of(columns, scale, low_columns)
+    high, wide = _wide(row_taps.window, scale, low_rows), _wide(column_taps.window, scale, low_columns)
+    pixels = read(high, wide)
+    low = shrink(pixels[None], scale)[0]
+    low = low[:, _within(row_taps.window, high.start // scale), _within(column_taps.window, wide.start // scale)]
+    if round_to_8_bits:
+        low = (low * 255).round().clamp(0, 255) / 255
+    target = pixels[:, _within(slice(*rows), high.start), _within(slice(*columns), wide.start)]
+    return upscale_window(low, row_taps, column_taps), target
+
+
+def taps_of(span: Span, scale: int, low_size: int) -> Taps:
+    """Bicubic taps of the target pixels of ``span`` in an axis of ``low_size`` low-resolution pixels."""
+    return Taps.of(np.arange(*span, dtype=np.int64), scale, low_size)
+
+
+def _wide(low: slice, scale: int, low_size: int) -> slice:
+    """Return the sharp pixels from which S_f gives the low-resolution pixels ``low`` as from the whole image."""
+    return slice(max(0, low.start - _SHRINK_HALO) * scale, min(low_size, low.stop + _SHRINK_HALO) * scale)
+
+
+def _within(part: slice, origin: int) -> slice:
+    return slice(part.start - origin, part.stop - origin)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the 8 flips and rotations: a mirror image or not, then quarter turns."""
+
+    turns: int = 0
+    flipped: bool = False
+
+    @classmethod
+    def drawn(cls, generator: np.random.Generator) -> Orientation:
+        """Draw one of the 8 with equal chances."""
+        return cls(int(generator.integers(4)), bool(generator.integers(2)))
+
+    def apply(self, pair: Pair) -> Pair:
+        """Turn input and target alike; the results are contiguous and own their memory."""
+        image, target = (self._turned(each) for each in pair)
+        return image, target
+
+    def _turned(self, image: Tensor) -> Tensor:
+        flipped = image.flip(2) if self.flipped else image
+        # a crop that is a view would drag the whole window that was read through the loader's queue
+        return torch.rot90(flipped, self.turns, (1, 2)).clone(memory_format=torch.contiguous_format)

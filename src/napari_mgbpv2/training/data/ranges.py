@@ -1,0 +1,82 @@
+"""Black and white of a set of images whose type does not say them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.sources import ArrayLike
+from napari_mgbpv2.values import ValueMap
+
+_WINDOWS, _WINDOW = 256, 64  # a million pixels at the most, however large the images
+_PERCENTILE = 99.9  # a few hot pixels are no white
+_ALPHA_SAMPLES = (2, 4)
+
+
+def says_its_range(dtype: np.dtype[Any]) -> bool:
+    """Tell whether images of a type use all of it: booleans and 8 bits; few cameras fill 16, and floats are free."""
+    return dtype.itemsize == 1
+
+
+def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: tuple[float, float]) -> ValueMap:
+    """Map of an image of a set: the range that is ``given``, else its type's, else the ``common`` one of the set."""
+    return ValueMap.of(dtype, given or (None if says_its_range(dtype) else common))
+
+
+def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Check a range that somebody gives; raise `ImageError` unless it is two finite numbers, the lower one first."""
+    if value_range is None:
+        return None
+    checked = ValueMap.of("f8", value_range)
+    return checked.low, checked.high
+
+
+def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
+    """Choose black and white for a set of images, from a sample that depends on the images alone.
+
+    Parameters
+    ----------
+    images
+        Axes and pixels of each.
+
+    Returns
+    -------
+    tuple of float
+        0 and the 99.9th percentile of a coarse sample of the images of more than 8 bits, or, where there are none,
+        the range of the first one's type.
+
+    Raises
+    ------
+    ImageError
+        Nothing in the sample is brighter than 0.
+    """
+    deep = [(axes, data) for axes, data in images if not says_its_range(data.dtype)]
+    if not deep:
+        values = ValueMap.of(images[0][1].dtype, None)
+        return values.low, values.high
+    generator = np.random.default_rng(0)
+    sizes = np.array([math.prod(data.shape) for _, data in deep], dtype=np.float64)
+    chosen = np.sort(generator.choice(len(deep), _WINDOWS, p=sizes / sizes.sum()))  # sorted: each file is opened once
+    sample = np.concatenate([_sample(*deep[number], generator) for number in chosen])
+    sample = sample[np.isfinite(sample)]
+    for white in (float(np.percentile(sample, _PERCENTILE)), float(sample.max())) if sample.size else ():
+        if white > 0:
+            return 0.0, white
+    raise ImageError("nothing in the images is brighter than 0; give the values of black and white as value_range.")
+
+
+def _sample(axes: str, data: ArrayLike, generator: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Read a random window of a random plane, without alpha."""
+    window = []
+    for axis, size in zip(axes, data.shape, strict=True):
+        if axis == "s":
+            window.append(slice(0, size - (size in _ALPHA_SAMPLES)))
+        else:
+            length = min(_WINDOW if axis in "yx" else 1, size)
+            start = int(generator.integers(size - length + 1))
+            window.append(slice(start, start + length))
+    return np.asarray(data[tuple(window)], dtype=np.float64).ravel()
