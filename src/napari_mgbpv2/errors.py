@@ -36,3 +36,7 @@ class DestinationError(MGBPv2Error, OSError):
 
 class Cancelled(MGBPv2Error):
     """The work was stopped on request before it was complete."""
+
+
+class TrainingError(MGBPv2Error, ValueError):
+    """The options of a training run do not fit together, or it cannot go on."""

@@ -99,7 +99,7 @@ def default_model(scale: int | None) -> ModelCard:
     for card in cards:
         if scale in (None, card.scale):
             return card
-    offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards))
+    offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards if card.scale))
     raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
 
 

@@ -80,7 +80,10 @@ class FeatureNetwork(nn.Module):
         """
         channels, height, width = image.shape[1:]
         if channels not in (1, 3):
-            raise ImageError(f"the feature network sees 1 or 3 channels, not {channels}. {_GO_ON}")
+            raise ImageError(
+                f"the feature network sees 1 or 3 channels, not {channels}; "
+                "train without the contextual term by `--feature-network none`."
+            )
         if min(height, width) < _SHRINKING:
             raise ImageError(f"a patch is {height} x {width} px; the feature network needs at least 4 x 4 px.")
         features: Tensor = self.features((image - self.mean) / self.deviation)
@@ -139,9 +142,11 @@ def _read(path: Path, names: set[str]) -> dict[str, Tensor]:
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys() if name in names}  # noqa: SIM118
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path}: was not loaded, because it holds more than tensors; give a state dict.") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # a damaged archive shows as errors of many classes
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise ModelError(f"{path}: was not loaded, because it could run code; give a plain state dict.") from error
         raise ModelError(f"{path}: is not a complete model file; download or save it again.") from error
     if not isinstance(loaded, Mapping):
         raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a state dict of tensors.")

@@ -105,7 +105,8 @@ def luma(image: Image) -> npt.NDArray[np.uint8]:
     if channels != 3:
         raise ImageError(f"luma is that of 1 or 3 channels before height and width; this image is {values.shape}.")
     red, green, blue = np.moveaxis(values, -3, 0)
-    return np.rint(16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255).astype(np.uint8)
+    y: npt.NDArray[np.uint8] = np.rint(16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255).astype(np.uint8)
+    return y
 
 
 def rmse_y(outputs: Iterable[Image], targets: Iterable[Image]) -> float:

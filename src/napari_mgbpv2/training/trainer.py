@@ -1,116 +1,258 @@
-"""The training loop of the fidelity track: equation 1, from scratch, on any stream of patches."""
+"""The trainer: options in, a model file out; the run can be followed, stopped, and taken up again.
+
+Every step is a function of the seed, its number, and what the steps before have made of the weights: samples and
+noise are drawn anew from these numbers. So the state of a run is small, and a run of steps that was resumed ends with
+the same bits on a CPU as one that was not.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from napari_mgbpv2.network import MGBPv2
-from napari_mgbpv2.training.losses import multiscale_l1
+from napari_mgbpv2.checkpoints import save_model
+from napari_mgbpv2.engine import choose_device, choose_precision, measure_guard
+from napari_mgbpv2.errors import Cancelled, TrainingError
+from napari_mgbpv2.training.journal import Journal
+from napari_mgbpv2.training.learner import Learner
+from napari_mgbpv2.training.material import gather
+from napari_mgbpv2.training.optimizers import learning_rate_at
+from napari_mgbpv2.training.options import TrainingOptions
+from napari_mgbpv2.training.parallel import Team
+from napari_mgbpv2.training.starting import claim_folder, make_objective, starting_network
+from napari_mgbpv2.training.state import load_state, save_state, write_whole
+from napari_mgbpv2.training.validation import validate
+
+PATCH_NEAR = 120  # default patch size, in target pixels
+VALIDATIONS = 10  # of a run, by default
+BEST_FILE = "best.safetensors"
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how fast to train.
+class Report:
+    """Where a run stands.
 
-    Parameters
+    Attributes
     ----------
-    minutes
-        Wall time; the learning rate falls from ``learning_rate`` to nearly zero along half a cosine over it.
-    learning_rate
-        Peak step size of Adam, reached after ``warm_up`` steps.
-    averaging
-        Decay a step of the moving average of the weights, which is what is returned.
+    step, share
+        Steps done, and the share of the run that is over.
+    loss
+        Mean since the last report.
+    patches_per_second
+        Of all processes, since the run began or went on.
+    seconds_left
+        Estimated.
+    validation
+        The scores, when there has been a validation.
     """
-
-    minutes: float
-    learning_rate: float = 1e-3
-    warm_up: int = 100
-    averaging: float = 0.998
-    largest_gradient: float = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: steps done, share of its time used, mean loss since the last report."""
 
     step: int
     share: float
     loss: float
+    patches_per_second: float
+    seconds_left: float
+    validation: dict[str, float] | None = None
 
 
-def start_as_bicubic(network: MGBPv2) -> None:
-    """Set the first and last weights so that the untrained network returns nearly its input.
-
-    The image passes from the top analysis through the synthesis (1x1 both); the last upscalings begin small.
-    Training then starts at the score of bicubic upscaling instead of climbing to it.
-    """
-    top, channels = network.config.levels - 1, network.config.channels
-    analysis, synthesis = network.get_submodule(f"Analysis_{top}"), network.get_submodule("Synthesis")
-    with torch.no_grad():
-        for layer in (analysis, synthesis):
-            assert isinstance(layer, nn.Conv2d)
-            layer.weight[:channels] = 0.0
-            for channel in range(channels):
-                layer.weight[channel, channel] = 1.0
-            if layer.bias is not None:
-                layer.bias[:channels] = 0.0
-        for name, parameter in network.named_parameters():
-            if name.startswith(f"Upscale_{top}-"):
-                parameter.mul_(0.1)
+Tell = Callable[[Report], None]
 
 
 def train(
-    network: MGBPv2,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    plan: TrainingPlan,
-    report: Callable[[Progress, nn.Module], None] | None = None,
-    report_every: int = 100,
-) -> MGBPv2:
-    """Train in place and return the network with the moving average of its weights.
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    tell: Tell | None = None,
+    report_every: int = 20,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Train a network and write it.
 
     Parameters
     ----------
-    network
-        Trained where it is (device and layout).
-    batches
-        Endless (input, target) pairs of (B, C, H, W) in [0, 1] at target resolution.
-    plan
-        Time and step sizes.
-    report
-        Called every ``report_every`` steps with the progress and the averaged network.
+    options
+        What, from what, how long.
+    resume
+        Go on with the run whose state is beside the output.
+    overwrite
+        Replace an output and a run that are there.
+    tell
+        Called every ``report_every`` steps and after each validation.
+    cancelled
+        Asked before each step; the run saves its state and ends when it says so.
+
+    Returns
+    -------
+    Path
+        The model file: the moving average of the weights at its best validation.
+
+    Raises
+    ------
+    TrainingError
+        The options do not fit together or to the model, there is a run already, or it cannot go on.
+    SourceError, ImageError
+        No image can be trained on.
+    Cancelled
+        ``cancelled`` said so, or the user pressed Ctrl-C; the run can be resumed.
     """
-    device = next(network.parameters()).device
-    optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging))  # type: ignore[no-untyped-call]
-    start, losses = time.monotonic(), []
-    for step, (image, target) in enumerate(batches):
-        share = (time.monotonic() - start) / (60 * plan.minutes)
-        if share >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = plan.learning_rate * min(1.0, (step + 1) / plan.warm_up) * _half_cosine(share)
-        image = image.to(device, memory_format=torch.channels_last)
-        loss = multiscale_l1(network(image), target.to(device))
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()} at step {step}; use a smaller learning rate.")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), plan.largest_gradient)
-        optimiser.step()
-        averaged.update_parameters(network)
-        losses.append(loss.item())
-        if report is not None and (step + 1) % report_every == 0:
-            report(Progress(step + 1, share, sum(losses) / len(losses)), averaged.module)
-            losses.clear()
-    network.load_state_dict(averaged.module.state_dict())
-    return network
+    with Team.from_environment(options) as team:
+        run = Run(options, team, resume=resume, overwrite=overwrite)
+        try:
+            return run.to_the_end(tell or _tell_nobody, report_every, cancelled or _never)
+        finally:
+            if run.journal is not None:
+                run.journal.close()
 
 
-def _half_cosine(share: float) -> float:
-    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, share))))) + 1e-3
+class Run:
+    """One run: its learner, its material, and how far it has come."""
+
+    def __init__(self, options: TrainingOptions, team: Team, *, resume: bool, overwrite: bool) -> None:
+        self.options, self.team = options, team
+        state = load_state(options.folder) if resume else None
+        device = team.device or choose_device(options.device)
+        precision = choose_precision(options.precision, device)
+        network = starting_network(options).to(torch.device(device))
+        self.scale = network.scale or 1
+        self.patch = options.patch_size or network.config.natural_up(PATCH_NEAR)
+        self.material = gather(options, self.scale, self.patch, network.config.channels)
+        objective = make_objective(options, network, torch.device(device))
+        if team.leads:
+            claim_folder(options, state, overwrite)
+        self.learner = Learner(network, objective, options, precision, team)
+
+        # validations: behind the first, which scores what the run starts from
+        self.step, self.best, self.validations, self.validated_at = 0, -math.inf, -1, -1
+        seconds_before = 0.0
+        if state is not None:
+            self.step, self.best, self.validations = state["step"], state["best"], state["validations"]
+            seconds_before = state["seconds"]
+            self.learner.load_state_dict(state["learner"])
+        self.first_step, self.now_began = self.step, time.monotonic()
+        self.began = self.now_began - seconds_before
+        self.journal = Journal(options.folder, self.step) if team.leads else None
+
+    def to_the_end(self, tell: Tell, report_every: int, cancelled: Callable[[], bool]) -> Path:
+        """Take step after step, validate now and then, and write the model."""
+        options, parts, losses = self.options, {"loss": math.nan}, list[float]()
+        size = options.batch_size * options.accumulate
+        batches = iter(
+            self.material.batches(
+                size, start=self.step, workers=options.workers, rank=self.team.rank, world=self.team.size
+            )
+        )
+        try:
+            if self.step == 0:
+                tell(self._report([math.nan], self._validate({})))
+            while (share := self._share()) < 1:
+                if cancelled():
+                    raise KeyboardInterrupt
+                rate = learning_rate_at(options.learning_rate, options.schedule, options.warm_up, self.step, share)
+                parts = self.learner.take_step(self.step, next(batches), rate)
+                losses.append(parts["loss"])
+                self.step += 1
+                scores = self._validate(parts) if self._validation_is_due() else None
+                if scores is not None or self.step % report_every == 0:
+                    tell(self._report(losses, scores))
+                    losses.clear()
+        except KeyboardInterrupt:
+            self._save()
+            raise Cancelled(
+                f"stopped after step {self.step}; its state is in {options.folder}: --resume goes on from there."
+            ) from None
+        except TrainingError as error:
+            raise TrainingError(f"{error} What was learnt until the last validation is in {options.folder}.") from error
+        if self.validated_at != self.step:
+            tell(self._report(losses or [parts["loss"]], self._validate(parts)))
+        self.team.wait()
+        if self.team.leads:
+            write_whole(options.output, (options.folder / BEST_FILE).read_bytes())
+        return options.output
+
+    def _share(self) -> float:
+        """Share of the run that is over: the same for all processes."""
+        steps, minutes = self.options.end
+        by_steps = self.step / steps if steps is not None else 0.0
+        by_time = self._seconds() / (60 * minutes) if minutes is not None else 0.0
+        return self.team.agree(max(by_steps, by_time))
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def _validation_is_due(self) -> bool:
+        every = self.options.validate_every
+        if every is not None:
+            return self.step % every == 0
+        return self._share() >= (self.validations + 1) / VALIDATIONS
+
+    def _validate(self, parts: dict[str, float]) -> dict[str, float]:
+        """Score the averaged weights, note it, keep the best, and save the state."""
+        network = self.learner.averaged()
+        perceptual = self.options.track == "perceptual"
+        found = validate(network, self.material.validation, self.scale, perceptual=perceptual)
+        self.validated_at, self.validations = self.step, self.validations + 1
+        is_best = found.figure > self.best
+        self.best = max(self.best, found.figure)
+        if self.journal is not None:
+            self.journal.add(self.step, {**parts, **found.scores})
+            self.journal.add_sheet(self.step, found.rows)
+            if is_best:
+                network = network.cpu().eval()
+                save_model(
+                    network,
+                    self.options.folder / BEST_FILE,
+                    scale=self.scale,
+                    guard=measure_guard(network, self.scale),
+                    trained_on=self.material.description,
+                    scores=found.scores,
+                    training=self._record(),
+                    overwrite=True,
+                )
+        self._save()
+        return found.scores
+
+    def _record(self) -> dict[str, object]:
+        """What the model's file tells of its training."""
+        skipped = [list(each) for each in self.material.skipped]
+        features = getattr(self.learner.objective, "features", None)
+        return {
+            "steps": self.step,
+            "patch_size": self.patch,
+            "value_range": self.material.value_range,
+            "skipped": skipped,
+            "contextual_term": features is not None,
+            "options": self.options.to_dict(),
+        }
+
+    def _report(self, losses: list[float], scores: dict[str, float] | None) -> Report:
+        seconds, share = self._seconds(), min(1.0, self._share())
+        per_step = self.options.batch_size * self.options.accumulate * self.team.size
+        rate = per_step * (self.step - self.first_step) / max(1e-9, time.monotonic() - self.now_began)
+        left = seconds * (1 - share) / share if share else math.inf
+        return Report(self.step, share, sum(losses) / len(losses), rate, left, scores)
+
+    def _save(self) -> None:
+        if self.team.leads:
+            state = {
+                "step": self.step,
+                "seconds": self._seconds(),
+                "best": self.best,
+                "validations": self.validations,
+                "options": json.dumps(self.options.to_dict()),
+                "learner": self.learner.state_dict(),
+            }
+            save_state(self.options.folder, state)
+
+
+def _tell_nobody(report: Report) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False

@@ -25,14 +25,16 @@ class Found:
     ----------
     images
         What to open.
-    value_range
-        Black and white, where they all come from folders that were prepared with the same.
+    given_range, common_range
+        Where they all come from one prepared folder: black and white as they were given to it for all images, or as
+        they were chosen for those whose type does not say them.
     skipped
         What had been left out when they were prepared: path and reason.
     """
 
     images: tuple[Image, ...]
-    value_range: tuple[float, float] | None = None
+    given_range: tuple[float, float] | None = None
+    common_range: tuple[float, float] | None = None
     skipped: tuple[tuple[str, str], ...] = ()
 
 
@@ -66,11 +68,12 @@ def find_images(paths: Paths) -> Found:
             indices.append(index)
             for image in _images(place) if index is None else open_prepared(place, index):
                 images[image if isinstance(image, str) else image.path] = image
-    prepared = [index for index in indices if index is not None]
-    ranges = {index.value_range for index in prepared}
-    common = ranges.pop() if len(prepared) == len(indices) and len(ranges) == 1 else None
-    skipped = tuple((each.source, each.reason) for index in prepared for each in index.skipped)
-    return Found(tuple(images.values()), common, skipped)
+    skipped = tuple((each.source, each.reason) for index in indices if index for each in index.skipped)
+    only = indices[0] if len(indices) == 1 else None
+    if only is None:
+        return Found(tuple(images.values()), skipped=skipped)
+    given, common = (only.value_range, None) if only.range_was_given else (None, only.value_range)
+    return Found(tuple(images.values()), given, common, skipped)
 
 
 def _places(path: str) -> list[str]:

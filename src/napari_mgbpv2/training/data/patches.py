@@ -83,6 +83,8 @@ class Index:
         Size of the patches and distance of their beginnings, in pixels.
     value_range
         Values of black and white.
+    range_was_given
+        Whether somebody has said them, for all images; else they are for those whose type does not say them.
     images, skipped
         The images that are in it, and those that could not be read.
     """
@@ -90,6 +92,7 @@ class Index:
     patch: int
     stride: int
     value_range: tuple[float, float]
+    range_was_given: bool
     images: tuple[PatchedImage, ...]
     skipped: tuple[SkippedImage, ...]
 
@@ -123,6 +126,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
             int(record["patch"]),
             int(record["stride"]),
             (low, high),
+            bool(record["range_was_given"]),
             tuple(map(PatchedImage.of, record["images"])),
             tuple(SkippedImage(**each) for each in record["skipped"]),
         )
@@ -158,7 +162,7 @@ class PatchedArray(FileArray):
     def _read(self, window: Window) -> Pixels:
         pixels = np.empty([part.stop - part.start for part in window], self.dtype)
         leading, rows, columns = window[: self._leading], window[self._leading], window[self._leading + 1]
-        samples = window[self._leading + 2 :]
+        samples: tuple[Any, ...] = window[self._leading + 2 :]
         for index in np.ndindex(pixels.shape[: self._leading]):
             position = [part.start + i for part, i in zip(leading, index, strict=True)]
             number = int(np.ravel_multi_index(position, self.shape[: self._leading])) if position else 0

@@ -31,7 +31,7 @@ from napari_mgbpv2.training.data.patches import (
     save_patch,
     suffix_for,
 )
-from napari_mgbpv2.training.data.planes import reason_of, standard_axes
+from napari_mgbpv2.training.data.planes import read_plane, reason_of, standard_axes
 from napari_mgbpv2.training.data.ranges import as_range, estimate_range
 
 Progress = Callable[[int, int], None]
@@ -80,7 +80,9 @@ def prepare(
         The folder exists and holds something else, or cannot be written.
     """
     if patch % GRID or stride % GRID or not 0 < stride <= patch:
-        raise ImageError(f"patches of {patch} px every {stride} px: both must be multiples of {GRID}, not leaving gaps.")
+        raise ImageError(
+            f"patches of {patch} px every {stride} px: both must be multiples of {GRID}, not leaving gaps."
+        )
     place = Path(os.path.abspath(folder))
     found = find_images(paths)
     if _is_done(place, found, patch, stride):
@@ -114,7 +116,8 @@ def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
             raise DestinationError(f"{place}: exists and is no folder of prepared patches; give another folder.")
         return False
     index = read_index(place)
-    there = {(each.source, each.bytes, each.modified) for each in (*index.images, *index.skipped)}
+    there = {(each.source, each.bytes, each.modified) for each in index.images}
+    there |= {(each.source, each.bytes, each.modified) for each in index.skipped}
     if there != set(map(_fingerprint, found.images)) or (index.patch, index.stride) != (patch, stride):
         raise DestinationError(
             f"{place}: holds patches of other images, of other versions of them or of another size; "
@@ -157,8 +160,9 @@ def _write(
         raise ImageError(f"none of {len(skipped)} images can be read; {skipped[0].source}: {skipped[0].reason}")
     # the patches hold the same pixels as the images and are faster to look at
     written = [(image.axes, PatchedArray(os.fspath(folder), image)) for image in images]
-    known = as_range(value_range) or found.value_range or estimate_range(written)
-    Index(patch, stride, known, tuple(images), tuple(skipped)).write(folder)
+    given = as_range(value_range) or found.given_range
+    known = given or found.common_range or estimate_range(written)
+    Index(patch, stride, known, given is not None, tuple(images), tuple(skipped)).write(folder)
 
 
 def _write_image(
@@ -174,10 +178,7 @@ def _write_image(
         folders.append("_".join([name, *(f"{axis}{at}" for axis, at in zip(axes, position, strict=False))]))
         (folder / folders[-1]).mkdir()
         for row, column in _grid(rows, columns):
-            window = [*(slice(at, at + 1) for at in position), slice(*row), slice(*column)]
-            window += [slice(None)] * (len(shape) - len(window))
-            pixels = np.asarray(source.data[tuple(window[order.index(i)] for i in range(len(order)))])
-            pixels = pixels.transpose(order)[(0,) * leading]
+            pixels = read_plane(source.data, source.axes, position, slice(*row), slice(*column))
             save_patch(folder / folders[-1] / patch_name(row, column, suffix), pixels)
     return PatchedImage(*fingerprint, axes, shape, source.data.dtype.name, tuple(folders), rows, columns, suffix)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.sources import ArrayLike
@@ -61,7 +62,7 @@ def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, floa
     generator = np.random.default_rng(0)
     sizes = np.array([math.prod(data.shape) for _, data in deep], dtype=np.float64)
     chosen = np.sort(generator.choice(len(deep), _WINDOWS, p=sizes / sizes.sum()))  # sorted: each file is opened once
-    sample = np.concatenate([_sample(*deep[number], generator) for number in chosen])
+    sample = np.concatenate([_sample(deep[int(number)], generator) for number in chosen])
     sample = sample[np.isfinite(sample)]
     for white in (float(np.percentile(sample, _PERCENTILE)), float(sample.max())) if sample.size else ():
         if white > 0:
@@ -69,8 +70,9 @@ def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, floa
     raise ImageError("nothing in the images is brighter than 0; give the values of black and white as value_range.")
 
 
-def _sample(axes: str, data: ArrayLike, generator: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _sample(image: tuple[str, ArrayLike], generator: np.random.Generator) -> npt.NDArray[np.float64]:
     """Read a random window of a random plane, without alpha."""
+    axes, data = image
     window = []
     for axis, size in zip(axes, data.shape, strict=True):
         if axis == "s":

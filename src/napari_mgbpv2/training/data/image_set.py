@@ -1,0 +1,156 @@
+"""The images of a training set: opened, checked, with one map of values, and what had to be left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from napari_mgbpv2.errors import ImageError, SourceError
+from napari_mgbpv2.sources import ArrayLike, ImageSource, open_source
+from napari_mgbpv2.training.data.decoding import DecodedCopies
+from napari_mgbpv2.training.data.finding import Found, Image
+from napari_mgbpv2.training.data.planes import Planes, reason_of
+from napari_mgbpv2.training.data.ranges import as_range, estimate_range, value_map
+from napari_mgbpv2.training.data.reopening import reopening
+from napari_mgbpv2.values import ValueMap
+
+Progress = Callable[[int, int], None]
+Skipped = tuple[str, str]  # path and reason
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that can be trained on.
+
+    Attributes
+    ----------
+    planes
+        Each image as the network sees it.
+    data
+        Pixels of each, by the same number.
+    value_range
+        Values of black and white of all images, or of those whose type does not say them.
+    copies
+        Owner of the files that ``data`` reads where an image has no random access.
+    """
+
+    planes: tuple[Planes, ...]
+    data: tuple[ArrayLike, ...]
+    value_range: tuple[float, float]
+    copies: DecodedCopies
+
+
+def path_of(image: Image) -> str:
+    """Where an image is, for messages."""
+    return image if isinstance(image, str) else image.path
+
+
+def opened(image: Image) -> ImageSource:
+    """Return an open image; raise `SourceError` if its file cannot be read."""
+    return open_source(image) if isinstance(image, str) else image
+
+
+def load_images(
+    found: Found,
+    scale: int,
+    channels: int,
+    *,
+    least: int,
+    value_range: tuple[float, float] | None,
+    window: int,
+    progress: Progress | None = None,
+) -> tuple[ImageSet, tuple[Skipped, ...]]:
+    """Open images.
+
+    Parameters
+    ----------
+    found
+        The images.
+    scale
+        They are cut to multiples of it.
+    channels
+        That the network takes.
+    least
+        Height and width that they must have.
+    value_range
+        Values of black and white; None to find them.
+    window
+        Height and width of what will be read at a time.
+    progress
+        Called with the number of images done and of all.
+
+    Returns
+    -------
+    ImageSet, tuple of (str, str)
+        And the paths of the images that cannot be used, with the reason.
+
+    Raises
+    ------
+    ImageError
+        None can be used, or the value range is none.
+    """
+    given = as_range(value_range) or found.given_range
+    copies = DecodedCopies()
+    sources: list[ImageSource] = []
+    skipped = list(found.skipped)
+    for number, image in enumerate(found.images):
+        if progress is not None:
+            progress(number, len(found.images))
+        try:
+            source = opened(image)
+            check_usable(source, scale, channels, least)
+            sources.append(reopening(copies.readable(source, window)))
+        except (SourceError, ImageError) as error:
+            skipped.append((path_of(image), reason_of(error, path_of(image))))
+    if progress is not None:
+        progress(len(found.images), len(found.images))
+    if not sources:
+        raise nothing_left(skipped)
+    images = image_set(sources, scale, channels, given, found.common_range, copies)
+    return images, tuple(skipped)
+
+
+def image_set(
+    sources: Sequence[ImageSource],
+    scale: int,
+    channels: int,
+    given: tuple[float, float] | None,
+    common: tuple[float, float] | None,
+    copies: DecodedCopies,
+) -> ImageSet:
+    """Put open images together with their maps of values: a range ``given`` for all, or a ``common`` one to find."""
+    if given is None and common is None:
+        common = estimate_range([(source.axes, source.data) for source in sources])
+    known = given or common
+    assert known is not None
+    planes = (planes_of(source, scale, channels) for source in sources)
+    mapped = (replace(each, values=value_map(each.values.dtype, given, known)) for each in planes)
+    return ImageSet(tuple(mapped), tuple(source.data for source in sources), known, copies)
+
+
+def planes_of(source: ImageSource, scale: int, channels: int) -> Planes:
+    """Return an image as the network sees it, with the range of its type; raise `ImageError` if it does not fit."""
+    shape, values = tuple(source.data.shape), ValueMap.of(source.data.dtype, None)
+    return Planes(source.path, source.axes, shape, scale, channels, values)
+
+
+def check_usable(source: ImageSource, scale: int, channels: int, least: int) -> None:
+    """Raise `ImageError` if an image does not fit the network or is smaller than ``least`` px."""
+    height, width = planes_of(source, scale, channels).size
+    if min(height, width) < least:
+        raise ImageError(f"{height} x {width} px (in multiples of the scale) is smaller than a patch of {least} px.")
+
+
+def nothing_left(skipped: Sequence[Skipped]) -> ImageError:
+    """Return the error for a set of which no image can be used."""
+    path, reason = skipped[0]
+    return ImageError(f"none of {len(skipped)} images can be used for training. {path}: {reason}")
+
+
+def warn_of(skipped: Sequence[Skipped], used: int) -> None:
+    """Say once how many images are left out, and why the first ones are."""
+    if skipped:
+        shown = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        warnings.warn(f"{len(skipped)} of {used + len(skipped)} images are left out. {shown}{more}", stacklevel=3)

@@ -1,0 +1,66 @@
+"""Samples in batches, in their order, from any number of loader workers and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from napari_mgbpv2.training.data.degradation import Pair
+
+_PREFETCHED = 4  # batches for each worker: a new image or scene takes longer than a batch
+
+
+def sample_loader(
+    dataset: Dataset[Pair], batch: int, *, start: int = 0, workers: int = 0, rank: int = 0, world: int = 1
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """Return the batches of a data set from a step on.
+
+    Step n of all processes together is samples n * batch * world to (n + 1) * batch * world; a process takes every
+    ``world``-th of them. Two processes with batches of 4 so see what one with batches of 8 sees.
+
+    Parameters
+    ----------
+    dataset
+        `ImageSamples`, `PairedSamples`, `SceneSamples`, or any other with a length and samples by number.
+    batch
+        Samples in a batch of this process.
+    start
+        First step; to go on after n steps, n.
+    workers
+        Processes that make samples; 0 makes them in this one.
+    rank, world
+        Number of this process and of all.
+
+    Returns
+    -------
+    iterable of (Tensor, Tensor)
+        Inputs and targets, (batch, C, patch, patch) each, in page-locked memory where there is CUDA. It ends before
+        the batch for which the data set has too few samples, and begins at ``start`` each time.
+    """
+    if batch < 1 or start < 0 or not 0 <= rank < world:
+        raise ValueError(f"batch {batch} must be at least 1, start {start} at least 0, rank {rank} below world {world}")
+    loader = DataLoader(
+        dataset,
+        batch_sampler=_Batches(len(dataset), batch, start, rank, world),  # type: ignore[arg-type]
+        num_workers=workers,
+        prefetch_factor=_PREFETCHED if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else each iterator would draw from the generator that the training uses
+    )
+    return cast("Iterable[tuple[Tensor, Tensor]]", loader)
+
+
+class _Batches(Sampler[list[int]]):
+    """The numbers of the samples of each batch of one process."""
+
+    def __init__(self, length: int, batch: int, start: int, rank: int, world: int) -> None:
+        self._length, self._batch, self._start, self._rank, self._world = length, batch, start, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        together = self._batch * self._world
+        for first in range(self._start * together, self._length - together + 1, together):
+            yield list(range(first + self._rank, first + together, self._world))

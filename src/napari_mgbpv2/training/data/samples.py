@@ -1,0 +1,220 @@
+"""Samples from images: the draw of an image, a plane, a position and an orientation, and the pair that lies there."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from napari_mgbpv2.errors import ImageError, SourceError
+from napari_mgbpv2.training.data.degradation import Orientation, Pair, Span, degraded_crop, reach
+from napari_mgbpv2.training.data.finding import Paths, find_images
+from napari_mgbpv2.training.data.image_set import ImageSet, Progress, Skipped, load_images, warn_of
+from napari_mgbpv2.training.data.preparing import prepare
+from napari_mgbpv2.training.data.splitting import Region, cells, split
+from napari_mgbpv2.values import ValueMap
+
+ENDLESS = 2**48
+_STREAM = 1  # tells these draws from those of the scenes
+_ATTEMPTS = 100
+
+
+def check_numbers(scale: int, patch: int, seed: int) -> None:
+    """Raise `ImageError` unless scale and patch are at least 1 and the seed at least 0."""
+    for name, value, least in (("scale", scale, 1), ("patch", patch, 1), ("seed", seed, 0)):
+        if value != int(value) or value < least:
+            raise ImageError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+
+
+class _Draw(NamedTuple):
+    region: Region
+    plane: int
+    rows: Span
+    columns: Span
+    orientation: Orientation
+
+
+class CropSamples(Dataset[Pair], ABC):
+    """An endless set of pairs cut from images, each a function of (seed, index).
+
+    Parameters
+    ----------
+    images
+        The sharp images.
+    skipped
+        Those that cannot be used.
+    scale, patch, seed, augment, hold_out
+        As `ImageSamples` has them.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        skipped: Sequence[Skipped],
+        scale: int,
+        patch: int,
+        seed: int,
+        *,
+        augment: bool,
+        hold_out: float,
+    ) -> None:
+        self.images, self.skipped = images, list(skipped)
+        self.scale, self.patch, self.seed, self.augment = scale, patch, seed, augment
+        self.used, self.held_out = split(images.planes, hold_out, patch, reach(scale))
+        weights = [region.columns.size * region.rows.size * region.planes for region in self.used]
+        self._ends = np.cumsum(weights, dtype=np.int64)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Values of black and white of all images, or of those whose type does not say them."""
+        return self.images.value_range
+
+    @property
+    def value_maps(self) -> dict[str, ValueMap]:
+        """The map between values and [0, 1] of each image, by its path."""
+        return {planes.path: planes.values for planes in self.images.planes}
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Pair:
+        """Return sample ``index``: input and target, (channels, patch, patch) each."""
+        if not 0 <= index < ENDLESS:
+            raise IndexError(f"sample {index}: samples are numbered from 0")
+        generator = np.random.default_rng((self.seed, _STREAM, index))
+        for attempt in range(_ATTEMPTS):
+            draw = self._draw(generator)
+            try:
+                pair = self.pair(draw.region.image, draw.plane, draw.rows, draw.columns)
+            except SourceError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                # Damage that shows only now; the next draw does as well and is as much a function of the index.
+                warnings.warn(f"a sample was drawn again: {error}", stacklevel=2)
+                continue
+            return draw.orientation.apply(pair)
+        raise AssertionError
+
+    @abstractmethod
+    def pair(self, image: int, plane: int, rows: Span, columns: Span) -> Pair:
+        """Return input and target of a crop of a plane of an image, (channels, rows, columns) each."""
+
+    def validation(self, count: int, size: int) -> list[Pair]:
+        """Return crops of the held-out images or parts, or of all where nothing is held out."""
+        regions = self.held_out or self.used
+        pairs = (
+            self.pair(cell.region.image, cell.plane, cell.rows, cell.columns) for cell in cells(regions, count, size)
+        )
+        return [Orientation().apply(pair) for pair in pairs]
+
+    def _draw(self, generator: np.random.Generator) -> _Draw:
+        pixel = int(generator.integers(self._ends[-1]))
+        region = self.used[int(np.searchsorted(self._ends, pixel, side="right"))]
+        plane = int(generator.integers(region.planes))
+        rows, columns = (self._crop(span, generator) for span in (region.rows, region.columns))
+        orientation = Orientation.drawn(generator) if self.augment else Orientation()
+        return _Draw(region, plane, rows, columns, orientation)
+
+    def _crop(self, span: Span, generator: np.random.Generator) -> Span:
+        start = int(generator.integers(span.start, span.stop - self.patch + 1))
+        return Span(start, start + self.patch)
+
+
+class ImageSamples(CropSamples):
+    """Pairs from sharp images, which are shrunk bicubically.
+
+    The input of a crop is that of the whole image, shrunk and upscaled, but only a window is read for it. Every
+    plane along z, t and c is an image; an image is drawn in proportion to its pixels.
+
+    Parameters
+    ----------
+    paths
+        Files, folders, patterns, prepared folders or open images, see `find_images`.
+    scale
+        Shrinking factor; images are cut to multiples of it at the bottom and on the right.
+    patch
+        Height and width of a sample at target resolution. It may lie anywhere, also off the grid of source pixels.
+    seed
+        The same seed gives the same samples.
+    channels
+        That the network takes. Three: colours as they are, grey as three equal channels. One: grey, and red, green
+        and blue as images of their own, because upscaling runs them through such a network one by one. Another
+        number: images with as many samples a pixel. Alpha is left out of the first two.
+    value_range
+        Values of black and white. By default those of the type for 8 bits and booleans; for all other images
+        together 0 and the 99.9th percentile of a coarse sample.
+    round_to_8_bits
+        Whether the low-resolution image is rounded to 256 values, as one that was saved is.
+    augment
+        Whether samples are turned and mirrored, 8 ways.
+    hold_out
+        Share that samples never touch, for `validation_images`: of five images or more, that share of the images;
+        of fewer, the right-hand part of each that is large enough.
+    prepared
+        A folder for patches: made by `prepare` if it is not there, and read instead of the images. Without one,
+        images without random access (PNG, JPEG, some TIFF) are decoded into a temporary folder first.
+    progress
+        Called with the number of images opened and of all.
+
+    Attributes
+    ----------
+    skipped : list of (str, str)
+        Paths of images that cannot be used, and why.
+
+    Raises
+    ------
+    SourceError
+        A path does not exist, or there is nothing.
+    ImageError
+        No image can be used: all are damaged or smaller than a patch, or nothing is left when a part is held out.
+    DestinationError
+        The prepared folder is something else, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        scale: int,
+        patch: int,
+        seed: int,
+        *,
+        channels: int = 3,
+        value_range: tuple[float, float] | None = None,
+        round_to_8_bits: bool = False,
+        augment: bool = True,
+        hold_out: float = 0.0,
+        prepared: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        check_numbers(scale, patch, seed)
+        if prepared is not None:
+            paths = prepare(paths, prepared, value_range=value_range, progress=progress)
+        images, skipped = load_images(
+            find_images(paths),
+            scale,
+            channels,
+            least=patch,
+            value_range=value_range,
+            window=patch + 2 * reach(scale),
+            progress=progress if prepared is None else None,
+        )
+        warn_of(skipped, len(images.planes))
+        super().__init__(images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out)
+        self.round_to_8_bits = round_to_8_bits
+
+    def pair(self, image: int, plane: int, rows: Span, columns: Span) -> Pair:
+        """Return input and target of a crop of a plane of an image, (channels, rows, columns) each."""
+        planes, data = self.images.planes[image], self.images.data[image]
+        return degraded_crop(
+            lambda high, wide: planes.read(data, plane, high, wide),
+            planes.size,
+            self.scale,
+            rows,
+            columns,
+            round_to_8_bits=self.round_to_8_bits,
+        )

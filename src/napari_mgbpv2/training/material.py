@@ -1,0 +1,108 @@
+"""What a run learns from: samples and validation images, as its options say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from napari_mgbpv2.training.data import (
+    ImageSamples,
+    Pair,
+    PairedSamples,
+    SceneSamples,
+    sample_loader,
+    validation_images,
+)
+from napari_mgbpv2.training.options import SCENES, TrainingOptions
+
+HELD_OUT = 0.1  # share of the images that is only scored, where no validation images are given
+
+
+@dataclass(frozen=True)
+class Material:
+    """Samples to train on and images to score.
+
+    Attributes
+    ----------
+    samples
+        Endless pairs by number.
+    validation
+        Pairs that are only scored.
+    description
+        What the samples are, in words.
+    value_range
+        Values of black and white of the images; None for scenes.
+    skipped
+        Paths that could not be used, and why.
+    """
+
+    samples: ImageSamples | PairedSamples | SceneSamples
+    validation: list[Pair]
+    description: str
+    value_range: tuple[float, float] | None
+    skipped: list[tuple[str, str]]
+
+    def batches(self, size: int, *, start: int, workers: int, rank: int, world: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """Batches of one process, beginning at a step; arguments as `sample_loader` has them."""
+        return sample_loader(self.samples, size, start=start, workers=workers, rank=rank, world=world)
+
+
+def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> Material:
+    """Open what the options name.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    scale, patch, channels
+        Upscaling factor, target pixels of a sample along each side, and channels of the network.
+
+    Raises
+    ------
+    SourceError, ImageError
+        No image can be used.
+    """
+    samples: ImageSamples | PairedSamples | SceneSamples
+    if options.images == (SCENES,):
+        samples = SceneSamples(scale, patch, options.seed, channels=channels)
+        return Material(samples, validation_images(samples), "synthetic scenes", None, [])
+    hold_out = 0.0 if options.validation else HELD_OUT
+    if options.low_resolution is not None:
+        samples = PairedSamples(
+            options.images,
+            options.low_resolution,
+            scale,
+            patch,
+            options.seed,
+            channels=channels,
+            value_range=options.value_range,
+            hold_out=hold_out,
+        )
+    else:
+        samples = ImageSamples(
+            options.images,
+            scale,
+            patch,
+            options.seed,
+            channels=channels,
+            value_range=options.value_range,
+            round_to_8_bits=options.round_to_8_bits,
+            hold_out=hold_out,
+            prepared=options.prepared,
+        )
+    scored: ImageSamples | PairedSamples = samples
+    if options.validation:
+        scored = ImageSamples(
+            options.validation,
+            scale,
+            patch,
+            options.seed,
+            channels=channels,
+            value_range=samples.value_range,
+            round_to_8_bits=options.round_to_8_bits,
+        )
+    count = len(samples.images.planes)
+    description = f"{count} image{'s' if count > 1 else ''} of {', '.join(options.images)}"
+    return Material(samples, validation_images(scored), description, samples.value_range, samples.skipped)

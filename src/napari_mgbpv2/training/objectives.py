@@ -1,0 +1,111 @@
+"""What a step minimises: the fidelity track (equation 1) or the perceptual one (equations 3 to 5)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.training.discriminator import Discriminator
+from napari_mgbpv2.training.features import FeatureNetwork
+from napari_mgbpv2.training.losses import multiscale_l1, perceptual_total, relativistic_discriminator_loss
+
+Parts = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """One of the tracks."""
+
+    @property
+    def opponent(self) -> nn.Module | None:
+        """What is trained against the network, if anything."""
+
+    def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
+        """Losses of a batch.
+
+        Parameters
+        ----------
+        network
+            What is trained.
+        image, target
+            (B, C, H, W): bicubically upscaled and sharp.
+        generator
+            Source of all randomness of the step, on the CPU.
+        """
+
+
+class Losses:
+    """The network's loss, its parts for the journal, and the opponent's loss.
+
+    Parameters
+    ----------
+    total
+        Scalar, to be minimised by the network.
+    parts
+        Its terms by name, detached.
+    opponent
+        Scalar, to be minimised by the opponent; its graph holds nothing of the network.
+    """
+
+    def __init__(self, total: Tensor, parts: Parts, opponent: Tensor | None = None) -> None:
+        self.total, self.parts, self.opponent = total, parts, opponent
+
+
+class Fidelity:
+    """The fidelity track: multi-scale L1 at W = 0."""
+
+    opponent: None = None
+
+    def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
+        """Equation 1; arguments as `Objective` has them."""
+        total = multiscale_l1(network(image).float(), target)
+        return Losses(total, {"loss": total.detach()})
+
+
+class Perceptual:
+    """The perceptual track: relativistic GAN, contextual loss and L1, of W = 0 and W = 1 together.
+
+    Parameters
+    ----------
+    discriminator
+        The network's opponent.
+    features
+        What the contextual loss compares; None leaves that term out.
+    """
+
+    def __init__(self, discriminator: Discriminator, features: FeatureNetwork | None) -> None:
+        self.opponent = discriminator
+        self.features = features
+
+    def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
+        """Equations 3 to 5; arguments as `Objective` has them."""
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        amplitude = torch.tensor([0.0, 1.0], device=image.device).repeat_interleave(len(image))
+        # one pass for both amplitudes
+        both = network(image.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1), amplitude).float()
+        sharp, noisy = both.chunk(2)
+        self.opponent.requires_grad_(False)
+        total, parts = perceptual_total(
+            sharp, noisy, target, discriminator=self.opponent, features=self.features, generator=generator
+        )
+        self.opponent.requires_grad_(True)
+        # Real pixels are whole numbers of 1/255 and made ones are not: without a blur of that size, the opponent's
+        # normalised contrast would tell them apart by it in every flat area.
+        dither = (torch.rand(target.shape, generator=generator).to(target.device) - 0.5) / 255
+        opponent = relativistic_discriminator_loss(self.opponent(target + dither), self.opponent(noisy.detach()))
+        return Losses(total, {"loss": total.detach(), **parts, "discriminator": opponent.detach()}, opponent)
+
+
+def step_generator(*numbers: int) -> torch.Generator:
+    """Make a generator that is a function of some numbers (seed, step, process): nothing needs to be remembered."""
+    import numpy as np
+
+    seed = np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed) % 2**63)
+
+
+def to_floats(parts: Parts) -> dict[str, Any]:
+    """Parts of a loss as plain numbers."""
+    return {name: float(value) for name, value in parts.items()}

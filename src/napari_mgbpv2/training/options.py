@@ -1,0 +1,222 @@
+"""What a training run is told: its options, from the command line or a plain file, checked together."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2.errors import TrainingError
+
+TRACKS = ("fidelity", "perceptual")
+OPTIMIZERS = ("adamw", "qhadam", "lookahead-radam")
+SCHEDULES = ("cosine", "constant")
+DEFAULT_MINUTES = 10.0
+SCENES = "scenes"  # in the place of images: synthetic scenes
+
+# Without biases a network is homogeneous, f(a x) = a f(x): an image that uses 2% of its range fares like any other.
+_SCRATCH = ModelConfig(features=(64, 48, 32, 12), steps=2, noise_channels=0, bias=False)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """All options of a run.
+
+    Attributes
+    ----------
+    images
+        Files, folders and patterns of sharp images, or "scenes" alone for synthetic ones.
+    output
+        The ``.safetensors`` file to write.
+    init
+        What to start from: a packaged model's name, a model file, or "scratch". By default the packaged model of
+        the scale.
+    scale
+        Upscaling factor; by default that of ``init``.
+    track
+        "fidelity" (equation 1) or "perceptual" (equation 3).
+    steps, minutes
+        When to end, whichever comes first; `DEFAULT_MINUTES` where neither is given. A run of steps alone can be
+        repeated and resumed bit for bit on a CPU; minutes depend on the machine.
+    batch_size, accumulate
+        Patches of a micro-batch on each device, and micro-batches of a step.
+    patch_size
+        Target pixels along each side of a patch; by default a natural size of the network near 120.
+    learning_rate
+        Peak of the schedule.
+    optimizer
+        "adamw", or as published "qhadam" or "lookahead-radam".
+    schedule
+        "cosine": to zero along half a cosine; "constant", as published.
+    warm_up
+        Steps over which the learning rate rises from zero.
+    averaging
+        Decay a step of the moving average of the weights, which is what is scored and saved; 0 for none.
+    validation
+        Images that are only scored; by default a held-out part of ``images``.
+    validate_every
+        Steps between validations; by default ten times in a run.
+    low_resolution
+        Folder of the low-resolution images of real pairs.
+    prepared
+        Folder of patches that have been prepared, or are to be.
+    value_range
+        Values of black and white in the images; by default as `ImageSamples` has it.
+    round_to_8_bits
+        Whether the shrunk images are rounded to 8 bits, as files often are.
+    device, precision
+        As `upscale` has them.
+    seed
+        Of everything that is drawn.
+    workers
+        Processes that make patches.
+    feature_network
+        For the contextual loss: a VGG-19 file; None downloads the published one, "none" trains without that loss.
+    discriminator_learning_rate
+        Of the perceptual track.
+    config
+        Of a network from scratch.
+    """
+
+    images: tuple[str, ...]
+    output: Path
+    init: str | None = None
+    scale: int | None = None
+    track: str = "fidelity"
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 8
+    accumulate: int = 1
+    patch_size: int | None = None
+    learning_rate: float = 3e-4
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    warm_up: int = 20
+    averaging: float = 0.99
+    validation: tuple[str, ...] = ()
+    validate_every: int | None = None
+    low_resolution: str | None = None
+    prepared: Path | None = None
+    value_range: tuple[float, float] | None = None
+    round_to_8_bits: bool = False
+    device: str | None = None
+    precision: str | None = None
+    seed: int = 0
+    workers: int = 1
+    feature_network: str | None = None
+    discriminator_learning_rate: float = 1e-4
+    config: ModelConfig = field(default=_SCRATCH)
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises
+        ------
+        TrainingError
+            An option has a value that it cannot have.
+        """
+        if not self.images:
+            raise TrainingError('there are no images to train on: name files, folders or patterns, or "scenes".')
+        if SCENES in self.images and len(self.images) > 1:
+            raise TrainingError('"scenes" stands for synthetic images and cannot be mixed with files.')
+        if self.output.suffix != ".safetensors":
+            raise TrainingError(f"{self.output}: a model's file ends in .safetensors.")
+        for name, choices in (("track", TRACKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise TrainingError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+        positive = ("steps", "minutes", "batch_size", "accumulate", "patch_size", "learning_rate", "validate_every")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainingError(f"{name} is {value}; it must be greater than 0.")
+        if self.warm_up < 0 or self.workers < 0:
+            raise TrainingError("warm_up and workers must not be negative.")
+        if not 0 <= self.averaging < 1:
+            raise TrainingError(f"averaging is {self.averaging}; it must be at least 0 and less than 1.")
+        if self.init == "scratch" and self.scale is None:
+            raise TrainingError("a network from scratch needs a scale.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its state, scores and pictures: beside the output."""
+        return self.output.with_name(self.output.name.removesuffix(".safetensors") + ".training")
+
+    @property
+    def end(self) -> tuple[int | None, float | None]:
+        """Steps and minutes after which the run ends."""
+        return self.steps, DEFAULT_MINUTES if self.steps is None and self.minutes is None else self.minutes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        plain = asdict(self) | {"config": self.config.to_dict()}
+        return json.loads(json.dumps(plain, default=str))  # type: ignore[no-any-return]
+
+    def same_run(self, other: Mapping[str, Any]) -> str:
+        """Name the first option that makes another run's samples or weights differ; empty if none does.
+
+        When to end, how often to validate, how many processes make patches, and the device may change between two
+        parts of a run.
+        """
+        may_change = {"steps", "minutes", "validate_every", "workers", "device", "output", "prepared"}
+        mine = self.to_dict()
+        return next((name for name in mine if name not in may_change and mine[name] != other.get(name)), "")
+
+
+def options_from_file(path: Path) -> dict[str, Any]:
+    """Read options from a TOML file: the names of `TrainingOptions`, with ``-`` or ``_``; ``[config]`` for scratch.
+
+    Raises
+    ------
+    TrainingError
+        The file cannot be read, is no TOML, or has an option that there is none of.
+    """
+    try:
+        given = {name.replace("-", "_"): value for name, value in tomllib.loads(path.read_text()).items()}
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: is not a TOML file ({error}).") from error
+    known = {each.name for each in fields(TrainingOptions)}
+    if unknown := sorted(set(given) - known):
+        raise TrainingError(f"{path}: has the option {unknown[0]!r}, which there is none of; see --help.")
+    return given
+
+
+def make_options(values: Mapping[str, Any]) -> TrainingOptions:
+    """Make options of plain values, as a file or the command line gives them; those that are None are left out.
+
+    Raises
+    ------
+    TrainingError
+        An option is missing, of a wrong type, or has a value that it cannot have.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in ("images", "validation"):
+        if isinstance(given.get(name), str):
+            given[name] = (given[name],)
+        if name in given:
+            given[name] = tuple(map(str, given[name]))
+    if missing := {"images", "output"} - set(given):
+        raise TrainingError(f"{' and '.join(sorted(missing))} must be given.")
+    try:
+        for name in ("output", "prepared"):
+            if name in given:
+                given[name] = Path(given[name])
+        if "value_range" in given:
+            low, high = given["value_range"]
+            given["value_range"] = (float(low), float(high))
+        config = given.pop("config", {})
+        if isinstance(config, Mapping):
+            unknown = set(config) - {each.name for each in fields(ModelConfig)}
+            if unknown:
+                raise TrainingError(f"config has {sorted(unknown)[0]!r}, which there is none of.")
+            config = ModelConfig.from_dict(_SCRATCH.to_dict() | dict(config))
+        return TrainingOptions(**given, config=config)
+    except TrainingError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"an option has a value of a wrong kind: {error}") from error

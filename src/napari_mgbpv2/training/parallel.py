@@ -1,0 +1,93 @@
+"""Several processes on one run: each takes its share of every batch, and gradients are averaged between them.
+
+``torchrun --nproc-per-node N -m napari_mgbpv2.cli.finetune ...`` starts N of them, one for each GPU. The gradients of
+a step are averaged once, after all of its micro-batches and passes, which is what one process with the whole
+batch would have computed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from napari_mgbpv2.training.options import TrainingOptions
+
+
+class Team:
+    """The processes of a run; alone, a team of one.
+
+    Parameters
+    ----------
+    rank, size
+        Number of this process, and of all.
+    device
+        Name of the device that this process has been given; None to choose.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: str | None = None) -> None:
+        self.rank, self.size, self.device = rank, size, device
+
+    @classmethod
+    def from_environment(cls, options: TrainingOptions) -> Team:
+        """Join the processes that torchrun has started, if it has."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        on_cuda = torch.cuda.is_available() and not (options.device or "cuda").startswith("cpu")
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_cuda else "cpu"
+        dist.init_process_group("nccl" if on_cuda else "gloo")
+        return cls(dist.get_rank(), size, device)
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and tells of the run."""
+        return self.rank == 0
+
+    def mean(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Mean of numbers over the processes."""
+        if self.size == 1:
+            return dict(numbers)
+        values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(values)
+        return dict(zip(numbers, (values / self.size).tolist(), strict=True))
+
+    def agree(self, number: float) -> float:
+        """Take the number of the first process, so that all go on or end together."""
+        if self.size == 1:
+            return number
+        value = torch.tensor([number], dtype=torch.float64, device=self.device)
+        dist.broadcast(value, 0)
+        return float(value)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], team: Team) -> None:
+    """Replace every gradient by its mean over the processes."""
+    if team.size == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= team.size
+    first = 0
+    for gradient in gradients:
+        gradient.copy_(flat[first : first + gradient.numel()].view_as(gradient))
+        first += gradient.numel()

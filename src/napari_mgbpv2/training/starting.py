@@ -1,0 +1,108 @@
+"""How a run begins: the network it starts from, what it is trained against, and the folder that it claims."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_mgbpv2.checkpoints import load_model
+from napari_mgbpv2.errors import TrainingError
+from napari_mgbpv2.model_zoo import default_model
+from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.training.discriminator import Discriminator
+from napari_mgbpv2.training.features import load_feature_network
+from napari_mgbpv2.training.objectives import Fidelity, Objective, Perceptual
+from napari_mgbpv2.training.options import TrainingOptions
+from napari_mgbpv2.training.state import STATE_FILE, write_whole
+
+
+def start_as_bicubic(network: MGBPv2) -> None:
+    """Set the first and last weights so that the untrained network returns nearly its input.
+
+    The image passes from the top analysis through the synthesis (1x1 both); the last upscalings begin small.
+    Training then starts at the score of bicubic upscaling instead of climbing to it.
+    """
+    top, channels = network.config.levels - 1, network.config.channels
+    analysis, synthesis = network.get_submodule(f"Analysis_{top}"), network.get_submodule("Synthesis")
+    with torch.no_grad():
+        for layer in (analysis, synthesis):
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight[:channels] = 0.0
+            for channel in range(channels):
+                layer.weight[channel, channel] = 1.0
+            if layer.bias is not None:
+                layer.bias[:channels] = 0.0
+        for name, parameter in network.named_parameters():
+            if name.startswith(f"Upscale_{top}-"):
+                parameter.mul_(0.1)
+
+
+def starting_network(options: TrainingOptions) -> MGBPv2:
+    """Load or make the network that a run starts from; its scale is known.
+
+    Raises
+    ------
+    TrainingError
+        It does not fit the options.
+    """
+    if options.init == "scratch":
+        torch.manual_seed(options.seed)
+        made = MGBPv2(options.config)
+        start_as_bicubic(made)
+        made.scale = options.scale
+        return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    source = options.init or default_model(options.scale).path
+    network = load_model(source)
+    if not isinstance(network, MGBPv2):
+        raise TrainingError(f"{source}: is an ensemble; train its networks one by one.")
+    if options.scale is not None and network.scale not in (None, options.scale):
+        raise TrainingError(
+            f"{source}: upscales {network.scale} times, not {options.scale}; choose another --init or --scale."
+        )
+    network.scale = network.scale or options.scale
+    if network.scale is None:
+        raise TrainingError(f"{source}: does not say its scale; give --scale.")
+    if options.track == "perceptual" and not network.config.noise_channels:
+        raise TrainingError(f"{source}: has no noise input, which the perceptual track needs; choose another --init.")
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def make_objective(options: TrainingOptions, network: MGBPv2, device: torch.device) -> Objective:
+    """Make what the track minimises, on a device."""
+    if options.track == "fidelity":
+        return Fidelity()
+    features = None
+    if options.feature_network != "none":
+        features = load_feature_network(options.feature_network).to(device)
+    torch.manual_seed(options.seed + 1)
+    return Perceptual(Discriminator(network.config.channels).to(device), features)
+
+
+def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwrite: bool) -> None:
+    """Make the run's folder ours, for a run that begins or, with its state, for one that goes on.
+
+    Raises
+    ------
+    TrainingError
+        There is another run or a model already, or the folder cannot be made.
+    """
+    folder = options.folder
+    if state is not None:
+        before = json.loads(state["options"])
+        if differs := options.same_run(before):
+            raise TrainingError(
+                f"{folder}: was begun with {differs} = {before.get(differs)!r}, and is now asked to go on with "
+                f"{options.to_dict()[differs]!r}; use the same, or another -o."
+            )
+        return
+    taken = next((path for path in (options.output, folder / STATE_FILE) if path.exists()), None)
+    if taken is not None and not overwrite:
+        raise TrainingError(f"{taken} exists already; --resume goes on, --overwrite begins anew, or choose another -o.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be made ({error.strerror}).") from error
+    write_whole(folder / "options.json", (json.dumps(options.to_dict(), indent=2) + "\n").encode())

@@ -1,0 +1,81 @@
+"""The state of a run on disk: written whole or not at all, read back bit for bit."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_mgbpv2.errors import TrainingError
+
+STATE_FILE = "last.state"
+
+
+def save_state(folder: Path, state: Mapping[str, Any]) -> Path:
+    """Write a state; on a full disk, the one before stays.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    state
+        Tensors, numbers, strings, and dicts and lists of them.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be written.
+    """
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    write_whole(folder / STATE_FILE, content.getvalue())
+    return folder / STATE_FILE
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read the last state of a run.
+
+    Raises
+    ------
+    TrainingError
+        There is none, or it is damaged.
+    """
+    path = folder / STATE_FILE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"{folder}: there is no run to resume; leave out --resume to begin one.") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path}: is damaged ({error}); begin the run again.") from error
+    if not isinstance(state, dict) or "step" not in state:
+        raise TrainingError(f"{path}: is not the state of a run; begin the run again.")
+    return state
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file by a complete one, or leave it as it is.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        try:
+            with partial.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        kept = "; what was there before is kept" if path.exists() else ""
+        raise TrainingError(f"{path}: cannot be written ({error.strerror}){kept}.") from error

@@ -1,0 +1,95 @@
+"""Scores of a network on held-out images: against bicubic upscaling, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.noise import noise_window
+from napari_mgbpv2.resampling import shrink
+from napari_mgbpv2.training.metrics import niqe_over_scales, psnr
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Attributes
+    ----------
+    scores
+        Means over the images: "psnr" and "bicubic_psnr" in dB at W = 0 and "gain" between them; in the perceptual
+        track "niqe" at W = 1 (equation 6) where the images are large enough.
+    rows
+        Pictures for a contact sheet, a row an image: source, bicubic, W = 0, W = 1 (with a noise input), target.
+    """
+
+    scores: dict[str, float]
+    rows: list[list[Tensor]]
+
+    @property
+    def figure(self) -> float:
+        """What is to be as high as possible: minus NIQE where there is one, else the gain (equations 6 and 2)."""
+        return -self.scores["niqe"] if "niqe" in self.scores else self.scores["gain"]
+
+
+def validate(network: MGBPv2, pairs: Sequence[Pair], scale: int, *, perceptual: bool) -> Validation:
+    """Score a network.
+
+    Parameters
+    ----------
+    network
+        On any device.
+    pairs
+        (input, target) images, each (C, H, W).
+    scale
+        Upscaling factor, for the pictures of the source.
+    perceptual
+        Whether W = 1 is scored.
+    """
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    figures: dict[str, list[float]] = {"psnr": [], "bicubic_psnr": [], "niqe": []}
+    rows = []
+    with torch.inference_mode():
+        for number, (image, target) in enumerate(pairs):
+            batch = image[None].to(device, memory_format=torch.channels_last)
+            sharp = network(batch)[0].float().cpu()
+            figures["psnr"].append(psnr(sharp.clamp(0, 1), target))
+            figures["bicubic_psnr"].append(psnr(image.clamp(0, 1), target))
+            row = [_source_of(image, scale), image, sharp]
+            if network.config.noise_channels:
+                noise = np.stack([noise_window(number, c, 0, 0, *image.shape[1:]) for c in range(len(image))])
+                noisy = network(batch, torch.from_numpy(noise)[None].to(device), 1.0)[0].float().cpu()
+                row.append(noisy)
+                if perceptual:
+                    figures["niqe"] += _niqe(noisy)
+            rows.append([*row, target])
+    network.train(was_training)
+    scores = {name: float(np.mean(values)) for name, values in figures.items() if values}
+    scores["gain"] = scores["psnr"] - scores["bicubic_psnr"]
+    return Validation(scores, rows)
+
+
+def _niqe(image: Tensor) -> list[float]:
+    """Return NIQE over the scales, or nothing for an image that is too small for it."""
+    try:
+        return [niqe_over_scales(image.clamp(0, 1))]
+    except ImageError:
+        return []
+
+
+def _source_of(image: Tensor, scale: int) -> Tensor:
+    """Show the source's own pixels at the size of the target."""
+    height, width = (size // scale * scale for size in image.shape[1:])
+    source = shrink(image[None, :, :height, :width], scale)
+    return F.interpolate(source, image.shape[1:], mode="nearest")[0]
