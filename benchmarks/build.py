@@ -1,6 +1,6 @@
 """Time and memory of building the lazy result of a huge source, and of one region of it.
 
-    python benchmarks/build.py [--side 65536] [--chunk 256]
+python benchmarks/build.py [--side 65536] [--chunk 256]
 """
 
 from __future__ import annotations
