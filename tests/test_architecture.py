@@ -40,6 +40,7 @@ AT_IMPORT = {
     "values": {"numpy"},
     "axes": set(),
     "caching": set(),
+    "files": set(),
     "model_zoo": set(),
     "lazy": {"numpy", "scipy", "dask"},  # dask.array looks for scipy
     "engine": TORCH,
@@ -49,6 +50,7 @@ AT_IMPORT = {
     "conversion": {"numpy"},
     "training": TORCH,
     "cli": {"numpy"},
+    "plugin": set(),
 }
 
 # What the files of a room that is a folder may load beyond that, all of them together: the room reaches for them later.

@@ -21,6 +21,7 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
+from napari_mgbpv2 import files
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.finetune import main
 from napari_mgbpv2.config import ModelConfig
@@ -168,6 +169,16 @@ class TestPerceptual:
         path = run(options | {"track": "perceptual", "feature_network": "none", "steps": 1})
         assert read_card(path).training["contextual_term"] is False
 
+    @pytest.mark.slow
+    def test_large_images_are_scored_by_niqe_against_ones_own(self, options: dict[str, Any], tmp_path: Path) -> None:
+        textured = np.kron(an_image(100, 200, 3, seed=1), np.ones((4, 4, 1), "u1"))
+        Image.fromarray(textured).save(tmp_path / "large.png")
+        wanted = {"images": [tmp_path / "large.png"], "validation": [tmp_path / "large.png"], "steps": 1}
+        perceptual = {"track": "perceptual", "feature_network": "none", "fit_pristine": True}
+        path = run(options | wanted | perceptual)
+        assert math.isfinite(read_card(path).scores["niqe"])
+        assert (options["output"].with_name("model.training") / "pristine.npz").exists()
+
     def test_a_network_without_a_noise_input_is_refused(self, options: dict[str, Any]) -> None:
         del options["init"], options["config"]
         with pytest.raises(TrainingError, match="has no noise input, which the perceptual track needs"):
@@ -223,7 +234,7 @@ class TestResume:
         running.send_signal(signal.SIGINT)
         _, told = running.communicate(timeout=60)
         assert running.returncode == 1
-        assert "--resume goes on from there" in told.splitlines()[-1]
+        assert "--resume goes on from there" in told.splitlines()[-1], told
         assert "Traceback" not in told
         done = subprocess.run([*command, "--patch-size", "63", "--resume", "--minutes", "0.05"], check=False)
         assert done.returncode == 0
@@ -262,7 +273,7 @@ class TestTrust:
         def full(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(state_module.os, "fsync", full)
+        monkeypatch.setattr(files.os, "fsync", full)
         with pytest.raises(TrainingError, match=r"cannot be written \(No space left on device\); what was there"):
             state_module.save_state(path.parent, {"step": 99})
         assert path.read_bytes() == before

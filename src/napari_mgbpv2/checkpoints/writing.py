@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from napari_mgbpv2.errors import ModelError
+from napari_mgbpv2.files import write_whole
 from napari_mgbpv2.network import MGBPv2, Network, configurations
 
 
@@ -99,19 +99,9 @@ def published_state_dict(network: Network) -> dict[str, Tensor]:
 
 
 def _write_whole(path: Path, content: bytes, overwrite: bool) -> Path:
-    """Write a file under another name and give it its own when it is complete."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """Write a model file, all at once or not at all."""
     try:
-        try:
-            with partial.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if not overwrite and os.path.lexists(path):
-                raise FileExistsError
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content, overwrite=overwrite)
     except FileExistsError:
         raise ModelError(f"{path}: exists already; choose another name or ask to overwrite it.") from None
     except OSError as error:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.cli.command import parser_of, run_command
@@ -54,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     images = parser.add_argument_group("images")
     images.add_argument("--validation", nargs="+", metavar="IMAGES", help="images to score (default: a held-out part)")
+    images.add_argument("--fit-pristine", action="store_true", default=None, help="NIQE compares with your images")
     images.add_argument("--low-resolution", metavar="DIR", help="the small images of real pairs, by file name")
     images.add_argument("--prepare", dest="prepared", metavar="DIR", help="keep the images' patches in this folder")
     images.add_argument("--value-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help="values of the images")
@@ -91,7 +96,25 @@ def _finetune(given: argparse.Namespace) -> None:
         return
     from napari_mgbpv2.training.trainer import train
 
-    print(train(options, resume=given.resume, overwrite=given.overwrite, tell=_tell))
+    with _asked_to_stop() as asked:
+        print(train(options, resume=given.resume, overwrite=given.overwrite, tell=_tell, cancelled=asked))
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question that is answered between steps; the second one interrupts as ever."""
+    stop = threading.Event()
+
+    def note(signal_number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+        print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _tell(report: Report) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from napari_mgbpv2.training.state import write_whole
+from napari_mgbpv2.training.state import write_file
 
 SCORES_FILE = "scores.csv"
 _SHEET_SIDE = 192  # pixels of each picture on a contact sheet
@@ -48,7 +48,7 @@ class Journal:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_whole(self.folder / SCORES_FILE, text.getvalue().encode())
+        write_file(self.folder / SCORES_FILE, text.getvalue().encode())
         if self._board is not None:
             for name, value in scores.items():
                 self._board.add_scalar(name, value, step)
@@ -69,7 +69,7 @@ class Journal:
         content = io.BytesIO()
         Image.fromarray(sheet).save(content, format="PNG")
         path = self.folder / f"sheet_{step:07d}.png"
-        write_whole(path, content.getvalue())
+        write_file(path, content.getvalue())
         return path
 
     def close(self) -> None:

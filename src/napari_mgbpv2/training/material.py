@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from napari_mgbpv2.errors import TrainingError
 from napari_mgbpv2.training.data import (
     ImageSamples,
     Pair,
@@ -15,8 +16,13 @@ from napari_mgbpv2.training.data import (
     sample_loader,
     validation_images,
 )
+from napari_mgbpv2.training.data.splitting import cells
+from napari_mgbpv2.training.metrics import luma
+from napari_mgbpv2.training.niqe import PristineModel
 from napari_mgbpv2.training.options import SCENES, TrainingOptions
 
+VALIDATION_SIDE = {"fidelity": 512, "perceptual": 1024}  # of scored images at the most; NIQE needs large ones
+PRISTINE_CROPS = 32  # of training images, that a pristine model is fitted on
 HELD_OUT = 0.1  # share of the images that is only scored, where no validation images are given
 
 
@@ -47,6 +53,22 @@ class Material:
     def batches(self, size: int, *, start: int, workers: int, rank: int, world: int) -> Iterable[tuple[Tensor, Tensor]]:
         """Batches of one process, beginning at a step; arguments as `sample_loader` has them."""
         return sample_loader(self.samples, size, start=start, workers=workers, rank=rank, world=world)
+
+    def pristine(self) -> PristineModel:
+        """Fit what NIQE compares with on the sharp images themselves.
+
+        Raises
+        ------
+        ImageError
+            They are too small or too flat.
+        TrainingError
+            They are synthetic scenes.
+        """
+        if isinstance(self.samples, SceneSamples):
+            raise TrainingError("NIQE is fitted on images of your own, not on scenes; leave out --fit-pristine.")
+        crops = cells(self.samples.used, PRISTINE_CROPS, VALIDATION_SIDE["fidelity"])
+        sharp = (self.samples.pair(region.image, *crop)[1] for region, *crop in crops)  # type: ignore[arg-type]
+        return PristineModel.fit(luma(image) for image in sharp)
 
 
 def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> Material:
@@ -103,6 +125,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
             value_range=samples.value_range,
             round_to_8_bits=options.round_to_8_bits,
         )
+    size = VALIDATION_SIDE[options.track]
     count = len(samples.images.planes)
     description = f"{count} image{'s' if count > 1 else ''} of {', '.join(options.images)}"
-    return Material(samples, validation_images(scored), description, samples.value_range, samples.skipped)
+    return Material(samples, validation_images(scored, size=size), description, samples.value_range, samples.skipped)

@@ -11,9 +11,9 @@ their notice; `PristineModel.fit` makes others for images that are no photograph
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import ImageError, ModelError
+from napari_mgbpv2.files import write_whole
 
 Numbers = npt.NDArray[np.float64]
 
@@ -112,14 +113,10 @@ class PristineModel:
             The file cannot be written.
         """
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        content = io.BytesIO()
+        np.savez(content, mu=self.mean, cov=self.covariance)
         try:
-            try:
-                with partial.open("xb") as file:
-                    np.savez(file, mu=self.mean, cov=self.covariance)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_whole(path, content.getvalue())
         except OSError as error:
             raise ModelError(f"{path}: cannot be written ({error.strerror}).") from error
         return path

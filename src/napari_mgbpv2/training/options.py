@@ -78,6 +78,8 @@ class TrainingOptions:
         For the contextual loss: a VGG-19 file; None downloads the published one, "none" trains without that loss.
     discriminator_learning_rate
         Of the perceptual track.
+    fit_pristine
+        Whether NIQE compares with the images that are trained on, instead of photographs.
     config
         Of a network from scratch.
     """
@@ -109,6 +111,7 @@ class TrainingOptions:
     workers: int = 1
     feature_network: str | None = None
     discriminator_learning_rate: float = 1e-4
+    fit_pristine: bool = False
     config: ModelConfig = field(default=_SCRATCH)
 
     def __post_init__(self) -> None:

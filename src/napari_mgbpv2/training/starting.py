@@ -16,7 +16,7 @@ from napari_mgbpv2.training.discriminator import Discriminator
 from napari_mgbpv2.training.features import load_feature_network
 from napari_mgbpv2.training.objectives import Fidelity, Objective, Perceptual
 from napari_mgbpv2.training.options import TrainingOptions
-from napari_mgbpv2.training.state import STATE_FILE, write_whole
+from napari_mgbpv2.training.state import STATE_FILE, write_file
 
 
 def start_as_bicubic(network: MGBPv2) -> None:
@@ -105,4 +105,4 @@ def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwri
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be made ({error.strerror}).") from error
-    write_whole(folder / "options.json", (json.dumps(options.to_dict(), indent=2) + "\n").encode())
+    write_file(folder / "options.json", (json.dumps(options.to_dict(), indent=2) + "\n").encode())

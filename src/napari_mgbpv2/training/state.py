@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 
 from napari_mgbpv2.errors import TrainingError
+from napari_mgbpv2.files import write_whole
 
 STATE_FILE = "last.state"
 
@@ -34,7 +33,7 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> Path:
     """
     content = io.BytesIO()
     torch.save(dict(state), content)
-    write_whole(folder / STATE_FILE, content.getvalue())
+    write_file(folder / STATE_FILE, content.getvalue())
     return folder / STATE_FILE
 
 
@@ -58,24 +57,16 @@ def load_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file by a complete one, or leave it as it is.
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file of a run by a complete one, or leave it as it is.
 
     Raises
     ------
     TrainingError
         It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        try:
-            with partial.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         kept = "; what was there before is kept" if path.exists() else ""
         raise TrainingError(f"{path}: cannot be written ({error.strerror}){kept}.") from error

@@ -26,7 +26,7 @@ from napari_mgbpv2.training.optimizers import learning_rate_at
 from napari_mgbpv2.training.options import TrainingOptions
 from napari_mgbpv2.training.parallel import Team
 from napari_mgbpv2.training.starting import claim_folder, make_objective, starting_network
-from napari_mgbpv2.training.state import load_state, save_state, write_whole
+from napari_mgbpv2.training.state import load_state, save_state, write_file
 from napari_mgbpv2.training.validation import validate
 
 PATCH_NEAR = 120  # default patch size, in target pixels
@@ -123,8 +123,11 @@ class Run:
         self.patch = options.patch_size or network.config.natural_up(PATCH_NEAR)
         self.material = gather(options, self.scale, self.patch, network.config.channels)
         objective = make_objective(options, network, torch.device(device))
+        self.pristine = self.material.pristine() if options.fit_pristine else None
         if team.leads:
             claim_folder(options, state, overwrite)
+            if self.pristine is not None:
+                self.pristine.save(options.folder / "pristine.npz")
         self.learner = Learner(network, objective, options, precision, team)
 
         # validations: behind the first, which scores what the run starts from
@@ -172,7 +175,7 @@ class Run:
             tell(self._report(losses or [parts["loss"]], self._validate(parts)))
         self.team.wait()
         if self.team.leads:
-            write_whole(options.output, (options.folder / BEST_FILE).read_bytes())
+            write_file(options.output, (options.folder / BEST_FILE).read_bytes())
         return options.output
 
     def _share(self) -> float:
@@ -194,8 +197,13 @@ class Run:
     def _validate(self, parts: dict[str, float]) -> dict[str, float]:
         """Score the averaged weights, note it, keep the best, and save the state."""
         network = self.learner.averaged()
-        perceptual = self.options.track == "perceptual"
-        found = validate(network, self.material.validation, self.scale, perceptual=perceptual)
+        found = validate(
+            network,
+            self.material.validation,
+            self.scale,
+            perceptual=self.options.track == "perceptual",
+            pristine=self.pristine,
+        )
         self.validated_at, self.validations = self.step, self.validations + 1
         is_best = found.figure > self.best
         self.best = max(self.best, found.figure)

@@ -15,6 +15,7 @@ from napari_mgbpv2.network import MGBPv2
 from napari_mgbpv2.noise import noise_window
 from napari_mgbpv2.resampling import shrink
 from napari_mgbpv2.training.metrics import niqe_over_scales, psnr
+from napari_mgbpv2.training.niqe import PristineModel
 
 Pair = tuple[Tensor, Tensor]
 
@@ -41,7 +42,9 @@ class Validation:
         return -self.scores["niqe"] if "niqe" in self.scores else self.scores["gain"]
 
 
-def validate(network: MGBPv2, pairs: Sequence[Pair], scale: int, *, perceptual: bool) -> Validation:
+def validate(
+    network: MGBPv2, pairs: Sequence[Pair], scale: int, *, perceptual: bool, pristine: PristineModel | None = None
+) -> Validation:
     """Score a network.
 
     Parameters
@@ -54,6 +57,8 @@ def validate(network: MGBPv2, pairs: Sequence[Pair], scale: int, *, perceptual: 
         Upscaling factor, for the pictures of the source.
     perceptual
         Whether W = 1 is scored.
+    pristine
+        What NIQE compares with; by default the published model, of photographs.
     """
     device = next(network.parameters()).device
     was_training = network.training
@@ -72,7 +77,7 @@ def validate(network: MGBPv2, pairs: Sequence[Pair], scale: int, *, perceptual: 
                 noisy = network(batch, torch.from_numpy(noise)[None].to(device), 1.0)[0].float().cpu()
                 row.append(noisy)
                 if perceptual:
-                    figures["niqe"] += _niqe(noisy)
+                    figures["niqe"] += _niqe(noisy, pristine)
             rows.append([*row, target])
     network.train(was_training)
     scores = {name: float(np.mean(values)) for name, values in figures.items() if values}
@@ -80,12 +85,13 @@ def validate(network: MGBPv2, pairs: Sequence[Pair], scale: int, *, perceptual: 
     return Validation(scores, rows)
 
 
-def _niqe(image: Tensor) -> list[float]:
-    """Return NIQE over the scales, or nothing for an image that is too small for it."""
+def _niqe(image: Tensor, pristine: PristineModel | None) -> list[float]:
+    """Return NIQE over the scales, or nothing for an image that is too small or too flat for it."""
     try:
-        return [niqe_over_scales(image.clamp(0, 1))]
+        score = niqe_over_scales(image[None].clamp(0, 1), pristine)
     except ImageError:
         return []
+    return [score] if np.isfinite(score) else []
 
 
 def _source_of(image: Tensor, scale: int) -> Tensor:

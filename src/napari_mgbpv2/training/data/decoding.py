@@ -15,6 +15,7 @@ import numpy as np
 from napari_mgbpv2.errors import DestinationError, SourceError
 from napari_mgbpv2.sources import FileArray, ImageSource
 from napari_mgbpv2.sources.image import MappedArray
+from napari_mgbpv2.training.data.open_files import OpenFiles
 from napari_mgbpv2.training.data.patches import PatchedArray
 from napari_mgbpv2.training.data.planes import read_plane, source_size, standard_axes
 from napari_mgbpv2.training.data.scratch import Scratch
@@ -22,15 +23,16 @@ from napari_mgbpv2.training.data.scratch import Scratch
 _CHEAP_PIXELS = 2**22  # to decode for one window: some 20 ms
 
 
-class DecodedCopies:
-    """Decoded copies in a folder of their own, which goes with this object."""
+class ImageFiles:
+    """The files of a training set, decoded copies among them; those are removed with this object."""
 
     def __init__(self) -> None:
+        self._open = OpenFiles()
         self._scratch: Scratch | None = None
         self._made = 0
 
     def readable(self, source: ImageSource, window: int) -> ImageSource:
-        """Return the image itself if windows of that height and width can be read, else a decoded copy of it.
+        """Return the image if windows of that height and width can be read, else a decoded copy of it; closed.
 
         Raises
         ------
@@ -39,11 +41,11 @@ class DecodedCopies:
         DestinationError
             The copy cannot be written.
         """
-        if _has_random_access(source, window):
-            return source
-        self._scratch = self._scratch or Scratch()
-        self._made += 1
-        return _copy(source, self._scratch.path / f"{self._made:06d}.raw")
+        if not _has_random_access(source, window):
+            self._scratch = self._scratch or Scratch()
+            self._made += 1
+            source = _copy(source, self._scratch.path / f"{self._made:06d}.raw")
+        return self._open.closed(source)
 
 
 def _has_random_access(source: ImageSource, window: int) -> bool:

@@ -72,8 +72,7 @@ def find_images(paths: Paths) -> Found:
     only = indices[0] if len(indices) == 1 else None
     if only is None:
         return Found(tuple(images.values()), skipped=skipped)
-    given, common = (only.value_range, None) if only.range_was_given else (None, only.value_range)
-    return Found(tuple(images.values()), given, common, skipped)
+    return Found(tuple(images.values()), only.given_range, only.common_range, skipped)
 
 
 def _places(path: str) -> list[str]:

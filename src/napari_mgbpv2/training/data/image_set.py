@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources import ArrayLike, ImageSource, open_source
-from napari_mgbpv2.training.data.decoding import DecodedCopies
+from napari_mgbpv2.training.data.decoding import ImageFiles
 from napari_mgbpv2.training.data.finding import Found, Image
 from napari_mgbpv2.training.data.planes import Planes, reason_of
-from napari_mgbpv2.training.data.ranges import as_range, estimate_range, value_map
-from napari_mgbpv2.training.data.reopening import reopening
+from napari_mgbpv2.training.data.ranges import as_range, estimate_range, says_its_range, value_map
 from napari_mgbpv2.values import ValueMap
 
 Progress = Callable[[int, int], None]
@@ -29,16 +28,24 @@ class ImageSet:
         Each image as the network sees it.
     data
         Pixels of each, by the same number.
-    value_range
-        Values of black and white of all images, or of those whose type does not say them.
-    copies
-        Owner of the files that ``data`` reads where an image has no random access.
+    given_range, common_range
+        Values of black and white that were given for all images, or those of the images whose type does not say
+        them; None where there are none.
+    files
+        Owner of the decoded copies that ``data`` reads where an image has no random access.
     """
 
     planes: tuple[Planes, ...]
     data: tuple[ArrayLike, ...]
-    value_range: tuple[float, float]
-    copies: DecodedCopies
+    given_range: tuple[float, float] | None
+    common_range: tuple[float, float] | None
+    files: ImageFiles
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Values of black and white of all images, or of those whose type does not say them."""
+        first = self.planes[0].values
+        return self.given_range or self.common_range or (first.low, first.high)
 
 
 def path_of(image: Image) -> str:
@@ -58,6 +65,7 @@ def load_images(
     *,
     least: int,
     value_range: tuple[float, float] | None,
+    like: ImageSet | None = None,
     window: int,
     progress: Progress | None = None,
 ) -> tuple[ImageSet, tuple[Skipped, ...]]:
@@ -75,6 +83,8 @@ def load_images(
         Height and width that they must have.
     value_range
         Values of black and white; None to find them.
+    like
+        Images whose values of black and white are to be used.
     window
         Height and width of what will be read at a time.
     progress
@@ -90,8 +100,10 @@ def load_images(
     ImageError
         None can be used, or the value range is none.
     """
-    given = as_range(value_range) or found.given_range
-    copies = DecodedCopies()
+    given, common = as_range(value_range) or found.given_range, found.common_range
+    if like is not None:
+        given, common = like.given_range, like.common_range
+    files = ImageFiles()
     sources: list[ImageSource] = []
     skipped = list(found.skipped)
     for number, image in enumerate(found.images):
@@ -100,14 +112,14 @@ def load_images(
         try:
             source = opened(image)
             check_usable(source, scale, channels, least)
-            sources.append(reopening(copies.readable(source, window)))
+            sources.append(files.readable(source, window))
         except (SourceError, ImageError) as error:
             skipped.append((path_of(image), reason_of(error, path_of(image))))
     if progress is not None:
         progress(len(found.images), len(found.images))
     if not sources:
         raise nothing_left(skipped)
-    images = image_set(sources, scale, channels, given, found.common_range, copies)
+    images = image_set(sources, scale, channels, given, common, files)
     return images, tuple(skipped)
 
 
@@ -117,16 +129,15 @@ def image_set(
     channels: int,
     given: tuple[float, float] | None,
     common: tuple[float, float] | None,
-    copies: DecodedCopies,
+    files: ImageFiles,
 ) -> ImageSet:
     """Put open images together with their maps of values: a range ``given`` for all, or a ``common`` one to find."""
-    if given is None and common is None:
-        common = estimate_range([(source.axes, source.data) for source in sources])
-    known = given or common
-    assert known is not None
+    deep = [(source.axes, source.data) for source in sources if not says_its_range(source.data.dtype)]
+    if given is None and common is None and deep:
+        common = estimate_range(deep)
     planes = (planes_of(source, scale, channels) for source in sources)
-    mapped = (replace(each, values=value_map(each.values.dtype, given, known)) for each in planes)
-    return ImageSet(tuple(mapped), tuple(source.data for source in sources), known, copies)
+    mapped = tuple(replace(each, values=value_map(each.values.dtype, given, common)) for each in planes)
+    return ImageSet(mapped, tuple(source.data for source in sources), given, common, files)
 
 
 def planes_of(source: ImageSource, scale: int, channels: int) -> Planes:

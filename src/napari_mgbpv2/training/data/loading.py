@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -48,10 +51,34 @@ def sample_loader(
         batch_sampler=_Batches(len(dataset), batch, start, rank, world),  # type: ignore[arg-type]
         num_workers=workers,
         prefetch_factor=_PREFETCHED if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        collate_fn=_as_arrays,
+        worker_init_fn=_leave_interrupts_to_the_parent,
         generator=torch.Generator(),  # else each iterator would draw from the generator that the training uses
     )
-    return cast("Iterable[tuple[Tensor, Tensor]]", loader)
+    return _Tensors(loader)
+
+
+class _Tensors:
+    """Batches of a loader as tensors, in page-locked memory where there is CUDA."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        pin = torch.cuda.is_available()
+        for arrays in self._loader:
+            image, target = (torch.from_numpy(array) for array in arrays)
+            yield (image.pin_memory(), target.pin_memory()) if pin else (image, target)
+
+
+def _as_arrays(pairs: list[Pair]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Stack samples into arrays: tensors would travel as shared memory, whose owner must outlive an interrupted run."""
+    image, target = (np.stack([pair[side].numpy() for pair in pairs]) for side in (0, 1))
+    return image, target
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
 
 
 class _Batches(Sampler[list[int]]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.resampling import upscale_window
 from napari_mgbpv2.sources import ImageSource
-from napari_mgbpv2.training.data.decoding import DecodedCopies
+from napari_mgbpv2.training.data.decoding import ImageFiles
 from napari_mgbpv2.training.data.degradation import Pair, Span, reach, taps_of
 from napari_mgbpv2.training.data.finding import Image, Paths, find_images
 from napari_mgbpv2.training.data.image_set import (
@@ -23,7 +23,6 @@ from napari_mgbpv2.training.data.image_set import (
 )
 from napari_mgbpv2.training.data.planes import reason_of, source_size, standard_axes
 from napari_mgbpv2.training.data.ranges import as_range
-from napari_mgbpv2.training.data.reopening import reopening
 from napari_mgbpv2.training.data.samples import CropSamples, check_numbers
 
 _SUFFIXES = (".zarr", ".tif", ".tiff", ".ome")  # in this order: .ome stands before .zarr or .tif
@@ -74,7 +73,7 @@ class PairedSamples(CropSamples):
         found, found_low = find_images(high), find_images(low)
         pairs, alone = _matched(_by_stem(found.images), _by_stem(found_low.images))
         skipped = [*found.skipped, *found_low.skipped, *alone]
-        copies, window = DecodedCopies(), patch + 2 * reach(scale)
+        files, window = ImageFiles(), patch + 2 * reach(scale)
         sharp_sources: list[ImageSource] = []
         coarse_sources: list[ImageSource] = []
         for number, (sharp_image, coarse_image) in enumerate(pairs):
@@ -83,21 +82,23 @@ class PairedSamples(CropSamples):
             try:
                 sharp, coarse = opened(sharp_image), opened(coarse_image)
                 check_usable(sharp, scale, channels, patch)
-                sharp, coarse = copies.readable(sharp, window), copies.readable(coarse, window)
+                _check_match(sharp, coarse, scale)
+                both = files.readable(sharp, window), files.readable(coarse, window)
+            except _Mismatch:
+                raise
             except (SourceError, ImageError) as error:
                 skipped.append((path_of(sharp_image), reason_of(error, path_of(sharp_image))))
-                continue
-            _check_match(sharp, coarse, scale)
-            sharp_sources.append(reopening(sharp))
-            coarse_sources.append(reopening(coarse))
+            else:
+                sharp_sources.append(both[0])
+                coarse_sources.append(both[1])
         if progress is not None:
             progress(len(pairs), len(pairs))
         if not sharp_sources:
             raise nothing_left(skipped)
         warn_of(skipped, len(sharp_sources))
         given, common = as_range(value_range) or found.given_range, found.common_range
-        images = image_set(sharp_sources, scale, channels, given, common, copies)
-        self._coarse = image_set(coarse_sources, 1, channels, given, images.value_range, copies)
+        images = image_set(sharp_sources, scale, channels, given, common, files)
+        self._coarse = image_set(coarse_sources, 1, channels, given, images.common_range, files)
         super().__init__(images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out)
 
     def pair(self, image: int, plane: int, rows: Span, columns: Span) -> Pair:
@@ -139,17 +140,22 @@ def _matched(high: dict[str, Image], low: dict[str, Image]) -> tuple[list[tuple[
     return pairs, alone
 
 
+class _Mismatch(ImageError):
+    """Two images of a pair do not fit: no damaged file to leave out, but a mistake to be told of."""
+
+
 def _check_match(sharp: ImageSource, coarse: ImageSource, scale: int) -> None:
-    """Raise `ImageError` unless the images are one picture at two resolutions."""
+    """Raise `_Mismatch` unless two images are one picture at two resolutions."""
     height, width = source_size(coarse)
     if source_size(sharp) != (height * scale, width * scale):
-        raise ImageError(
-            f"{sharp.path} has {' x '.join(map(str, source_size(sharp)))} px and {coarse.path} has {height} x {width}: "
-            f"not exactly {scale} times as many; crop or resample one of them."
+        tall, wide = source_size(sharp)
+        raise _Mismatch(
+            f"{sharp.path} has {tall} x {wide} px and {coarse.path} has {height} x {width}, "
+            f"which is not exactly {scale} times less; crop or resample one of them."
         )
     if _beside(sharp) != _beside(coarse):
-        raise ImageError(
-            f"{sharp.path} has {_beside(sharp)} beside y and x, {coarse.path} has {_beside(coarse)}; give images alike."
+        raise _Mismatch(
+            f"{sharp.path} has {_beside(sharp)} beside y and x, {coarse.path} has {_beside(coarse)}; make them alike."
         )
 
 

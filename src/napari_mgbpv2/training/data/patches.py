@@ -81,18 +81,17 @@ class Index:
     ----------
     patch, stride
         Size of the patches and distance of their beginnings, in pixels.
-    value_range
-        Values of black and white.
-    range_was_given
-        Whether somebody has said them, for all images; else they are for those whose type does not say them.
+    given_range, common_range
+        Values of black and white that were given for all images, or those of the images whose type does not say
+        them; None where there are none.
     images, skipped
         The images that are in it, and those that could not be read.
     """
 
     patch: int
     stride: int
-    value_range: tuple[float, float]
-    range_was_given: bool
+    given_range: tuple[float, float] | None
+    common_range: tuple[float, float] | None
     images: tuple[PatchedImage, ...]
     skipped: tuple[SkippedImage, ...]
 
@@ -121,17 +120,23 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
             record = json.load(file)
         if (record["format"], record["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"it is of version {record['version']} of {record['format']!r}")
-        low, high = map(float, record["value_range"])
         return Index(
             int(record["patch"]),
             int(record["stride"]),
-            (low, high),
-            bool(record["range_was_given"]),
+            _range(record["given_range"]),
+            _range(record["common_range"]),
             tuple(map(PatchedImage.of, record["images"])),
             tuple(SkippedImage(**each) for each in record["skipped"]),
         )
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read ({error}); delete the folder and prepare it again.") from error
+
+
+def _range(record: Any) -> tuple[float, float] | None:
+    if record is None:
+        return None
+    low, high = map(float, record)
+    return low, high
 
 
 def open_prepared(folder: str | os.PathLike[str], index: Index) -> list[ImageSource]:

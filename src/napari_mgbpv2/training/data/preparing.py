@@ -32,7 +32,7 @@ from napari_mgbpv2.training.data.patches import (
     suffix_for,
 )
 from napari_mgbpv2.training.data.planes import read_plane, reason_of, standard_axes
-from napari_mgbpv2.training.data.ranges import as_range, estimate_range
+from napari_mgbpv2.training.data.ranges import as_range, estimate_range, says_its_range
 
 Progress = Callable[[int, int], None]
 
@@ -159,10 +159,15 @@ def _write(
     if not images:
         raise ImageError(f"none of {len(skipped)} images can be read; {skipped[0].source}: {skipped[0].reason}")
     # the patches hold the same pixels as the images and are faster to look at
-    written = [(image.axes, PatchedArray(os.fspath(folder), image)) for image in images]
-    given = as_range(value_range) or found.given_range
-    known = given or found.common_range or estimate_range(written)
-    Index(patch, stride, known, given is not None, tuple(images), tuple(skipped)).write(folder)
+    deep = [
+        (image.axes, PatchedArray(os.fspath(folder), image))
+        for image in images
+        if not says_its_range(np.dtype(image.dtype))
+    ]
+    given, common = as_range(value_range) or found.given_range, found.common_range
+    if given is None and common is None and deep:
+        common = estimate_range(deep)
+    Index(patch, stride, given, common, tuple(images), tuple(skipped)).write(folder)
 
 
 def _write_image(

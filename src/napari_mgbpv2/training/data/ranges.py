@@ -23,7 +23,7 @@ def says_its_range(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize == 1
 
 
-def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: tuple[float, float]) -> ValueMap:
+def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: tuple[float, float] | None) -> ValueMap:
     """Map of an image of a set: the range that is ``given``, else its type's, else the ``common`` one of the set."""
     return ValueMap.of(dtype, given or (None if says_its_range(dtype) else common))
 
@@ -37,7 +37,7 @@ def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | N
 
 
 def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
-    """Choose black and white for a set of images, from a sample that depends on the images alone.
+    """Choose black and white for images whose type does not say them, from a sample that depends on them alone.
 
     Parameters
     ----------
@@ -47,22 +47,17 @@ def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, floa
     Returns
     -------
     tuple of float
-        0 and the 99.9th percentile of a coarse sample of the images of more than 8 bits, or, where there are none,
-        the range of the first one's type.
+        0 and the 99.9th percentile of a coarse sample.
 
     Raises
     ------
     ImageError
         Nothing in the sample is brighter than 0.
     """
-    deep = [(axes, data) for axes, data in images if not says_its_range(data.dtype)]
-    if not deep:
-        values = ValueMap.of(images[0][1].dtype, None)
-        return values.low, values.high
     generator = np.random.default_rng(0)
-    sizes = np.array([math.prod(data.shape) for _, data in deep], dtype=np.float64)
-    chosen = np.sort(generator.choice(len(deep), _WINDOWS, p=sizes / sizes.sum()))  # sorted: each file is opened once
-    sample = np.concatenate([_sample(deep[int(number)], generator) for number in chosen])
+    sizes = np.array([math.prod(data.shape) for _, data in images], dtype=np.float64)
+    chosen = np.sort(generator.choice(len(images), _WINDOWS, p=sizes / sizes.sum()))  # sorted: each file is opened once
+    sample = np.concatenate([_sample(images[int(number)], generator) for number in chosen])
     sample = sample[np.isfinite(sample)]
     for white in (float(np.percentile(sample, _PERCENTILE)), float(sample.max())) if sample.size else ():
         if white > 0:

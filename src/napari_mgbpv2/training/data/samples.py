@@ -106,10 +106,8 @@ class CropSamples(Dataset[Pair], ABC):
 
     def validation(self, count: int, size: int) -> list[Pair]:
         """Return crops of the held-out images or parts, or of all where nothing is held out."""
-        regions = self.held_out or self.used
-        pairs = (
-            self.pair(cell.region.image, cell.plane, cell.rows, cell.columns) for cell in cells(regions, count, size)
-        )
+        chosen = cells(self.held_out or self.used, count, size)
+        pairs = (self.pair(cell.region.image, cell.plane, cell.rows, cell.columns) for cell in chosen)
         return [Orientation().apply(pair) for pair in pairs]
 
     def _draw(self, generator: np.random.Generator) -> _Draw:
@@ -158,6 +156,9 @@ class ImageSamples(CropSamples):
     prepared
         A folder for patches: made by `prepare` if it is not there, and read instead of the images. Without one,
         images without random access (PNG, JPEG, some TIFF) are decoded into a temporary folder first.
+    like
+        Samples whose values of black and white are to be used, whatever ``value_range`` says: those of training, where
+        these ones are for validation.
     progress
         Called with the number of images opened and of all.
 
@@ -189,6 +190,7 @@ class ImageSamples(CropSamples):
         augment: bool = True,
         hold_out: float = 0.0,
         prepared: str | Path | None = None,
+        like: CropSamples | None = None,
         progress: Progress | None = None,
     ) -> None:
         check_numbers(scale, patch, seed)
@@ -200,6 +202,7 @@ class ImageSamples(CropSamples):
             channels,
             least=patch,
             value_range=value_range,
+            like=None if like is None else like.images,
             window=patch + 2 * reach(scale),
             progress=progress if prepared is None else None,
         )

@@ -21,8 +21,8 @@ def validation_images(samples: HasValidation, *, count: int = 8, size: int = 512
     ----------
     samples
         `ImageSamples` or `PairedSamples` that hold out a share: crops from it, evenly spread. If they hold out
-        nothing, crops from all of their images: so are separate validation images given, as samples of their own with
-        the ``value_range`` of the training samples. `SceneSamples`: scenes that are none of theirs.
+        nothing, crops from all of their images; so are separate validation images given, as samples of their own that
+        are ``like`` those of training. `SceneSamples`: scenes that are none of theirs.
     count
         Pairs at the most.
     size

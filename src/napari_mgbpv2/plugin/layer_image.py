@@ -1,0 +1,85 @@
+"""What of a napari image layer is upscaled: its pixels at full resolution, the meaning of its axes, its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_mgbpv2.axes import guess_axes
+
+_LETTERS = frozenset("tczyx")
+_NAMES = {"time": "t", "channel": "c", "channels": "c", "plane": "z", "depth": "z", "row": "y", "column": "x"}
+
+
+@dataclass(frozen=True)
+class LayerImage:
+    """The image of a layer.
+
+    Attributes
+    ----------
+    data
+        Its array at full resolution.
+    coarser
+        Arrays of its lower resolutions, where it has any.
+    axes
+        One letter an axis, as `upscale` takes them.
+    value_range
+        Values that the network takes for black and white; None for those of the data type.
+    name
+        Of the layer.
+    """
+
+    data: Any
+    coarser: tuple[Any, ...]
+    axes: str
+    value_range: tuple[float, float] | None
+    name: str
+
+    def factors(self, scale: int) -> tuple[int, ...]:
+        """Return how much larger the result is along each axis of the layer, which has none for colour samples."""
+        return tuple(scale if axis in "yx" else 1 for axis in self.axes if axis != "s")
+
+
+def read_layer(layer: Any) -> LayerImage:
+    """Look at an image layer; reads no pixel.
+
+    Raises
+    ------
+    ImageError
+        It has axes that cannot be named.
+    """
+    levels = tuple(layer.data) if layer.multiscale else (layer.data,)
+    data = levels[0]
+    return LayerImage(
+        data=data,
+        coarser=levels[1:],
+        axes=_axes(data, layer.axis_labels, rgb=bool(layer.rgb)),
+        value_range=_value_range(layer),
+        name=layer.name,
+    )
+
+
+def _axes(data: Any, labels: Sequence[str], *, rgb: bool) -> str:
+    """Name the axes as the layer's labels do, else as an xarray's dimensions, else by their number."""
+    dims = [str(name) for name in getattr(data, "dims", None) or ()]
+    for names in (labels, dims[: len(labels)]):
+        letters = [_NAMES.get(name.lower(), name.lower()) for name in names]
+        if len(set(letters)) == len(letters) == len(labels) and {"y", "x"} <= set(letters) <= _LETTERS:
+            return "".join(letters) + "s" * rgb
+    spatial = tuple(data.shape)[: len(labels)]
+    # a last axis of 3 or 4 would be guessed to hold colours, and the layer knows that it does not
+    return guess_axes((*spatial[:-1], max(spatial[-1], 5))) + "s" * rgb
+
+
+def _value_range(layer: Any) -> tuple[float, float] | None:
+    """Black and white are the type's for 8 bits and colours, else the ends of the layer's contrast slider."""
+    dtype = np.dtype(layer.dtype)
+    if layer.rgb or dtype.kind == "b" or dtype.itemsize == 1:
+        return None
+    low, high = (float(end) for end in layer.contrast_limits_range)
+    if dtype.kind == "f" and 0 <= low and high <= 1:
+        return None
+    return (low, high) if np.isfinite([low, high]).all() and low < high else None

@@ -1,0 +1,24 @@
+"""Tests of the plugin; left out as a whole where napari or a Qt binding is missing."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import pytest
+
+HAS_GUI = all(map(find_spec, ("napari", "pytestqt"))) and any(map(find_spec, ("PyQt6", "PySide6")))
+
+collect_ignore_glob = [] if HAS_GUI else ["test_*.py"]
+
+if HAS_GUI:
+    # a layer that a worker thread touches is a defect, and a private name of the viewer a promise that nobody gave
+    os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_for_torch() -> None:
+    """Leave processor time to the thread that is tested for its responsiveness."""
+    import torch
+
+    torch.set_num_threads(1)
