@@ -47,7 +47,7 @@ class ConversionJob:
     Attributes
     ----------
     source
-        Path of an image, or an array as `upscale` takes it.
+        Path of an image, an array as `upscale` takes it, or an image that is open already.
     destination
         Path of the OME-Zarr to write.
     scale, model
@@ -256,8 +256,9 @@ class _Steps:
 
 def _open(job: ConversionJob) -> ImageSource:
     axes = job.options.get("axes")
-    if isinstance(job.source, (str, os.PathLike)):
-        source = open_source(job.source, series=job.series, level=job.level)
+    if isinstance(job.source, (str, os.PathLike, ImageSource)):
+        is_open = isinstance(job.source, ImageSource)
+        source = job.source if is_open else open_source(job.source, series=job.series, level=job.level)
         if axes is not None:
             axes = check_axes(axes, source.data.shape)
             source = replace(source, axes=axes, **_renamed(source, axes))

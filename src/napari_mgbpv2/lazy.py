@@ -154,7 +154,7 @@ class TiledImage:
                 first, last = max(group.start, samples.start), min(group.stop, samples.stop)
                 if first >= last:
                     continue
-                blended = self._blend(plane, number, window[layout.y], window[layout.x], group.size)
+                blended = self.blend(plane, number, window[layout.y], window[layout.x], group.size)
                 part = self.finish(blended)[first - group.start : last - group.start]
                 place: list[Any] = [slice(None)] * self.ndim
                 for axis, position in zip(layout.plane_axes, plane, strict=True):
@@ -168,13 +168,16 @@ class TiledImage:
                 result[tuple(place)] = part.transpose(np.argsort(axes))
         return result
 
-    def _blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> npt.NDArray[np.float32]:
-        """Add up the weighted tiles that meet a region, always in the same order."""
+    def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> npt.NDArray[np.float32]:
+        """Add up the weighted tiles that meet a region of one plane, always in the same order.
+
+        What shows an image before all of its tiles are there overrides this.
+        """
         grid = self.layout.grid
         blended = np.zeros((samples, rows.size, columns.size), np.float32)
         for row, column in grid.touching(rows, columns):
             key = (plane, group, row, column)
-            tile = self._cache.get(key, partial(self._weighted_tile, key))
+            tile = self._cache.get(key, partial(self.weighted_tile, key))
             inside, outside = [], []
             for core, span in ((grid.rows.core(row), rows), (grid.columns.core(column), columns)):
                 first, last = max(core.start, span.start), min(core.stop, span.stop)
@@ -185,7 +188,8 @@ class TiledImage:
             self._count(key, target.shape[1] * target.shape[2], tile.shape[1] * tile.shape[2])
         return blended
 
-    def _weighted_tile(self, tile: Tile) -> npt.NDArray[np.float32]:
+    def weighted_tile(self, tile: Tile) -> npt.NDArray[np.float32]:
+        """Compute the core of a tile, weighted by the window: the pixels that it adds to its surroundings."""
         plane, group, row, column = tile
         grid = self.layout.grid
         pixels = self.compute_tile(plane, group, row, column)
@@ -288,7 +292,8 @@ class DaskSource:
         key = (self.array.name, *block)
         needed, _ = cull(self._graph, [key])  # type: ignore[no-untyped-call]
         # in this thread: it may be one of a scheduler's own, whose pool must not wait for itself
-        return np.asarray(get_sync(needed, key))
+        # callbacks=(): the cache that a viewer may have registered with Dask is not made for several threads
+        return np.asarray(get_sync(needed, key, callbacks=()))
 
 
 def lazy_source(image: Any) -> Any:

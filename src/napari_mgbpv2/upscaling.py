@@ -292,7 +292,7 @@ class TileUpscaler:
         lost: list[tuple[slice, slice, npt.NDArray[Any]]] = []
 
         def read(rows: slice, columns: slice) -> npt.NDArray[np.float32]:
-            pixels = self._read(plane, samples, rows, columns)
+            pixels = self.read(plane, samples, rows, columns)
             if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
                 lost.append((rows, columns, pixels))
             return self.values.to_unit(pixels)
@@ -318,7 +318,7 @@ class TileUpscaler:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engines": {}}
 
-    def _read(self, plane: tuple[int, ...], samples: Span, rows: slice, columns: slice) -> npt.NDArray[Any]:
+    def read(self, plane: tuple[int, ...], samples: Span, rows: slice, columns: slice) -> npt.NDArray[Any]:
         """Read (samples, rows, columns) source pixels of one plane."""
         layout = self.layout
         window = [slice(0, 1)] * len(layout.shape)

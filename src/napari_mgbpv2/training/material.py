@@ -122,7 +122,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
             patch,
             options.seed,
             channels=channels,
-            value_range=samples.value_range,
+            like=samples,
             round_to_8_bits=options.round_to_8_bits,
         )
     size = VALIDATION_SIDE[options.track]

@@ -149,7 +149,8 @@ def _develop(image: Image.Image, generator: np.random.Generator) -> Scene:
     values = (values - values.mean()) * contrast + values.mean()
     if generator.random() < 0.3:
         values = values + generator.uniform(0.0, 3.0) * generator.standard_normal(values.shape, dtype=np.float32)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    developed: Scene = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return developed
 
 
 def _colour(generator: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from napari_mgbpv2.resampling import Taps, shrink, upscale_window
+from napari_mgbpv2.tiling import Span
 
 Pair = tuple[Tensor, Tensor]
 Read = Callable[[slice, slice], Tensor]
 
 _SHRINK_HALO = 2  # low-resolution pixels at a cut that S_f spoils: its kernel spans two of them to either side
-
-
-class Span(NamedTuple):
-    """Positions from start to before stop."""
-
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        """Number of positions."""
-        return self.stop - self.start
 
 
 def reach(scale: int) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.resampling import upscale_window
 from napari_mgbpv2.sources import ImageSource
+from napari_mgbpv2.tiling import Span
 from napari_mgbpv2.training.data.decoding import ImageFiles
-from napari_mgbpv2.training.data.degradation import Pair, Span, reach, taps_of
+from napari_mgbpv2.training.data.degradation import Pair, reach, taps_of
 from napari_mgbpv2.training.data.finding import Image, Paths, find_images
 from napari_mgbpv2.training.data.image_set import (
     Progress,

@@ -15,7 +15,7 @@ from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import FileArray, ImageSource
 from napari_mgbpv2.sources.image import Pixels, Window, bare_source
-from napari_mgbpv2.training.data.degradation import Span
+from napari_mgbpv2.tiling import Span
 
 INDEX_NAME = "patches.json"
 _FORMAT = "napari-mgbpv2 patches"

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_mgbpv2.errors import DestinationError, ImageError, SourceError
 from napari_mgbpv2.sources import ImageSource, open_source
-from napari_mgbpv2.training.data.degradation import Span
+from napari_mgbpv2.tiling import Span
 from napari_mgbpv2.training.data.finding import Found, Image, Paths, find_images
 from napari_mgbpv2.training.data.patches import (
     Index,

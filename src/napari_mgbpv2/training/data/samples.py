@@ -12,7 +12,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.training.data.degradation import Orientation, Pair, Span, degraded_crop, reach
+from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.training.data.degradation import Orientation, Pair, degraded_crop, reach
 from napari_mgbpv2.training.data.finding import Paths, find_images
 from napari_mgbpv2.training.data.image_set import ImageSet, Progress, Skipped, load_images, warn_of
 from napari_mgbpv2.training.data.preparing import prepare

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.training.data.degradation import Orientation, Pair, Span, degraded_crop
+from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.training.data.degradation import Orientation, Pair, degraded_crop
 from napari_mgbpv2.training.data.samples import ENDLESS, check_numbers
 from napari_mgbpv2.training.data.scratch import Scratch
 from napari_mgbpv2.training.scenes import Scene, numbered_scene

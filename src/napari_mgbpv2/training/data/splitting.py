@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.training.data.degradation import Span
+from napari_mgbpv2.tiling import Span
 from napari_mgbpv2.training.data.planes import Planes
 
 _ENOUGH_IMAGES = 5  # with fewer, holding out a whole one would cost too much
