@@ -94,7 +94,7 @@ class TestRun:
         assert (card.scale, card.channels) == (2, 3)
         assert card.guard is not None
         assert "sharp.png" in card.trained_on
-        assert {"gain", "psnr", "bicubic_psnr"} <= set(card.scores)
+        assert {"gain", "psnr", "bicubic_psnr", "ssim", "rmse_y"} <= set(card.scores)
         assert card.training["options"]["optimizer"] == "adamw"
 
     def test_it_starts_from_the_packaged_model_of_the_scale(self, options: dict[str, Any]) -> None:
@@ -164,6 +164,9 @@ class TestPerceptual:
         assert all(math.isfinite(float(last[name])) for name in names)
         assert read_card(path).training["contextual_term"] is True
         assert mgbp.upscale(an_image(20, 20, 3), model=path, noise=1.0).compute().shape == (40, 40, 3)
+
+    def test_the_discriminator_may_do_without_local_statistics(self, options: dict[str, Any]) -> None:
+        run(options | {"track": "perceptual", "feature_network": "none", "steps": 1, "discriminator_statistics": False})
 
     def test_it_runs_without_the_contextual_term_and_says_so(self, options: dict[str, Any]) -> None:
         path = run(options | {"track": "perceptual", "feature_network": "none", "steps": 1})

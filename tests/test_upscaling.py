@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import xarray
 import zarr
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -387,6 +388,13 @@ class TestInputs:
         halves = [da.from_array(self.IMAGE[:40], chunks=17), da.from_array(self.IMAGE[40:], chunks=(5, 11, 2))]
         source = (da.concatenate(halves).astype("f4") + 0).astype("u1")
         np.testing.assert_array_equal(mgbp.upscale(source, model=NETWORK).compute(), self.EXPECTED)
+
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_an_xarray_array_names_its_axes(self, chunked: bool) -> None:
+        array = xarray.DataArray(self.IMAGE.transpose(2, 0, 1), dims=("channel", "y", "x"))
+        result = mgbp.upscale(array.chunk(y=17) if chunked else array, model=NETWORK)
+        expected = mgbp.upscale(self.IMAGE.transpose(2, 0, 1), model=NETWORK, axes="cyx")
+        np.testing.assert_array_equal(result.compute(), expected.compute())
 
     def test_unknown_chunks_are_refused(self) -> None:
         source = da.from_array(self.IMAGE[..., 0])

@@ -256,9 +256,10 @@ class _Steps:
 
 def _open(job: ConversionJob) -> ImageSource:
     axes = job.options.get("axes")
-    if isinstance(job.source, (str, os.PathLike, ImageSource)):
-        is_open = isinstance(job.source, ImageSource)
-        source = job.source if is_open else open_source(job.source, series=job.series, level=job.level)
+    source = job.source
+    if isinstance(source, (str, os.PathLike)):
+        source = open_source(source, series=job.series, level=job.level)
+    if isinstance(source, ImageSource):
         if axes is not None:
             axes = check_axes(axes, source.data.shape)
             source = replace(source, axes=axes, **_renamed(source, axes))

@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--track", metavar="NAME", help="fidelity (default) or perceptual")
     model.add_argument("--feature-network", metavar="FILE", help='VGG-19 weights; "none" trains without them')
 
+    model.add_argument(
+        "--plain-discriminator",
+        dest="discriminator_statistics",
+        action="store_false",
+        default=None,
+        help="the discriminator sees the image alone, not its local statistics",
+    )
+
     images = parser.add_argument_group("images")
     images.add_argument("--validation", nargs="+", metavar="IMAGES", help="images to score (default: a held-out part)")
     images.add_argument("--fit-pristine", action="store_true", default=None, help="NIQE compares with your images")

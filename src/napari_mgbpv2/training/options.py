@@ -78,6 +78,8 @@ class TrainingOptions:
         For the contextual loss: a VGG-19 file; None downloads the published one, "none" trains without that loss.
     discriminator_learning_rate
         Of the perceptual track.
+    discriminator_statistics
+        Whether the discriminator sees normalised contrasts and their correlations beside the image (VN+SC).
     fit_pristine
         Whether NIQE compares with the images that are trained on, instead of photographs.
     config
@@ -111,6 +113,7 @@ class TrainingOptions:
     workers: int = 1
     feature_network: str | None = None
     discriminator_learning_rate: float = 1e-4
+    discriminator_statistics: bool = True
     fit_pristine: bool = False
     config: ModelConfig = field(default=_SCRATCH)
 

@@ -78,7 +78,8 @@ def make_objective(options: TrainingOptions, network: MGBPv2, device: torch.devi
     if options.feature_network != "none":
         features = load_feature_network(options.feature_network).to(device)
     torch.manual_seed(options.seed + 1)
-    return Perceptual(Discriminator(network.config.channels).to(device), features)
+    discriminator = Discriminator(network.config.channels, statistics=options.discriminator_statistics)
+    return Perceptual(discriminator.to(device), features)
 
 
 def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwrite: bool) -> None:

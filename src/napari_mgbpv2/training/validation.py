@@ -14,7 +14,7 @@ from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.network import MGBPv2
 from napari_mgbpv2.noise import noise_window
 from napari_mgbpv2.resampling import shrink
-from napari_mgbpv2.training.metrics import niqe_over_scales, psnr
+from napari_mgbpv2.training.metrics import niqe_over_scales, psnr, rmse_y, ssim
 from napari_mgbpv2.training.niqe import PristineModel
 
 Pair = tuple[Tensor, Tensor]
@@ -27,8 +27,9 @@ class Validation:
     Attributes
     ----------
     scores
-        Means over the images: "psnr" and "bicubic_psnr" in dB at W = 0 and "gain" between them; in the perceptual
-        track "niqe" at W = 1 (equation 6) where the images are large enough.
+        Means over the images at W = 0: "psnr" and "bicubic_psnr" in dB and "gain" between them, "ssim", and for colour
+        and grey "rmse_y" as in PIRM; in the perceptual track "niqe" at W = 1 (equation 6) where the images are large
+        enough.
     rows
         Pictures for a contact sheet, a row an image: source, bicubic, W = 0, W = 1 (with a noise input), target.
     """
@@ -63,13 +64,15 @@ def validate(
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    figures: dict[str, list[float]] = {"psnr": [], "bicubic_psnr": [], "niqe": []}
-    rows = []
+    figures: dict[str, list[float]] = {"psnr": [], "bicubic_psnr": [], "ssim": [], "niqe": []}
+    rows, restored = [], []
     with torch.inference_mode():
         for number, (image, target) in enumerate(pairs):
             batch = image[None].to(device, memory_format=torch.channels_last)
             sharp = network(batch)[0].float().cpu()
-            figures["psnr"].append(psnr(sharp.clamp(0, 1), target))
+            restored.append(sharp.clamp(0, 1))
+            figures["psnr"].append(psnr(restored[-1], target))
+            figures["ssim"].append(ssim(restored[-1], target))
             figures["bicubic_psnr"].append(psnr(image.clamp(0, 1), target))
             row = [_source_of(image, scale), image, sharp]
             if network.config.noise_channels:
@@ -82,6 +85,8 @@ def validate(
     network.train(was_training)
     scores = {name: float(np.mean(values)) for name, values in figures.items() if values}
     scores["gain"] = scores["psnr"] - scores["bicubic_psnr"]
+    if network.config.channels in (1, 3):
+        scores["rmse_y"] = rmse_y(restored, [target for _, target in pairs])
     return Validation(scores, rows)
 
 
