@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
+from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine import Engine, ModelFile, choose_device, choose_precision, get_engine, measure_guard
 from napari_mgbpv2.errors import DeviceError
-from napari_mgbpv2.model_zoo import find_model
 from napari_mgbpv2.tiling import Span
 
 CPU = torch.device("cpu")
@@ -62,11 +63,13 @@ class TestEngine:
         weights = [parameter for parameter in made.network.parameters() if parameter.ndim == 4]
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
-    def test_a_process_keeps_one_engine_for_a_model_file(self) -> None:
-        model = ModelFile.of(find_model("x4").path)
+    def test_a_process_loads_a_model_file_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = ModelFile.of(save_model(a_network(seed=7), tmp_path / "a.safetensors"))
+        loads, original = [], ModelFile.load
+        monkeypatch.setattr(ModelFile, "load", lambda self: loads.append(1) or original(self))
         with ThreadPoolExecutor(4) as pool:
             engines = set(pool.map(lambda _: get_engine(model, False, "cpu", "float32"), range(8)))
-        assert len(engines) == 1
+        assert len(engines) == len(loads) == 1
 
     def test_the_network_given_is_not_touched(self) -> None:
         network = a_network().train()

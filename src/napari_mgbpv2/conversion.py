@@ -28,7 +28,7 @@ from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 if TYPE_CHECKING:
     from napari_mgbpv2.lazy import ComputeTile, TiledImage
     from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter, Region
-    from napari_mgbpv2.upscaling import Model
+    from napari_mgbpv2.upscaling.choosing import Model
 
 Progress = Callable[[int, int], None]
 Asked = Callable[[], bool]

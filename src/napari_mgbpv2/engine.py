@@ -36,7 +36,7 @@ _PROBE_SEED = 0
 
 _device_locks: dict[torch.device, threading.Lock] = {}
 _engines: dict[tuple[str, bool, str, str], Engine] = {}
-_registry_lock = threading.Lock()
+_registry_lock = threading.RLock()  # held while a model is loaded: whoever asks for it meanwhile waits
 
 
 @dataclass(frozen=True)
@@ -214,16 +214,23 @@ def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> E
         Names, as `choose_device` and `choose_precision` give them.
     """
     key = (f"{model.sha256}:{model.cycles}", folded, device, precision)
-    if key not in _engines:
-        engine = engine_of(model.load(), folded, device, precision)
-        with _registry_lock:
-            _engines.setdefault(key, engine)
-    return _engines[key]
+    with _registry_lock:
+        if key not in _engines:
+            _engines[key] = engine_of(model.load(), folded, device, precision)
+        return _engines[key]
 
 
 def engine_of(network: Network, folded: bool, device: str, precision: str) -> Engine:
     """Make an engine for a network in memory; parameters as `get_engine` has them."""
     return Engine(fold_channels(network) if folded else network, torch.device(device), precision)
+
+
+def release_device_memory() -> None:
+    """Give back what accelerators keep for later forwards; engines and their weights stay."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def choose_device(name: str | None = None) -> str:

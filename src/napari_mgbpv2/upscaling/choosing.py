@@ -1,0 +1,105 @@
+"""What is chosen and checked: the image and its axes, the scale, the model, and which samples go together."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mgbpv2.axes import check_axes, guess_axes
+from napari_mgbpv2.errors import ImageError, ModelError
+from napari_mgbpv2.model_zoo import ModelCard, default_model
+from napari_mgbpv2.tiling import Span
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.engine import ModelFile
+    from napari_mgbpv2.network import Network
+
+    Model = str | os.PathLike[str] | ModelCard | Network
+
+LARGEST_SCALE = 64
+
+
+def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
+    """Return an array-like whose shape has been checked, and its axes: as given, as it names them, or guessed."""
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        if isinstance(image, (list, tuple)):
+            image = np.asarray(image)
+        else:
+            from napari_mgbpv2.sources import as_array
+
+            image = as_array(image)
+    shape = tuple(image.shape)
+    if len(shape) < 2:
+        raise ImageError(f"the image has {len(shape)} axes, shape {shape}; it must have at least y and x.")
+    # Dask's unknown sizes are NaN, which is not greater than anything
+    if not all(size > 0 for size in shape):
+        raise ImageError(f"the image has the shape {shape}; every axis must have a known size of at least 1.")
+    if axes is not None:
+        return image, check_axes(axes, shape)
+    names = getattr(image, "dims", None) or getattr(getattr(image, "metadata", None), "dimension_names", None)
+    letters = "".join(str(each)[:1].lower() for each in names or ())
+    named = len(letters) == len(shape) == len(set(letters)) and {"y", "x"} <= set(letters)
+    return image, letters if named else guess_axes(shape)
+
+
+def check_scale(scale: object) -> None:
+    """Raise `ImageError` unless a scale is None or a whole number within reason."""
+    if scale is None:
+        return
+    whole = isinstance(scale, (int, np.integer)) and not isinstance(scale, bool)
+    if not whole or not 1 <= int(scale) <= LARGEST_SCALE:  # type: ignore[call-overload]
+        raise ImageError(f"scale is {scale!r}; it must be a whole number from 1 to {LARGEST_SCALE}, such as 4.")
+
+
+def open_model(model: Model | None, scale: int | None) -> tuple[str, Network, ModelFile | None]:
+    """Return a model's name, its network, and its file where it has one."""
+    from napari_mgbpv2.checkpoints import load_model, locate
+    from napari_mgbpv2.engine import ModelFile
+    from napari_mgbpv2.network import Ensemble, MGBPv2
+
+    if model is None:
+        model = default_model(scale)
+    if isinstance(model, ModelCard):
+        model = model.path
+    if isinstance(model, (str, os.PathLike)):
+        path = locate(model).resolve()
+        return path.stem, load_model(path), ModelFile.of(path)
+    if not isinstance(model, (MGBPv2, Ensemble)):
+        raise ModelError(f"model is {model!r}; give a model's name, a file, or a network that load_model has given.")
+    return type(model).__name__, model, None
+
+
+def fitting_scale(name: str, trained: int | None, wanted: int | None) -> int:
+    """Return the scale of a model that was trained for one, and is asked for one, if they agree."""
+    if wanted is None and trained is None:
+        raise ModelError(f"the model {name} does not say its scale; give one.")
+    if None not in (wanted, trained) and wanted != trained:
+        raise ModelError(f"the model {name} upscales {trained} times, not {wanted}; choose another model or scale.")
+    return int(wanted or trained or 0)
+
+
+def sample_groups(name: str, channels: int, samples: int) -> tuple[Span, ...]:
+    """Divide the samples of a pixel into what goes through the network together.
+
+    A network of several channels takes that many samples at once; a further one (alpha), or a single one (grey),
+    goes through it folded to one channel.
+    """
+    if channels == 1 or samples <= 2:
+        if channels not in (1, 3) and samples != channels:
+            raise ModelError(_misfit(name, channels, samples))
+        together = samples if samples == channels else 1
+    elif channels == samples or (channels, samples) == (3, 4):
+        together = channels
+    else:
+        raise ModelError(_misfit(name, channels, samples))
+    starts = range(0, samples, together)
+    return tuple(Span(start, min(start + together, samples)) for start in starts)
+
+
+def _misfit(name: str, channels: int, samples: int) -> str:
+    return (
+        f"the model {name} takes {channels} channels and a pixel of the image has {samples}; "
+        'choose a model of as many, or, if they are independent, name their axis "c".'
+    )

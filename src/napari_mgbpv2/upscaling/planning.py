@@ -1,0 +1,146 @@
+"""The plan of upscaling one image: everything that is decided before anything is computed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_mgbpv2.errors import ModelError
+from napari_mgbpv2.tiling import plan_grid
+from napari_mgbpv2.upscaling.choosing import check_scale, fitting_scale, image_and_axes, open_model, sample_groups
+from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
+from napari_mgbpv2.values import ValueMap
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.lazy import ComputeTile, TiledImage, TiledLayout
+    from napari_mgbpv2.upscaling.choosing import Model
+
+
+@dataclass(frozen=True)
+class UpscalePlan:
+    """All that is decided about upscaling one image.
+
+    Attributes
+    ----------
+    axes
+        Letter of every axis.
+    scale
+        Upscaling factor.
+    layout
+        Shape, type, planes and tiles of the result.
+    values
+        Map between the image's values and the network's.
+    model
+        Name of the model, for people.
+    model_hash
+        SHA-256 of its file; empty for a network in memory.
+    guard
+        Target pixels that a tile loses where it has a neighbour.
+    tile_bytes
+        Estimated memory that the network needs for a tile, in bytes.
+    compute_tile
+        Computes one tile.
+    """
+
+    axes: str
+    scale: int
+    layout: TiledLayout
+    values: ValueMap
+    model: str
+    model_hash: str
+    guard: int
+    tile_bytes: int
+    compute_tile: TileUpscaler
+
+    def tiled_image(
+        self,
+        *,
+        cache_bytes: int | None = None,
+        keep_served: bool = True,
+        around: Callable[[ComputeTile], ComputeTile] | None = None,
+    ) -> TiledImage:
+        """Make the lazy image.
+
+        Parameters
+        ----------
+        cache_bytes, keep_served
+            As `TiledImage` has them.
+        around
+            Wraps the function that computes a tile: for progress and cancelling.
+        """
+        from napari_mgbpv2.lazy import CACHE_BYTES, TiledImage
+
+        compute = around(self.compute_tile) if around else self.compute_tile
+        size = CACHE_BYTES if cache_bytes is None else cache_bytes
+        return TiledImage(self.layout, compute, self.values.from_unit, size, keep_served)
+
+
+def plan_upscale(
+    image: Any,
+    scale: int | None = None,
+    *,
+    model: Model | None = None,
+    axes: str | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    tile: int | None = None,
+    overlap: int | None = None,
+    guard: int | None = None,
+    window: str = "hamming",
+    value_range: tuple[float, float] | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> UpscalePlan:
+    """Choose and check everything about upscaling an image; parameters and errors as `upscale` has them."""
+    image, axes = image_and_axes(image, axes)
+    values = ValueMap.of(image.dtype, value_range)
+    check_scale(scale)
+    from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision
+    from napari_mgbpv2.lazy import TiledLayout, lazy_source
+    from napari_mgbpv2.network import configurations
+
+    name, network, file = open_model(model, scale)
+    configs = configurations(network)
+    scale = fitting_scale(name, network.scale, scale)
+    if noise and not configs[0].noise_channels:
+        raise ModelError(f"the model {name} has no noise input; use noise=0 or another model.")
+    if device is not None:
+        choose_device(device)
+    choose_precision(precision, device or choose_device())
+    if guard is None:
+        guard = max(config.reach for config in configs) if network.guard is None else network.guard
+
+    shape = tuple(int(size) for size in image.shape)
+    y, x = axes.index("y"), axes.index("x")
+    samples = axes.index("s") if "s" in axes else None
+    groups = sample_groups(name, configs[0].channels, 1 if samples is None else shape[samples])
+    grid = plan_grid(
+        shape[y] * scale, shape[x] * scale, configs, guard=guard, tile=tile, overlap=overlap, window=window
+    )
+    larger = tuple(size * scale if axis in (y, x) else size for axis, size in enumerate(shape))
+    layout = TiledLayout(larger, values.dtype, y, x, samples, groups, grid)
+    compute = TileUpscaler(
+        source=lazy_source(image),
+        layout=layout,
+        scale=scale,
+        values=values,
+        model=file or copy.deepcopy(network),
+        channels=configs[0].channels,
+        noise=float(noise),
+        seed=int(seed),
+        device=device,
+        precision=precision,
+    )
+    return UpscalePlan(
+        axes=axes,
+        scale=scale,
+        layout=layout,
+        values=values,
+        model=name,
+        model_hash=file.sha256 if isinstance(file, ModelFile) else "",
+        guard=guard,
+        tile_bytes=max(config.bytes_per_pixel for config in configs) * grid.rows.tile * grid.columns.tile,
+        compute_tile=compute,
+    )
