@@ -163,10 +163,14 @@ class Engine:
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        """Full float32 unless fewer bits are asked for: by default, CUDA convolutions would round to TF32."""
+        """Full float32 unless fewer bits are asked for, and always the same ones.
+
+        By default, CUDA convolutions would round to TF32, and add up in whatever order.
+        """
+        flags = torch.backends.cudnn.flags
         with contextlib.ExitStack() as stack:
             if self.device.type == "cuda":
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False))
+                stack.enter_context(flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False))
             if self.dtype != torch.float32:
                 stack.enter_context(torch.autocast(self.device.type, self.dtype))
             yield
