@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo-output
 SAMPLE := src/napari_mgbpv2/samples/astronaut.png
 
-.PHONY: demo test clean
+.PHONY: demo test system clean
 
 demo: $(VENV)/installed
 	@mkdir -p $(DEMO)
@@ -15,8 +15,18 @@ demo: $(VENV)/installed
 	@echo "result:  $(CURDIR)/$(DEMO)/astronaut_x4.ome.zarr"
 	@echo "preview: $(CURDIR)/$(DEMO)/astronaut_x4.png (left: bicubic, right: this network)"
 
-test: $(VENV)/tox
+test: $(VENV)/tox system
 	$(BIN)/tox
+
+# What a window needs on a machine without a screen; asked of Debian and Ubuntu, where it may be.
+SYSTEM := xvfb xauth libegl1 libgl1 libopengl0 libdbus-1-3 libfontconfig1 libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 \
+	libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0
+
+system:
+	@command -v xvfb-run >/dev/null && ldconfig -p | grep -q libxcb-cursor.so.0 && ldconfig -p | grep -q libEGL.so.1 || { \
+		SUDO=; [ "$$(id -u)" = 0 ] || SUDO="sudo -n"; \
+		$$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends $(SYSTEM); \
+	} || echo "cannot install what a headless window needs; install: $(SYSTEM)"
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install virtualenv && $(PYTHON) -m virtualenv $(VENV); }

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the examples that all tests share
 
 HAS_GUI = all(map(find_spec, ("napari", "pytestqt"))) and any(map(find_spec, ("PyQt6", "PySide6")))
 

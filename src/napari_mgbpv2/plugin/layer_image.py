@@ -52,18 +52,29 @@ def read_layer(layer: Any) -> LayerImage:
         It has axes that cannot be named.
     """
     levels = tuple(layer.data) if layer.multiscale else (layer.data,)
-    data = levels[0]
+    data, *coarser = (_unwrapped(level) for level in levels)
     return LayerImage(
         data=data,
-        coarser=levels[1:],
-        axes=_axes(data, layer.axis_labels, rgb=bool(layer.rgb)),
+        coarser=tuple(coarser),
+        axes=name_axes(levels[0], layer.axis_labels, rgb=bool(layer.rgb)),
         value_range=_value_range(layer),
         name=layer.name,
     )
 
 
-def _axes(data: Any, labels: Sequence[str], *, rgb: bool) -> str:
-    """Name the axes as the layer's labels do, else as an xarray's dimensions, else by their number."""
+def _unwrapped(array: Any) -> Any:
+    """Return the array within an xarray, any other as it is."""
+    return array.data if hasattr(array, "dims") and hasattr(array, "coords") else array
+
+
+def name_axes(data: Any, labels: Sequence[str], *, rgb: bool) -> str:
+    """Name the axes as a layer's labels do, else as an xarray's dimensions, else by their number.
+
+    Raises
+    ------
+    ImageError
+        There are too few or too many to be named.
+    """
     dims = [str(name) for name in getattr(data, "dims", None) or ()]
     for names in (labels, dims[: len(labels)]):
         letters = [_NAMES.get(name.lower(), name.lower()) for name in names]
@@ -80,6 +91,6 @@ def _value_range(layer: Any) -> tuple[float, float] | None:
     if layer.rgb or dtype.kind == "b" or dtype.itemsize == 1:
         return None
     low, high = (float(end) for end in layer.contrast_limits_range)
-    if dtype.kind == "f" and 0 <= low and high <= 1:
+    if dtype.kind == "f" and low >= 0 and high <= 1:
         return None
     return (low, high) if np.isfinite([low, high]).all() and low < high else None

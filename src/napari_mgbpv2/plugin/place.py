@@ -1,8 +1,8 @@
 """Where an upscaled layer lies and how it looks: exactly on its source, and like it.
 
 A pixel's index is the position of its centre, so the corner of an image is at -1/2 and an upscaled pixel i_f lies at
-(i_f + 1/2) / f - 1/2 of the source. Hence scale' = scale / f, and the translation moves by M ((1/f - 1) / 2), where M is
-the linear part (rotation, shear, scale) of the layer's way from pixels to space.
+(i_f + 1/2) / f - 1/2 of the source. Hence scale' = scale / f, and the translation moves by M ((1/f - 1) / 2), where
+M is the linear part (rotation, shear, scale) of the layer's way from pixels to space.
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ def linear_part(layer: Any) -> npt.NDArray[np.float64]:
 
     matrix: npt.NDArray[np.float64] = compose_linear_matrix(layer.rotate, layer.scale, layer.shear)
     return matrix
+
+
+def is_upright(layer: Any) -> bool:
+    """Whether scale and translation alone say where a layer lies: what OME-Zarr 0.5 can hold."""
+    scale = np.diag(np.asarray(layer.scale, dtype=np.float64))
+    affine = np.asarray(layer.affine.affine_matrix)
+    return np.allclose(linear_part(layer), scale) and np.allclose(affine, np.eye(len(affine)))
 
 
 def same_looks(layer: Any) -> dict[str, Any]:

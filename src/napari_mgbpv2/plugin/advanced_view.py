@@ -1,0 +1,95 @@
+"""What few people change, folded away: tiles, precision, window, values, seed and axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_mgbpv2.plugin.settings import Defaults
+from napari_mgbpv2.tiling import WINDOWS
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+LARGEST = 16_384
+
+
+class AdvancedView(QWidget):
+    """A folded form.
+
+    Parameters
+    ----------
+    defaults
+        What to begin with.
+    """
+
+    changed = Signal()
+
+    def __init__(self, defaults: Defaults) -> None:
+        super().__init__()
+        self.tile, self.overlap, self.seed = QSpinBox(), QSpinBox(), QSpinBox()
+        self.precision, self.blending = QComboBox(), QComboBox()
+        self.black, self.white, self.axes = QLineEdit(), QLineEdit(), QLineEdit()
+        for box, value in ((self.tile, defaults.tile), (self.overlap, defaults.overlap)):
+            box.setRange(0, LARGEST)
+            box.setSpecialValueText("automatic")
+            box.setSuffix(" px")
+            box.setValue(value or 0)
+        self.seed.setRange(0, 2**31 - 1)
+        self.precision.addItems(list(PRECISIONS))
+        self.blending.addItems(list(WINDOWS))
+        for line, text in ((self.black, "black"), (self.white, "white"), (self.axes, "as the image says")):
+            line.setPlaceholderText(text)
+        self.tile.setToolTip("Largest tile in pixels of the result; smaller ones need less memory.")
+        self.overlap.setToolTip("Least overlap of neighbouring tiles, guards included.")
+        self.black.setToolTip("Value that the network takes for black; empty: as the image says.")
+        self.white.setToolTip("Value that the network takes for white; empty: as the image says.")
+        self.axes.setToolTip('One letter an axis, such as "zyx" or "cyx"; y and x are upscaled.')
+
+        content = QWidget()
+        form = QFormLayout(content)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        for label, widget in (
+            ("Tile", self.tile),
+            ("Overlap", self.overlap),
+            ("Precision", self.precision),
+            ("Window", self.blending),
+            ("Black", self.black),
+            ("White", self.white),
+            ("Seed", self.seed),
+            ("Axes", self.axes),
+        ):
+            form.addRow(label, widget)
+        folded = QCollapsible("Tiles, values, axes")
+        folded.addWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(folded)
+        for spin in (self.tile, self.overlap, self.seed):
+            spin.valueChanged.connect(lambda _: self.changed.emit())
+        for combo in (self.precision, self.blending):
+            combo.currentIndexChanged.connect(lambda _: self.changed.emit())
+        for line in (self.black, self.white, self.axes):
+            line.editingFinished.connect(self.changed)
+
+    def values(self) -> dict[str, Any]:
+        """Return the values by the names that `Choices` has for them."""
+        precision = self.precision.currentText()
+        return {
+            "tile": self.tile.value() or None,
+            "overlap": self.overlap.value() or None,
+            "precision": None if precision == PRECISIONS[0] else precision,
+            "window": self.blending.currentText(),
+            "value_range": _range_of(self.black.text(), self.white.text()),
+            "seed": self.seed.value(),
+            "axes": self.axes.text().strip(),
+        }
+
+
+def _range_of(black: str, white: str) -> tuple[float, float] | None:
+    """Return two numbers where there are two."""
+    try:
+        return float(black), float(white)
+    except ValueError:
+        return None

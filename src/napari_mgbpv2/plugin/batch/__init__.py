@@ -1,0 +1,1 @@
+"""The widget "Batch to OME-Zarr": many files, one after the other."""

@@ -1,0 +1,109 @@
+"""A level as fine as the source or coarser: means of its pixels, made by a feed where reading may take its time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.plugin.filling.feed import Feed, nearest_first
+from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
+from napari_mgbpv2.tiling import Span
+
+Pixels = npt.NDArray[Any]
+Block = tuple[tuple[int, ...], int, int]  # position along the carried axes, row and column of the block
+
+READ_SIDE = 1024  # source pixels along y and x that are read for one block
+
+
+class CoarseLevel(LazyArray):
+    """The source at 1 / 2^halvings of its resolution, filled block by block.
+
+    Parameters
+    ----------
+    source
+        Gives pixels for one slice an axis.
+    axes
+        Letter of every axis.
+    halvings
+        How often y and x are halved.
+    feed
+        Makes the blocks.
+    """
+
+    def __init__(self, source: Any, axes: str, halvings: int, feed: Feed) -> None:
+        self._source, self._feed, self._halvings = source, feed, halvings
+        self._y, self._x = axes.index("y"), axes.index("x")
+        self._samples = axes.find("s")
+        self._step = 2**halvings
+        self._block = max(16, READ_SIDE // self._step)
+        shape = tuple(
+            math.ceil(size / self._step) if axis in "yx" else int(size)
+            for axis, size in zip(axes, source.shape, strict=True)
+        )
+        super().__init__(shape, np.dtype(source.dtype))
+
+    def region(self, spans: Sequence[Span]) -> Pixels:
+        """Give what is there, zero where it is not, and ask for what is missing."""
+        result = np.zeros([span.size for span in spans], self.dtype)
+        parts = list(self._touching(spans))
+        most = max(1, self._feed.limit // 2 // (self._block**2 * self.dtype.itemsize * 4))
+        self._feed.want(self, parts[:most], self._make)
+        for part in parts:
+            pixels = self._feed.get(self, part)
+            if pixels is None:
+                continue
+            window = self._window(part, self._block)
+            inside, outside = [], []
+            for place, span in zip(window, spans, strict=True):
+                first, last = max(place.start, span.start), min(place.stop, span.stop)
+                inside.append(slice(first - place.start, last - place.start))
+                outside.append(slice(first - span.start, last - span.start))
+            result[tuple(outside)] = pixels[tuple(inside)]
+        return result
+
+    def _touching(self, spans: Sequence[Span]) -> Iterator[Block]:
+        rows, columns = (
+            range(spans[axis].start // self._block, math.ceil(spans[axis].stop / self._block))
+            for axis in (self._y, self._x)
+        )
+        blocks = list(itertools.product(rows, columns))
+        order = nearest_first(blocks)
+        carried = [range(*span) for axis, span in enumerate(spans) if axis not in (self._y, self._x, self._samples)]
+        for plane in itertools.product(*carried):
+            for number in order:
+                yield (plane, *blocks[number])
+
+    def _window(self, part: Block, block: int) -> list[Span]:
+        """Pixels of a block along each axis, at a resolution where its side is ``block``."""
+        plane, row, column = part
+        positions = iter(plane)
+        window = []
+        for axis, size in enumerate(self.shape):
+            if axis in (self._y, self._x):
+                number = row if axis == self._y else column
+                limit = size if block == self._block else int(self._source.shape[axis])
+                window.append(Span(number * block, min(limit, (number + 1) * block)))
+            elif axis == self._samples:
+                window.append(Span(0, size))
+            else:
+                position = next(positions)
+                window.append(Span(position, position + 1))
+        return window
+
+    def _make(self, part: Block) -> Pixels:
+        from napari_mgbpv2.ome_zarr import halve
+
+        window = self._window(part, self._block * self._step)
+        pixels = np.asarray(self._source[tuple(slice(*span) for span in window)])
+        pixels = np.moveaxis(pixels, (self._y, self._x), (-2, -1))
+        if pixels.dtype.kind == "b":
+            pixels = pixels[..., :: self._step, :: self._step]
+        else:
+            for _ in range(self._halvings):
+                pixels = halve(pixels)
+        return np.ascontiguousarray(np.moveaxis(pixels, (-2, -1), (self._y, self._x)))

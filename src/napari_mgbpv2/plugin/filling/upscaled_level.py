@@ -1,0 +1,239 @@
+"""A level finer than the source: bicubic at once, and for the finest the network's tiles as they come."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.plugin.filling.feed import Feed, nearest_first
+from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
+from napari_mgbpv2.plugin.filling.shown import Shown
+from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan
+
+Unit = npt.NDArray[np.float32]
+Plane = tuple[int, ...]
+
+BLOCK = 512  # side of the bicubic blocks of a source that is not in memory, in pixels of the level
+
+
+def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: Feed) -> UpscaledLevel:
+    """Make a level.
+
+    Parameters
+    ----------
+    plan
+        Of the finest level.
+    scale
+        How many pixels of this level a source pixel becomes.
+    network
+        Feed of the network's tiles, for the finest level; None leaves it at the bicubic ones.
+    source
+        Feed of bicubic blocks, for sources whose reading may take its time.
+    """
+    compute = plan.compute_tile
+    if scale != plan.scale:
+        sizes = list(plan.layout.shape)
+        for axis in (plan.layout.y, plan.layout.x):
+            sizes[axis] = sizes[axis] // plan.scale * scale
+        compute = replace(compute, scale=scale, layout=replace(plan.layout, shape=tuple(sizes)))
+    in_memory = isinstance(compute.source, np.ndarray)
+    return UpscaledLevel(plan, compute, network, AtOnce(compute) if in_memory else InBlocks(compute, source))
+
+
+class Placeholder(Protocol):
+    """What is shown where the network has not been yet."""
+
+    def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
+        """Hear what will be asked for: these planes and groups of samples."""
+
+    def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
+        """Give (samples, rows, columns), 0 to 1 for black to white."""
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Bicubic upscaling of a source in memory: milliseconds for a view."""
+
+    compute: TileUpscaler
+
+    def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
+        """Nothing to prepare."""
+
+    def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
+        """Upscale."""
+        return bicubic(self.compute, plane, group, rows, columns)
+
+
+@dataclass(frozen=True)
+class InBlocks:
+    """Bicubic upscaling in blocks, made by a feed: reading a Dask or Zarr source never holds up the viewer."""
+
+    compute: TileUpscaler
+    feed: Feed
+
+    def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
+        """Ask the feed for the blocks."""
+        blocks = list(_blocks(rows, columns))
+        order = nearest_first(blocks)
+        samples = max(group.size for group in self.compute.layout.groups)
+        most = max(1, self.feed.limit // 2 // (4 * samples * BLOCK**2))
+        wanted = [(plane, group, *blocks[number]) for plane, group in areas for number in order]
+        self.feed.want(self, wanted[:most], self._make)
+
+    def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
+        """Give what there is; black where a block is missing."""
+        result = np.zeros((self.compute.layout.groups[group].size, rows.size, columns.size), np.float32)
+        for row, column in _blocks(rows, columns):
+            block = self.feed.get(self, (plane, group, row, column))
+            if block is not None:
+                top, left = row * BLOCK, column * BLOCK
+                of_rows = Span(max(rows.start, top), min(rows.stop, top + block.shape[1]))
+                of_columns = Span(max(columns.start, left), min(columns.stop, left + block.shape[2]))
+                result[:, _within(of_rows, rows.start), _within(of_columns, columns.start)] = block[
+                    :, _within(of_rows, top), _within(of_columns, left)
+                ]
+        return result
+
+    def __hash__(self) -> int:
+        """Be an owner of parts by identity."""
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def _make(self, part: tuple[Plane, int, int, int]) -> Unit:
+        plane, group, row, column = part
+        shape, layout = self.compute.layout.shape, self.compute.layout
+        rows = Span(row * BLOCK, min(shape[layout.y], (row + 1) * BLOCK))
+        columns = Span(column * BLOCK, min(shape[layout.x], (column + 1) * BLOCK))
+        return bicubic(self.compute, plane, group, rows, columns)
+
+
+class UpscaledLevel(LazyArray):
+    """A level as it can be shown at this moment.
+
+    Parameters
+    ----------
+    plan
+        Of the finest level.
+    compute
+        Of this one: what it reads, and how large it is.
+    network
+        Feed of the network's tiles, or None.
+    placeholder
+        What is shown meanwhile.
+    """
+
+    def __init__(
+        self, plan: UpscalePlan, compute: TileUpscaler, network: Feed | None, placeholder: Placeholder
+    ) -> None:
+        super().__init__(compute.layout.shape, compute.layout.dtype)
+        self.shows_bicubic = network is None  # can be set, for comparing
+        self._network, self._placeholder = network, placeholder
+        self._set_plan(plan, compute)
+
+    def use(self, plan: UpscalePlan, network: Feed | None = None) -> None:
+        """Go over to another plan of the same shape and type: another noise, model or tile.
+
+        Parameters
+        ----------
+        plan
+            The plan.
+        network
+            Another feed for its tiles, where the old one is closed.
+        """
+        if (plan.layout.shape, plan.layout.dtype) != (self.shape, self.dtype):
+            raise ValueError("the plan is for an image of another shape or type")
+        self.forget_wishes()
+        self._network = network or self._network
+        self._set_plan(plan, plan.compute_tile)
+
+    def _set_plan(self, plan: UpscalePlan, compute: TileUpscaler) -> None:
+        self.plan, self._layout = plan, compute.layout
+        self._owner = object()  # of the tiles: those of another plan are others
+        self._exact = plan.tiled_image(cache_bytes=0)
+        self._shown = Shown(self._layout, compute, plan.values.from_unit, level=self)
+
+    def region(self, spans: Sequence[Span]) -> npt.NDArray[Any]:
+        """Give what can be shown now, and ask for what is missing."""
+        areas = list(self._areas(spans))
+        rows, columns = spans[self._layout.y], spans[self._layout.x]
+        tiles = self._ask_for_tiles(areas, rows, columns)
+        if any(self.tile(part) is None for part in tiles) or not tiles:
+            self._placeholder.expect(areas, rows, columns)
+        return self._shown.region(spans)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Compute the whole level with the network, for those who want its pixels and not a view of them."""
+        if self._network is None:
+            return super().__array__(dtype, copy)
+        return self._exact[...].astype(dtype or self.dtype, copy=False)
+
+    def forget_wishes(self) -> None:
+        """Run no more tiles for what was looked at."""
+        if self._network is not None:
+            self._network.forget_wishes(self._owner)
+
+    def tile(self, part: tuple[Plane, int, int, int]) -> Unit | None:
+        """Return a weighted tile if it is there."""
+        if self._network is None or self.shows_bicubic:
+            return None
+        return self._network.get(self._owner, part)
+
+    def placeholder(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
+        """Give what stands for missing tiles."""
+        return self._placeholder(plane, group, rows, columns)
+
+    def _areas(self, spans: Sequence[Span]) -> Iterator[tuple[Plane, int]]:
+        layout = self._layout
+        samples = Span(0, 1) if layout.samples is None else spans[layout.samples]
+        for plane in itertools.product(*(range(*spans[axis]) for axis in layout.plane_axes)):
+            for number, group in enumerate(layout.groups):
+                if max(group.start, samples.start) < min(group.stop, samples.stop):
+                    yield plane, number
+
+    def _ask_for_tiles(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> list[Any]:
+        if self._network is None or self.shows_bicubic:
+            return []
+        grid = self._layout.grid
+        places = list(grid.touching(rows, columns))
+        order = nearest_first(places)
+        largest = 4 * grid.rows.tile * grid.columns.tile * max(group.size for group in self._layout.groups)
+        most = max(1, self._network.limit // largest)
+        parts = [(plane, group, *places[number]) for plane, group in areas for number in order]
+        self._network.want(self._owner, parts[:most], self._exact.weighted_tile)
+        return parts
+
+
+def bicubic(compute: TileUpscaler, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
+    """Upscale a region of one plane as the network's input is, (samples, rows, columns) float32."""
+    from napari_mgbpv2.resampling import Taps
+
+    layout = compute.layout
+    sizes = (layout.shape[axis] // compute.scale for axis in (layout.y, layout.x))
+    taps = [Taps.of(np.arange(*span), compute.scale, size) for span, size in zip((rows, columns), sizes, strict=True)]
+    pixels = compute.values.to_unit(compute.read(plane, layout.groups[group], *(each.window for each in taps)))
+    for axis, each in ((2, taps[1]), (1, taps[0])):
+        weights = each.weights[:, :, np.newaxis] if axis == 1 else each.weights
+        indices = each.indices - each.window.start
+        total = np.take(pixels, indices[:, 0], axis) * weights[:, 0]
+        for tap in range(1, indices.shape[1]):
+            total += np.take(pixels, indices[:, tap], axis) * weights[:, tap]
+        pixels = total
+    return pixels
+
+
+def _blocks(rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
+    down, across = (range(span.start // BLOCK, math.ceil(span.stop / BLOCK)) for span in (rows, columns))
+    return itertools.product(down, across)
+
+
+def _within(span: Span, start: int) -> slice:
+    return slice(span.start - start, span.stop - start)

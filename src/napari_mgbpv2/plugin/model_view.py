@@ -1,0 +1,170 @@
+"""Scale, model with its card, noise and device: what every widget that upscales lets one choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QLabeledDoubleSlider
+
+from napari_mgbpv2.model_zoo import ModelCard
+from napari_mgbpv2.plugin.advanced_view import AdvancedView
+from napari_mgbpv2.plugin.choices import Choices
+from napari_mgbpv2.plugin.settings import Defaults
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+SCALES = (2, 3, 4, 8, 16)  # for models that do not say theirs
+
+
+class ModelView(QWidget):
+    """A form, and below it the options that few people change, folded away.
+
+    Parameters
+    ----------
+    defaults
+        What to begin with.
+
+    Attributes
+    ----------
+    form
+        The form, for those who have more to ask.
+    """
+
+    changed = Signal()
+    model_file_chosen = Signal(Path)
+
+    def __init__(self, defaults: Defaults) -> None:
+        super().__init__()
+        self._cards: tuple[ModelCard, ...] = ()
+        self.scale, self.model, self.device = QComboBox(), QComboBox(), QComboBox()
+        self.open_model, self.card, self.device_in_use = QPushButton("Open …"), QLabel(), QLabel()
+        self.noise = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.advanced = AdvancedView(defaults)
+        self.noise.setRange(0.0, 1.0)
+        self.noise.setDecimals(2)
+        self.noise.setToolTip("0: true to the image; 1: pleasing detail. Only for models with a noise input.")
+        self.device.addItems(list(DEVICES))
+        self.device.setCurrentText(defaults.device or "auto")
+        self.card.setWordWrap(True)
+        keep_narrow(self.model)
+
+        self.form = form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Scale", self.scale)
+        form.addRow("Model", row_of(self.model, self.open_model))
+        form.addRow(self.card)
+        form.addRow("Noise W", self.noise)
+        form.addRow("Device", row_of(self.device, self.device_in_use))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self.advanced)
+
+        self.scale.currentIndexChanged.connect(lambda _: self._offer_models(None))
+        self.model.currentIndexChanged.connect(lambda _: self._model_chosen())
+        self.noise.valueChanged.connect(lambda _: self.changed.emit())
+        self.device.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self.advanced.changed.connect(self.changed)
+        self.open_model.clicked.connect(lambda: self._ask_for_a_model())
+
+    def choices(self) -> Choices | None:
+        """Return what is chosen; None while there is no model."""
+        card = self.model.currentData()
+        if card is None:
+            return None
+        device = self.device.currentText()
+        return Choices(
+            model=card.path,
+            scale=self.scale.currentData(),
+            noise=round(self.noise.value(), 2) if card.noise else 0.0,
+            device=None if device == "auto" else device,
+            **self.advanced.values(),
+        )
+
+    def set_models(self, cards: Sequence[ModelCard]) -> None:
+        """Offer models; those chosen stay chosen."""
+        scale, model = self.scale.currentData(), self.model.currentData()
+        self._cards = tuple(cards)
+        scales = {card.scale for card in cards if card.scale}
+        if any(card.scale is None for card in cards):
+            scales.update(SCALES)
+        self.scale.blockSignals(True)
+        self.scale.clear()
+        for each in sorted(scales):
+            self.scale.addItem(f"x {each}", each)
+        self.scale.setCurrentIndex(max(0, self.scale.findData(scale)))
+        self.scale.blockSignals(False)
+        self._offer_models(None if model is None else model.path)
+
+    def choose_model(self, path: Path) -> None:
+        """Choose a model that is offered."""
+        card = next(card for card in self._cards if card.path == path)
+        if card.scale:
+            self.scale.setCurrentIndex(self.scale.findData(card.scale))
+        self._offer_models(path)
+
+    def show_device(self, name: str) -> None:
+        """Say which device is in use."""
+        self.device_in_use.setText(f"in use: {name}" if name else "")
+
+    def _offer_models(self, chosen: Path | None) -> None:
+        scale = self.scale.currentData()
+        self.model.blockSignals(True)
+        self.model.clear()
+        for card in self._cards:
+            if card.scale in (None, scale):
+                self.model.addItem(card.name, card)
+                if card.path == chosen:
+                    self.model.setCurrentIndex(self.model.count() - 1)
+        self.model.blockSignals(False)
+        self._model_chosen()
+
+    def _model_chosen(self) -> None:
+        card = self.model.currentData()
+        self.card.setText("" if card is None else card_text(card))
+        self.noise.setEnabled(card is not None and card.noise)
+        self.changed.emit()
+
+    def _ask_for_a_model(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Open a model", "", "Models (*.safetensors)")
+        if name:
+            self.model_file_chosen.emit(Path(name))
+
+
+def card_text(card: ModelCard) -> str:
+    """Say what is known about a model in a few words."""
+    text = f"{card.parameters / 1e6:.2g} million parameters"
+    if card.trained_on:
+        text += f"\ntrained on {card.trained_on}"
+    if "gain" in card.scores:
+        text += f"\n{card.scores['gain']:+.2f} dB over bicubic when it was trained"
+    return text
+
+
+def row_of(*widgets: QWidget) -> QWidget:
+    """Put widgets side by side; the first takes what space there is."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for number, widget in enumerate(widgets):
+        layout.addWidget(widget, stretch=1 if number == 0 else 0)
+    return row
+
+
+def keep_narrow(combo: QComboBox) -> None:
+    """Let long names not make a dock wide."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -1,0 +1,1 @@
+"""The widget "Upscale": choices, an estimate, and three ways to go."""
