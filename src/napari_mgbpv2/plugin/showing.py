@@ -68,7 +68,8 @@ class FilledLayer(QObject):
         )
         self.layer.thumbnail = source.thumbnail
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.camera.events.connect(self._on_moved)
+        self._camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+        self._camera.events.connect(self._on_moved)
         self.layer.events.visible.connect(self._on_moved)
         QApplication.instance().aboutToQuit.connect(self.close)
 
@@ -136,6 +137,6 @@ class FilledLayer(QObject):
             return
         self.close()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        self._viewer.camera.events.disconnect(self._on_moved)
+        self._camera.events.disconnect(self._on_moved)
         self.removed.emit()
         self.deleteLater()
