@@ -128,10 +128,9 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 def _tell(report: Report) -> None:
     """Write a line on the run: step, loss, speed, time left; after a validation, the scores."""
     minutes, seconds = divmod(round(min(report.seconds_left, 359_999)), 60)
-    line = (
-        f"step {report.step} ({report.share:.0%}), loss {report.loss:.4f}, "
-        f"{report.patches_per_second:.1f} patches/s, {minutes}:{seconds:02d} left"
-    )
+    line = f"step {report.step} ({report.share:.0%})"
+    if report.step:  # else nothing has been learnt yet
+        line += f", loss {report.loss:.4f}, {report.patches_per_second:.1f} patches/s, {minutes}:{seconds:02d} left"
     if report.validation is not None:
         scores = report.validation
         line += f"; validation {scores['psnr']:.2f} dB, {scores['gain']:+.2f} dB over bicubic"

@@ -48,6 +48,10 @@ class Feed:
                 self._kept.move_to_end((owner, part))
             return self._kept.get((owner, part))
 
+    def put(self, owner: Hashable, part: Hashable, pixels: Pixels) -> None:
+        """Keep a part that somebody else has made."""
+        self._keep((owner, part), pixels)
+
     def want(self, owner: Hashable, parts: Sequence[Hashable], make: Make) -> None:
         """Replace what an owner wants.
 
@@ -132,6 +136,8 @@ class Feed:
         with self._lock:
             if self._closed:
                 return False
+            if key in self._kept:
+                self._size -= self._kept.pop(key).nbytes
             self._kept[key] = pixels
             self._size += pixels.nbytes
             while self._size > self.limit and len(self._kept) > 1:

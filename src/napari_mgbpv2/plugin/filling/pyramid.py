@@ -19,7 +19,7 @@ from napari_mgbpv2.plugin.filling.upscaled_level import UpscaledLevel, upscaled_
 from napari_mgbpv2.plugin.layer_image import LayerImage
 from napari_mgbpv2.upscaling import UpscalePlan
 
-SOURCE_BYTES = 512 * 2**20  # of bicubic and coarser blocks of a source that is not in memory
+SOURCE_BYTES = 256 * 2**20  # of bicubic blocks, and of coarser ones of a source that is not in memory
 LARGEST_STEP = 4  # between two levels finer than the source
 COARSEST_SIDE = 1024  # no coarser level is made of an image this small
 THUMBNAIL_SIDE = 64

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan
 Unit = npt.NDArray[np.float32]
 Plane = tuple[int, ...]
 
-BLOCK = 512  # side of the bicubic blocks of a source that is not in memory, in pixels of the level
+BLOCK = 512  # side of the bicubic blocks, in pixels of the level
 
 
 def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: Feed) -> UpscaledLevel:
@@ -35,7 +35,7 @@ def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: 
     network
         Feed of the network's tiles, for the finest level; None leaves it at the bicubic ones.
     source
-        Feed of bicubic blocks, for sources whose reading may take its time.
+        Feed of bicubic blocks.
     """
     compute = plan.compute_tile
     if scale != plan.scale:
@@ -43,43 +43,32 @@ def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: 
         for axis in (plan.layout.y, plan.layout.x):
             sizes[axis] = sizes[axis] // plan.scale * scale
         compute = replace(compute, scale=scale, layout=replace(plan.layout, shape=tuple(sizes)))
-    in_memory = isinstance(compute.source, np.ndarray)
-    return UpscaledLevel(plan, compute, network, AtOnce(compute) if in_memory else InBlocks(compute, source))
+    return UpscaledLevel(plan, compute, network, Blocks(compute, source, at_once=isinstance(compute.source, np.ndarray)))
 
 
-class Placeholder(Protocol):
-    """What is shown where the network has not been yet."""
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Bicubic upscaling in blocks, which a feed keeps.
 
-    def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
-        """Hear what will be asked for: these planes and groups of samples."""
-
-    def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
-        """Give (samples, rows, columns), 0 to 1 for black to white."""
-
-
-@dataclass(frozen=True)
-class AtOnce:
-    """Bicubic upscaling of a source in memory: milliseconds for a view."""
-
-    compute: TileUpscaler
-
-    def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
-        """Nothing to prepare."""
-
-    def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
-        """Upscale."""
-        return bicubic(self.compute, plane, group, rows, columns)
-
-
-@dataclass(frozen=True)
-class InBlocks:
-    """Bicubic upscaling in blocks, made by a feed: reading a Dask or Zarr source never holds up the viewer."""
+    Parameters
+    ----------
+    compute
+        What is read and how large it becomes.
+    feed
+        Keeps the blocks.
+    at_once
+        Make a missing block when it is looked at, which takes milliseconds for a source in memory. Otherwise the feed
+        makes it: reading a Dask or Zarr source must never hold up the viewer.
+    """
 
     compute: TileUpscaler
     feed: Feed
+    at_once: bool
 
     def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
-        """Ask the feed for the blocks."""
+        """Ask the feed for blocks: these planes and groups of samples will be looked at."""
+        if self.at_once:
+            return
         blocks = list(_blocks(rows, columns))
         order = nearest_first(blocks)
         samples = max(group.size for group in self.compute.layout.groups)
@@ -88,10 +77,14 @@ class InBlocks:
         self.feed.want(self, wanted[:most], self._make)
 
     def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
-        """Give what there is; black where a block is missing."""
+        """Give (samples, rows, columns), 0 to 1 for black to white; black where a block is missing."""
         result = np.zeros((self.compute.layout.groups[group].size, rows.size, columns.size), np.float32)
         for row, column in _blocks(rows, columns):
-            block = self.feed.get(self, (plane, group, row, column))
+            part = (plane, group, row, column)
+            block = self.feed.get(self, part)
+            if block is None and self.at_once:
+                block = self._make(part)
+                self.feed.put(self, part, block)
             if block is not None:
                 top, left = row * BLOCK, column * BLOCK
                 of_rows = Span(max(rows.start, top), min(rows.stop, top + block.shape[1]))
@@ -101,18 +94,11 @@ class InBlocks:
                 ]
         return result
 
-    def __hash__(self) -> int:
-        """Be an owner of parts by identity."""
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
     def _make(self, part: tuple[Plane, int, int, int]) -> Unit:
         plane, group, row, column = part
-        shape, layout = self.compute.layout.shape, self.compute.layout
-        rows = Span(row * BLOCK, min(shape[layout.y], (row + 1) * BLOCK))
-        columns = Span(column * BLOCK, min(shape[layout.x], (column + 1) * BLOCK))
+        layout = self.compute.layout
+        rows = Span(row * BLOCK, min(layout.shape[layout.y], (row + 1) * BLOCK))
+        columns = Span(column * BLOCK, min(layout.shape[layout.x], (column + 1) * BLOCK))
         return bicubic(self.compute, plane, group, rows, columns)
 
 
@@ -127,7 +113,7 @@ class UpscaledLevel(LazyArray):
         Of this one: what it reads, and how large it is.
     network
         Feed of the network's tiles, or None.
-    placeholder
+    blocks
         What is shown meanwhile.
     """
 
@@ -136,7 +122,7 @@ class UpscaledLevel(LazyArray):
     ) -> None:
         super().__init__(compute.layout.shape, compute.layout.dtype)
         self.shows_bicubic = network is None  # can be set, for comparing
-        self._network, self._placeholder = network, placeholder
+        self._network, self._blocks = network, blocks
         self._set_plan(plan, compute)
 
     def use(self, plan: UpscalePlan, network: Feed | None = None) -> None:
@@ -167,7 +153,7 @@ class UpscaledLevel(LazyArray):
         rows, columns = spans[self._layout.y], spans[self._layout.x]
         tiles = self._ask_for_tiles(areas, rows, columns)
         if any(self.tile(part) is None for part in tiles) or not tiles:
-            self._placeholder.expect(areas, rows, columns)
+            self._blocks.expect(areas, rows, columns)
         return self._shown.region(spans)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -189,7 +175,7 @@ class UpscaledLevel(LazyArray):
 
     def placeholder(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
         """Give what stands for missing tiles."""
-        return self._placeholder(plane, group, rows, columns)
+        return self._blocks(plane, group, rows, columns)
 
     def _areas(self, spans: Sequence[Span]) -> Iterator[tuple[Plane, int]]:
         layout = self._layout
