@@ -19,14 +19,16 @@ test: $(VENV)/tox system
 	$(BIN)/tox
 
 # What a window needs on a machine without a screen; asked of Debian and Ubuntu, where it may be.
-SYSTEM := xvfb xauth libegl1 libgl1 libopengl0 libdbus-1-3 libfontconfig1 libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 \
-	libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0
+SYSTEM := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libdbus-1-3 libfontconfig1 fonts-dejavu-core libxkbcommon-x11-0 \
+	libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 \
+	libxcb-xinerama0
 
 system:
-	@command -v xvfb-run >/dev/null && ldconfig -p | grep -q libxcb-cursor.so.0 && ldconfig -p | grep -q libEGL.so.1 || { \
-		SUDO=; [ "$$(id -u)" = 0 ] || SUDO="sudo -n"; \
-		$$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends $(SYSTEM); \
-	} || echo "cannot install what a headless window needs; install: $(SYSTEM)"
+	@dpkg -s $(SYSTEM) >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO="sudo -n"; fi; \
+		$$SUDO apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends $(SYSTEM); \
+	} || echo "could not install what a window on a virtual screen needs, such as: $(SYSTEM)"
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install virtualenv && $(PYTHON) -m virtualenv $(VENV); }

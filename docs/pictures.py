@@ -54,8 +54,8 @@ def upscale() -> None:
     viewer, widget = open_viewer("Upscale (MGBPv2)")
     wait(lambda: widget.is_settled, 60)
     widget.view.add.click()
-    viewer.camera.zoom = 11
-    viewer.camera.center = (0, 66, 96)
+    viewer.scene.camera.zoom = 11
+    viewer.scene.camera.center = (0, 66, 96)
     wait(seconds=1)
     wait(lambda: widget._result.pyramid.is_idle, 60)
     shoot(viewer, "upscale")

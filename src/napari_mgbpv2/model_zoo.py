@@ -87,8 +87,11 @@ def find_model(name: str) -> ModelCard:
     )
 
 
+DEFAULT_SCALE = 4  # where nobody says one
+
+
 def default_model(scale: int | None) -> ModelCard:
-    """Card of the packaged model that a scale gets when none is named; the first one where no scale is given either.
+    """Card of the packaged model that a scale gets when none is named; that of `DEFAULT_SCALE` where no scale is given.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def default_model(scale: int | None) -> ModelCard:
     """
     cards = list_models()
     for card in cards:
-        if scale in (None, card.scale):
+        if card.scale == (DEFAULT_SCALE if scale is None else scale):
             return card
     offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards if card.scale))
     raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")

@@ -80,6 +80,18 @@ class TestBatch:
         qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
         assert states(widget) == ["a_x4.ome.zarr", "b_x4.ome.zarr", "c_x4.ome.zarr"]
 
+    def test_cancel_ends_the_batch_and_start_goes_on(
+        self, widget: BatchWidget, folder: Path, tmp_path: Path, qtbot: Any
+    ) -> None:
+        np.save(folder / "a.npy", an_image(400, 400))
+        widget.view.folder_chosen.emit(folder)
+        widget.view.destination.setText(str(tmp_path / "results"))
+        widget.view.start.click()
+        widget._job.told.connect(lambda state: widget.view.progress.cancel.click() if state.step else None)
+        qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
+        assert states(widget) == ["cancelled", "waiting", "waiting"]
+        assert widget.view.start.isEnabled()
+
     def test_nothing_starts_without_a_folder_for_the_results(self, widget: BatchWidget, folder: Path) -> None:
         widget.view.folder_chosen.emit(folder)
         assert not widget.view.start.isEnabled()

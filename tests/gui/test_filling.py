@@ -193,7 +193,7 @@ class TestWhatIsShown:
         from dask.callbacks import Callback
 
         seen: list[Any] = []
-        pyramid = a_pyramid(da.from_array(an_image(60, 50), chunks=20))
+        pyramid = a_pyramid(~da.from_array(an_image(60, 50), chunks=20))
         with Callback(pretask=lambda *task: seen.append(task)):
             np.asarray(pyramid.levels[0][:90, :90])
             wait_until(lambda: pyramid.is_idle)

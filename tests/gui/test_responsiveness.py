@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 from qtpy.QtCore import QTimer
 
 from examples import an_image
@@ -48,11 +49,11 @@ class Heart:
 
 def pan(viewer: Any, qtbot: Any, size: int) -> float:
     """Zoom in and wander about; returns the longest pause of the GUI's thread in seconds."""
-    viewer.camera.zoom = 3
+    viewer.scene.camera.zoom = 3
     qtbot.wait(200)
     heart = Heart()
     for step in range(20):
-        viewer.camera.center = (0, size * (0.2 + 0.03 * step), size * (0.8 - 0.03 * step))
+        viewer.scene.camera.center = (0, size * (0.2 + 0.03 * step), size * (0.8 - 0.03 * step))
         qtbot.wait(50)
     return heart.stop()
 
@@ -90,8 +91,8 @@ class TestWhatIsSeen:
         image = read_layer(source)
         plan = plan_upscale(image.data, 4, axes=image.axes)
         filled = FilledLayer(viewer, source, image, plan, name="result", cache_bytes=2**28)
-        viewer.camera.zoom = 8
-        viewer.camera.center = (0, *source.data_to_world((70, 100)))
+        viewer.scene.camera.zoom = 8
+        viewer.scene.camera.center = (0, *source.data_to_world((70, 100)))
         qtbot.wait(300)
         qtbot.waitUntil(lambda: filled.pyramid.is_idle, timeout=60_000)
         qtbot.wait(300)
@@ -101,3 +102,24 @@ class TestWhatIsSeen:
         below = viewer.screenshot(canvas_only=True, flash=False)[..., :3]
         assert not np.array_equal(seen, below)
         assert np.corrcoef(seen.ravel(), below.ravel())[0, 1] > 0.98
+
+
+class TestAsynchronousSlicing:
+    @pytest.fixture
+    def slicing_in_a_thread(self) -> Iterator[None]:
+        settings = get_settings().experimental
+        before, settings.async_ = settings.async_, True
+        yield
+        settings.async_ = before
+
+    def test_the_layer_is_filled_as_well_where_napari_slices_in_a_thread(
+        self, slicing_in_a_thread: None, viewer: Any, qtbot: Any
+    ) -> None:
+        source = viewer.add_image(an_image(60, 50))
+        image = read_layer(source)
+        plan = plan_upscale(image.data, 4, axes=image.axes)
+        filled = FilledLayer(viewer, source, image, plan, name="result", cache_bytes=2**28)
+        viewer.scene.camera.zoom = 10
+        qtbot.waitUntil(lambda: filled.pyramid.finest.tile(((), 0, 0, 0)) is not None, timeout=60_000)
+        qtbot.wait(500)
+        assert filled.layer.data_level == 0

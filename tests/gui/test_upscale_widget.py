@@ -14,8 +14,10 @@ import pytest
 import zarr
 
 import napari_mgbpv2.plugin.upscaling.saving as saving
-from examples import an_image
-from napari_mgbpv2 import upscale
+from examples import a_network, an_image
+from napari_mgbpv2 import list_models, upscale
+from napari_mgbpv2.checkpoints import save_model
+from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.plugin.showing import FilledLayer
 from napari_mgbpv2.plugin.upscaling.widget import UpscaleWidget
 from napari_mgbpv2.sources import open_source
@@ -51,7 +53,7 @@ def filled_of(widget: UpscaleWidget) -> FilledLayer:
 
 def look_at(viewer: Any, layer: Any, qtbot: Any) -> None:
     """Zoom in until the network's level is shown, and wait until it is filled."""
-    viewer.camera.zoom = 4
+    viewer.scene.camera.zoom = 4
     layer = getattr(layer, "__wrapped__", layer)
     layer._update_draw(1.0, np.array([[0, 0], [200, 200]]), (150, 150))
     qtbot.wait(50)
@@ -100,6 +102,16 @@ class TestChoices:
         viewer.add_image(an_image(40, 30), name="cells")
         settle(widget, qtbot)
         assert "160 x 120 px" in widget.view.estimate.text()
+
+    def test_the_model_of_another_scale_can_be_chosen(
+        self, viewer: Any, open_widget: Callable[[], UpscaleWidget], qtbot: Any
+    ) -> None:
+        cards = list_models()
+        options = open_widget().view.options
+        for card in cards:
+            options.scale.setCurrentIndex(options.scale.findData(card.scale))
+            assert options.model.findText(card.name) >= 0
+            assert options.choices().scale == card.scale
 
     def test_the_packaged_model_is_offered_with_its_card(
         self, viewer: Any, open_widget: Callable[[], UpscaleWidget]
@@ -228,6 +240,19 @@ class TestAddingALayer:
         widget.view.flip.click()
         np.testing.assert_array_equal(np.asarray(level[:, :]), network)
 
+    def test_zooming_out_forgets_the_tiles_that_were_wanted(
+        self, viewer: Any, open_widget: Callable[[], UpscaleWidget], qtbot: Any
+    ) -> None:
+        viewer.add_image(an_image(800, 800))
+        widget = open_widget()
+        widget.view.add.click()
+        filled = filled_of(widget)
+        np.asarray(filled.pyramid.levels[0][:, :])
+        assert filled.pyramid.network._wanted
+        viewer.scene.camera.zoom = 0.1
+        assert filled.layer.data_level > 0
+        assert not filled.pyramid.network._wanted
+
     def test_removing_the_layer_ends_its_work(
         self, viewer: Any, open_widget: Callable[[], UpscaleWidget], qtbot: Any
     ) -> None:
@@ -272,6 +297,23 @@ class TestPreview:
         settle(widget, qtbot)
         assert filled_of(widget) is filled
         assert filled.plan is not before
+
+    def test_it_follows_the_noise_slider_without_a_new_layer(
+        self, viewer: Any, open_widget: Callable[[], UpscaleWidget], qtbot: Any, tmp_path: Path
+    ) -> None:
+        network = a_network(ModelConfig(features=(6, 4), steps=1, noise_channels=1), scale=4)
+        path = save_model(network, tmp_path / "noisy.safetensors", scale=4, guard=16)
+        viewer.add_image(an_image(60, 50, 3), rgb=True)
+        widget = open_widget()
+        assert not widget.view.options.noise.isEnabled()
+        widget.view.options.model_file_chosen.emit(path)
+        settle(widget, qtbot)
+        widget.view.preview.click()
+        filled = filled_of(widget)
+        widget.view.options.noise.setValue(0.5)
+        settle(widget, qtbot)
+        assert filled_of(widget) is filled
+        assert filled.plan.compute_tile.noise == 0.5
 
     def test_removing_its_layer_clears_the_box(
         self, viewer: Any, open_widget: Callable[[], UpscaleWidget], qtbot: Any

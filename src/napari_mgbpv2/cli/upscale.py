@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preview", metavar="PNG", type=Path, help="also write a picture: bicubic beside the result")
 
     model = parser.add_argument_group("model")
-    model.add_argument("--scale", type=int, metavar="N", help="upscaling factor (default: the model's)")
+    model.add_argument("--scale", type=int, metavar="N", help="upscaling factor (default: the model's, else 4)")
     model.add_argument("--model", metavar="MODEL", help="a packaged model's name or a model file (default: by scale)")
     model.add_argument("--noise", type=float, default=0.0, metavar="W", help="0 fidelity ... 1 perceptual (default: 0)")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")

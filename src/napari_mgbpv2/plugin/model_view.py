@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider
 
-from napari_mgbpv2.model_zoo import ModelCard
+from napari_mgbpv2.model_zoo import ModelCard, default_model
 from napari_mgbpv2.plugin.advanced_view import AdvancedView
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.settings import Defaults
@@ -94,8 +94,9 @@ class ModelView(QWidget):
         )
 
     def set_models(self, cards: Sequence[ModelCard]) -> None:
-        """Offer models; those chosen stay chosen."""
-        scale, model = self.scale.currentData(), self.model.currentData()
+        """Offer models; those chosen stay chosen, and at first it is the one that the library takes."""
+        model = self.model.currentData() or default_model(None)
+        scale = self.scale.currentData() or model.scale
         self._cards = tuple(cards)
         scales = {card.scale for card in cards if card.scale}
         if any(card.scale is None for card in cards):
@@ -106,7 +107,7 @@ class ModelView(QWidget):
             self.scale.addItem(f"x {each}", each)
         self.scale.setCurrentIndex(max(0, self.scale.findData(scale)))
         self.scale.blockSignals(False)
-        self._offer_models(None if model is None else model.path)
+        self._offer_models(model.path)
 
     def choose_model(self, path: Path) -> None:
         """Choose a model that is offered."""

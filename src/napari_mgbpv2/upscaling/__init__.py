@@ -46,7 +46,7 @@ def upscale(
         A Dask, Zarr, NumPy or xarray array, a tifffile Zarr store, or anything else that has ``shape`` and ``dtype``
         and gives NumPy arrays for slices. Booleans, integers, or floats of up to 64 bits.
     scale
-        Upscaling factor along y and x; by default the model's.
+        Upscaling factor along y and x; by default the model's, or 4 where no model is given either.
     model
         Name of a packaged model, path of a model file, a card of `list_models`, or a network as `load_model` gives
         it; by default the packaged model for ``scale``.

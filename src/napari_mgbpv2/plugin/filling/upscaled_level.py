@@ -43,7 +43,9 @@ def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: 
         for axis in (plan.layout.y, plan.layout.x):
             sizes[axis] = sizes[axis] // plan.scale * scale
         compute = replace(compute, scale=scale, layout=replace(plan.layout, shape=tuple(sizes)))
-    return UpscaledLevel(plan, compute, network, Blocks(compute, source, at_once=isinstance(compute.source, np.ndarray)))
+    return UpscaledLevel(
+        plan, compute, network, Blocks(compute, source, at_once=isinstance(compute.source, np.ndarray))
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +119,7 @@ class UpscaledLevel(LazyArray):
         What is shown meanwhile.
     """
 
-    def __init__(
-        self, plan: UpscalePlan, compute: TileUpscaler, network: Feed | None, placeholder: Placeholder
-    ) -> None:
+    def __init__(self, plan: UpscalePlan, compute: TileUpscaler, network: Feed | None, blocks: Blocks) -> None:
         super().__init__(compute.layout.shape, compute.layout.dtype)
         self.shows_bicubic = network is None  # can be set, for comparing
         self._network, self._blocks = network, blocks
@@ -139,6 +139,7 @@ class UpscaledLevel(LazyArray):
             raise ValueError("the plan is for an image of another shape or type")
         self.forget_wishes()
         self._network = network or self._network
+        self._blocks = replace(self._blocks, compute=plan.compute_tile)
         self._set_plan(plan, plan.compute_tile)
 
     def _set_plan(self, plan: UpscalePlan, compute: TileUpscaler) -> None:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mgbpv2.model_zoo import ModelCard
+from napari_mgbpv2.model_zoo import ModelCard, default_model
 from napari_mgbpv2.plugin.finetuning.curve_view import CurveView
 from napari_mgbpv2.plugin.model_view import DEVICES, card_text, keep_narrow, row_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
@@ -94,13 +94,13 @@ class FinetuneView(QWidget):
         return [item.checkState() == Qt.CheckState.Checked for item in items]
 
     def set_models(self, cards: Sequence[ModelCard]) -> None:
-        """Offer models to start from; the one chosen stays chosen."""
-        before = self.base.currentData()
+        """Offer models to start from; the one chosen stays chosen, and at first it is the library's default."""
+        before = self.base.currentData() or default_model(None)
         self.base.blockSignals(True)
         self.base.clear()
         for card in cards:
             self.base.addItem(card.name, card)
-            if before is not None and card.path == before.path:
+            if card.path == before.path:
                 self.base.setCurrentIndex(self.base.count() - 1)
         self.base.blockSignals(False)
         self._show_card()

@@ -17,6 +17,7 @@ from napari_mgbpv2.sources import ImageSource
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
 PROBE_SIDE = 320  # target pixels along each side of the probe
+PROBE_RUNS, PROBE_SECONDS = 3, 0.5  # it is run that often, or for that long: the fastest counts
 
 _speeds: dict[tuple[Any, ...], float] = {}
 
@@ -135,10 +136,12 @@ def measured_speed(plan: UpscalePlan) -> float:
             tile=10**6,
         )
         probe.compute_tile((), 0, 0, 0)  # loads the network and wakes the device
-        began = time.perf_counter()
-        probe.compute_tile((), 0, 0, 0)
-        grid = probe.layout.grid
-        _speeds[key] = grid.rows.tile * grid.columns.tile / (time.perf_counter() - began)
+        times: list[float] = []
+        while not times or (len(times) < PROBE_RUNS and sum(times) < PROBE_SECONDS):
+            began = time.perf_counter()
+            probe.compute_tile((), 0, 0, 0)
+            times.append(time.perf_counter() - began)
+        _speeds[key] = probe.layout.grid.rows.tile * probe.layout.grid.columns.tile / min(times)
     return _speeds[key]
 
 
