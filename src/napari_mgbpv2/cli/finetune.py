@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -34,6 +35,9 @@ examples:
 
 --config FILE names a TOML file with the same options (minutes = 60, patch-size = 247, ...); for --init scratch,
 its table [config] describes the network (features, steps, kernel, ...). What the command line says wins."""
+
+
+STANDARD_ERROR = 2  # file descriptor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +120,8 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     def note(signal_number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(signal.SIGINT, before)
-        print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        # not by print, which may just be at work itself
+        os.write(STANDARD_ERROR, b"stopping after this step; Ctrl-C again stops at once\n")
 
     before = signal.signal(signal.SIGINT, note)
     try:
