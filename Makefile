@@ -19,8 +19,8 @@ test: $(VENV)/tox system
 	$(BIN)/tox
 
 # What a window needs on a machine without a screen; asked of Debian and Ubuntu, where it may be.
-SYSTEM := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libdbus-1-3 libfontconfig1 fonts-dejavu-core libxkbcommon-x11-0 \
-	libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 \
+SYSTEM := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libdbus-1-3 libglib2.0-0 libfontconfig1 fonts-dejavu-core \
+	libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 \
 	libxcb-xinerama0
 
 system:

@@ -92,7 +92,7 @@ class Engine:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.network.to(device)
         for parameter in self.network.parameters():
-            if parameter.ndim == 4:  # 1.2 to 1.5 times faster than contiguous on a CPU, and what GPUs like
+            if parameter.ndim == 4:  # the layout that convolutions are fastest in, on CPUs and GPUs
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.device = device
         self.dtype = PRECISIONS[precision]

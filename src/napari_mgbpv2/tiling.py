@@ -24,7 +24,7 @@ from napari_mgbpv2.errors import TilingError
 Weights = npt.NDArray[np.float32]
 
 BLEND = 16  # pixels over which neighbours are blended by default: enough to hide what rounding leaves
-LARGEST_TILE = 896  # default size up to which guard and blending decide alone
+LARGEST_TILE = 896  # default size, unless what overlaps asks for more
 LARGEST_SHARE = 1.5  # default tiles grow beyond that until at most this many pixels are computed per output pixel
 MOST_PIXELS = 2048  # but never beyond this size
 
