@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from napari_mgbpv2 import model_zoo
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import default_model, file_hash, find_model, list_models, read_card
+from napari_mgbpv2.model_zoo import default_model, file_hash, find_model, list_models, packaged, read_card
 
 CONFIG = ModelConfig(features=(4, 3), channels=1)
 
@@ -37,7 +36,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with four models."""
     for name, scale in (("x16", 16), ("x4-b", 4), ("any", None), ("x4-a", 4)):
         write_header(tmp_path / f"{name}.safetensors", described(scale=scale))
-    monkeypatch.setattr(model_zoo, "FOLDER", tmp_path)
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
     return tmp_path
 
 

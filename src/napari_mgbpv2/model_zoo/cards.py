@@ -1,4 +1,4 @@
-"""The models that come with the package, by name: their cards, read from the files' headers without torch."""
+"""Cards of model files, read from their headers without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
 
-FOLDER = Path(__file__).parent / "models"
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself accepts
 _KINDS = {"scale": int, "guard": int, "trained_on": str, "scores": dict, "training": dict}
 
@@ -61,49 +60,6 @@ class ModelCard:
     def __str__(self) -> str:
         scale = f"x{self.scale}" if self.scale else "any scale"
         return f"{self.name}: {scale}, {self.channels} channels, {self.parameters:,} parameters; {self.trained_on}"
-
-
-def list_models() -> tuple[ModelCard, ...]:
-    """Cards of all packaged models, by scale and name."""
-    cards = (read_card(path) for path in FOLDER.glob("*.safetensors"))
-    return tuple(sorted(cards, key=lambda card: (card.scale or 0, card.name)))
-
-
-def find_model(name: str) -> ModelCard:
-    """Card of a packaged model.
-
-    Raises
-    ------
-    ModelError
-        There is none of that name.
-    """
-    cards = list_models()
-    for card in cards:
-        if card.name == name:
-            return card
-    raise ModelError(
-        f"there is no model {name!r}: it is neither a file nor a packaged model, "
-        f"which are {', '.join(card.name for card in cards)}."
-    )
-
-
-DEFAULT_SCALE = 4  # where nobody says one
-
-
-def default_model(scale: int | None) -> ModelCard:
-    """Card of the packaged model that a scale gets when none is named; that of `DEFAULT_SCALE` where no scale is given.
-
-    Raises
-    ------
-    ModelError
-        No packaged model has that scale.
-    """
-    cards = list_models()
-    for card in cards:
-        if card.scale == (DEFAULT_SCALE if scale is None else scale):
-            return card
-    offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards if card.scale))
-    raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:

@@ -1,0 +1,17 @@
+"""The models that there are, by name, and the cards of model files: torch-free, so that menus fill at once."""
+
+from napari_mgbpv2.model_zoo.cards import ModelCard, description_of, file_hash, read_card, read_header
+from napari_mgbpv2.model_zoo.packaged import DEFAULT_SCALE, FOLDER, default_model, find_model, list_models
+
+__all__ = [
+    "DEFAULT_SCALE",
+    "FOLDER",
+    "ModelCard",
+    "default_model",
+    "description_of",
+    "file_hash",
+    "find_model",
+    "list_models",
+    "read_card",
+    "read_header",
+]
