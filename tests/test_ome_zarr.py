@@ -26,7 +26,7 @@ from yaozarrs import validate_zarr_store
 
 import napari_mgbpv2.ome_zarr as room
 from napari_mgbpv2.errors import Cancelled, DestinationError
-from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter, free_space, halve
+from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter, StoredShard, free_space, halve
 
 INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"]
 FLOATS = ["f2", "f4", "f8"]
@@ -201,7 +201,6 @@ def test_dtypes_that_are_no_image_are_refused(dtype: str) -> None:
         {"pixel_size": (1.0,)},
         {"pixel_size": (0.0, 1.0)},
         {"translation": (0.0, float("nan"))},
-        {"chunk": 16, "shard": 40},
         {"colour": True},
         {"channel_names": ("one",)},
         {"provenance": {"noise": float("nan")}},
@@ -210,6 +209,20 @@ def test_dtypes_that_are_no_image_are_refused(dtype: str) -> None:
 def test_layouts_that_do_not_fit_together_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         ImageLayout(**({field: getattr(a_layout(), field) for field in ImageLayout.__dataclass_fields__} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chunk": 16, "shard": 40}, "make the shard a multiple"),
+        ({"format": "0.6"}, "choose one of 0.5, 0.4, zarr"),
+        ({"codec": "jpeg"}, "choose one of zstd"),
+        ({"format": "zarr", "levels": 3}, "has one level, not 3"),
+    ],
+)
+def test_what_a_user_may_choose_wrongly_is_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DestinationError, match=message):
+        a_layout(**changes)
 
 
 # -- the mean -----------------------------------------------------------------------------------------------------
@@ -521,14 +534,14 @@ def test_building_tells_of_each_shard(path: Path) -> None:
     with OMEZarrWriter(path, layout) as writer:
         for region in writer.shards():
             writer.write(region, an_image(layout)[region])
-        told: list[tuple[slice, ...]] = []
+        told: list[StoredShard] = []
         writer.build_level(1, on_shard=told.append)
-        assert told == list(writer.shards(1))
+        assert [layout.shard_region(shard.index, 1) for shard in told] == list(writer.shards(1))
 
 
 def test_building_stops_on_request(path: Path) -> None:
     layout = a_layout((100, 100))
-    told: list[tuple[slice, ...]] = []
+    told: list[StoredShard] = []
     with OMEZarrWriter(path, layout) as writer:
         for region in writer.shards():
             writer.write(region, an_image(layout)[region])
@@ -577,7 +590,7 @@ def test_leaving_by_an_exception_leaves_nothing(path: Path, error: type[BaseExce
     assert names(path.parent) == []
 
 
-def test_an_abort_waits_for_the_writes_of_other_threads(path: Path) -> None:
+def test_closing_waits_for_the_writes_of_other_threads(path: Path) -> None:
     layout = a_layout((400, 400), levels=1)
     image = an_image(layout)
     writer = OMEZarrWriter(path, layout)
@@ -595,7 +608,7 @@ def test_an_abort_waits_for_the_writes_of_other_threads(path: Path) -> None:
     thread = threading.Thread(target=write_on)
     thread.start()
     started.wait()
-    writer.abort()
+    writer.close()
     thread.join()
     assert closed.is_set()
     assert names(path.parent) == []
@@ -877,7 +890,7 @@ def test_an_old_image_that_a_killed_run_had_replaced_goes(path: Path) -> None:
 KILLED = """
 import sys, time
 import numpy as np
-from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter
+from napari_mgbpv2.ome_zarr import StoredShard, ImageLayout, OMEZarrWriter
 
 layout = ImageLayout((70, 45), np.dtype("u2"), "yx", (1, 1), (None, None), (0, 0), "x", None, None, {}, 16, 32)
 with OMEZarrWriter(sys.argv[1], layout) as writer:

@@ -1,7 +1,23 @@
-"""Writing OME-Zarr 0.5: one whole shard at a time, a pyramid of stored levels, and all of it visible at once."""
+"""Writing OME-Zarr: whole shards, a pyramid of stored levels, and all of it visible at once; after a stop, the rest."""
 
-from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
-from napari_mgbpv2.ome_zarr.place import free_space
-from napari_mgbpv2.ome_zarr.writer import OMEZarrWriter, halve
+from napari_mgbpv2.ome_zarr.halving import halve
+from napari_mgbpv2.ome_zarr.layout import CODECS, FORMATS, ImageLayout, Region
+from napari_mgbpv2.ome_zarr.place import free_space, partial_of, provenance_of
+from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
+from napari_mgbpv2.ome_zarr.writer import OMEZarrWriter, differences
 
-__all__ = ["ImageLayout", "OMEZarrWriter", "Region", "free_space", "halve"]
+__all__ = [
+    "CODECS",
+    "FORMATS",
+    "ImageLayout",
+    "Index",
+    "OMEZarrWriter",
+    "Region",
+    "ShardStore",
+    "StoredShard",
+    "differences",
+    "free_space",
+    "halve",
+    "partial_of",
+    "provenance_of",
+]

@@ -1,4 +1,4 @@
-"""What is written: the shapes of levels, chunks and shards, and the OME metadata that describes them."""
+"""What is written: the shapes of levels, chunks and shards."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from napari_mgbpv2.errors import DestinationError
 Region = tuple[slice, ...]
 
 SMALLEST = 256  # the pyramid ends where y and x are both at most this many pixels
-
-_AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-_PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0080FF", "FF8000", "8000FF")
-_SAMPLES = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"), ("Alpha", "FFFFFF"))
+FORMATS = ("0.5", "0.4", "zarr")
+CODECS = ("zstd", "lz4", "zstd-9", "none")
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,17 @@ class ImageLayout:
         Whether c holds the samples R, G, B or R, G, B, A of one colour image; they then share a chunk.
     levels
         Number of pyramid levels; None halves y and x until both are at most 256.
+    format
+        One of `FORMATS`: OME-Zarr 0.5 (Zarr version 3, shards), OME-Zarr 0.4 (Zarr version 2, one file a chunk), or
+        a plain Zarr array (version 3, shards, one level).
+    codec
+        One of `CODECS`, how chunks are compressed.
 
     Raises
     ------
     DestinationError
-        If OME-Zarr cannot hold the dtype, or the image cannot be halved into that many levels.
+        If OME-Zarr cannot hold the dtype, the image cannot be halved into that many levels, or the format or codec is
+        unknown.
     ValueError
         If the attributes do not fit together.
     TypeError
@@ -74,6 +78,8 @@ class ImageLayout:
     shard: int = 2048
     colour: bool = False
     levels: int | None = None
+    format: str = "0.5"
+    codec: str = "zstd"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written."""
@@ -87,7 +93,9 @@ class ImageLayout:
         if not all(0 < size < math.inf for size in self.pixel_size) or not all(map(math.isfinite, self.translation)):
             raise ValueError("pixel sizes must be positive and translations finite")
         if self.chunk < 1 or self.shard < 1 or self.shard % self.chunk:
-            raise ValueError(f"the shard ({self.shard}) must be a multiple of the chunk ({self.chunk})")
+            raise DestinationError(
+                f"shards of {self.shard} px do not consist of chunks of {self.chunk} px: make the shard a multiple"
+            )
         if self.colour and self.channels not in (3, 4):
             raise ValueError("a colour image has the channels R, G, B or R, G, B, A")
         for per_channel in (self.channel_names, self.channel_colors):
@@ -98,6 +106,11 @@ class ImageLayout:
         json.dumps(dict(self.provenance), allow_nan=False)  # fails now rather than after hours of writing
         if self.dtype.kind not in "uif" or self.dtype.itemsize > 8:
             raise DestinationError(f"images of type {self.dtype} are not written: use integers or floats up to 64 bits")
+        for kind, given, known in (("format", self.format, FORMATS), ("codec", self.codec, CODECS)):
+            if given not in known:
+                raise DestinationError(f"there is no {kind} {given!r}; choose one of {', '.join(known)}")
+        if self.format == "zarr" and self.levels not in (None, 1):
+            raise DestinationError(f"a plain Zarr array has one level, not {self.levels}: choose an OME-Zarr format")
         height, width = self.shape[-2:]
         deepest = (max(height, width) - 1).bit_length() + 1
         if self.levels is not None and not 1 <= self.levels <= deepest:
@@ -118,7 +131,7 @@ class ImageLayout:
     def level_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of all levels: y and x are halved, rounded up; nothing else shrinks."""
         *others, height, width = self.shape
-        count = self.levels or ((max(height, width) - 1) // SMALLEST).bit_length() + 1
+        count = 1 if self.format == "zarr" else self.levels or ((max(height, width) - 1) // SMALLEST).bit_length() + 1
         return tuple((*others, -(-height // 2**level), -(-width // 2**level)) for level in range(count))
 
     def chunk_shape(self, level: int = 0) -> tuple[int, ...]:
@@ -146,6 +159,21 @@ class ImageLayout:
         for index in itertools.product(*map(range, self.shard_counts(level))):
             yield _shard_region(index, shape, shard)
 
+    def shard_region(self, index: tuple[int, ...], level: int = 0) -> Region:
+        """Region of the shard at a position among the shards of its level."""
+        return _shard_region(index, self.level_shapes()[level], self.shard_shape(level))
+
+    def parents(self, index: tuple[int, ...], level: int) -> Region:
+        """Region of the level before it whose means a shard holds."""
+        region, finer = self.shard_region(index, level), self.level_shapes()[level - 1]
+        return (
+            *region[:-2],
+            *(
+                slice(2 * part.start, min(2 * part.stop, size))
+                for part, size in zip(region[-2:], finer[-2:], strict=True)
+            ),
+        )
+
     def shard_index(self, region: Region, level: int = 0) -> tuple[int, ...]:
         """Position of a shard among the shards of its level.
 
@@ -162,58 +190,6 @@ class ImageLayout:
             if inside and region == _shard_region(index, shape, shard):
                 return index
         raise ValueError(f"{region} is not one whole shard of level {level}")
-
-    def ome_metadata(self, ranges: Mapping[int, tuple[float, float]]) -> dict[str, Any]:
-        """Describe the image as the value of the group attribute "ome", version 0.5.
-
-        Parameters
-        ----------
-        ranges
-            Lowest and highest finite value of a channel, by its number, where known.
-        """
-        axes = [
-            {"name": axis, "type": _AXIS_TYPES[axis]} | ({"unit": unit} if unit else {})
-            for axis, unit in zip(self.axes, self.units, strict=True)
-        ]
-        datasets = [
-            {"path": str(level), "coordinateTransformations": self._transformations(2**level)}
-            for level in range(len(self.level_shapes()))
-        ]
-        multiscale = {"name": self.name, "axes": axes, "datasets": datasets, "type": "mean"}
-        metadata: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-        if self.channels:  # readers stumble over channels where there is no channel axis
-            metadata["omero"] = {"channels": [self._channel(c, ranges.get(c)) for c in range(self.channels)]}
-        return metadata
-
-    def _transformations(self, factor: int) -> list[dict[str, Any]]:
-        factors = [factor if axis in "yx" else 1 for axis in self.axes]
-        scale = [float(size * times) for size, times in zip(self.pixel_size, factors, strict=True)]
-        # Positions are of pixel centres: the centre of the first `factor` pixels lies (factor - 1) / 2 of them further.
-        translation = [
-            float(start + size * (times - 1) / 2)
-            for start, size, times in zip(self.translation, self.pixel_size, factors, strict=True)
-        ]
-        return [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
-
-    def _channel(self, number: int, values: tuple[float, float] | None) -> dict[str, Any]:
-        label, color = f"Channel {number}", _PALETTE[number % len(_PALETTE)] if self.channels > 1 else "FFFFFF"
-        if self.colour:
-            label, color = _SAMPLES[number]
-        if self.channel_names is not None:
-            label = self.channel_names[number]
-        if self.channel_colors is not None:
-            color = self.channel_colors[number]
-        start, end = lowest, highest = (0.0, 1.0) if self.dtype.kind == "f" else _integer_range(self.dtype)
-        if values is not None and values[0] < values[1]:  # else 16 bits of which 2 % are used would show as black
-            start, end = values
-        window = {"start": start, "end": end, "min": min(start, lowest), "max": max(end, highest)}
-        alpha = self.colour and number == 3  # shown as a channel of its own it would turn the image white
-        return {"label": label, "color": color.upper(), "window": window, "active": not alpha}
-
-
-def _integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
-    limits = np.iinfo(dtype)
-    return int(limits.min), int(limits.max)
 
 
 def _shard_region(index: tuple[int, ...], shape: tuple[int, ...], shard: tuple[int, ...]) -> Region:

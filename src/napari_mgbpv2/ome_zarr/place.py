@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
@@ -25,8 +26,9 @@ MARKER = "napari_mgbpv2"  # the group attribute that tells our stores from other
 
 _NODE_FILES = ("zarr.json", ".zgroup", ".zarray")  # one of these makes a directory a Zarr node
 _METADATA_FILES = re.compile(
-    r"zarr\.json|\.z(array|group|attrs|metadata)|(zarr|\.z\w+)\.[0-9a-f]{32}\.partial|\.DS_Store"
+    r"zarr\.json|\.z(array|group|attrs|metadata)|(zarr|\.z\w+)\.[0-9a-f]{32}\.partial|\.DS_Store|\.mgbpv2-.*"
 )
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CHUNKS = re.compile(r"c|(c\.)?\d+(\.\d+)*(\.[0-9a-f]{32}\.partial)?")  # files or directories of an array
 
 
@@ -48,18 +50,20 @@ def telling_os_errors(destination: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
         reason = "the disk is full" if full else f"it cannot be written ({error.strerror or error})"
-        raise DestinationError(f"{destination}: {reason}; nothing unfinished was left") from error
+        raise DestinationError(f"{destination}: {reason}") from error
 
 
 class Place:
-    """A destination that is ours until `publish` or `give_up`, with a name beside it to work under.
+    """A destination that is ours until `publish`, `keep` or `give_up`, with a name beside it to work under.
 
     Parameters
     ----------
     destination
-        Where the finished store is to appear; the parent is created if missing.
+        Where the finished thing is to appear; the parent is created if missing.
     overwrite
-        Whether it may replace a Zarr store that is there.
+        Whether it may replace what is there: a Zarr store, or a TIFF where one is to be written.
+    is_file
+        Whether the finished thing is a TIFF file, not a Zarr store.
 
     Raises
     ------
@@ -67,10 +71,10 @@ class Place:
         If there is something that may not be replaced, if somebody else is writing there, or nobody can.
     """
 
-    def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool) -> None:
+    def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool, is_file: bool = False) -> None:
         self.destination = Path(os.path.abspath(destination))
-        self.overwrite = overwrite
-        self.partial = _beside(self.destination, ".partial")
+        self.overwrite, self.is_file = overwrite, is_file
+        self.partial = partial_of(self.destination)
         self._replaced = _beside(self.destination, ".replaced")
         if self.destination.suffix in (".partial", ".replaced", ".lock"):
             raise DestinationError(f"{self.destination}: a name with this ending is kept for unfinished work")
@@ -80,26 +84,41 @@ class Place:
             try:
                 self._tidy_replaced()
                 self._check_destination()
-                self._tidy_partial()
+                if os.path.lexists(self.partial) and not _is_unfinished(self.partial):
+                    raise DestinationError(
+                        f"{self.partial} is in the way and not an unfinished image of ours: move it away"
+                    )
             except BaseException:
                 self._lock.release()
                 raise
 
-    def publish(self) -> None:
-        """Move the finished store to its destination; if that fails, what was there is there again."""
+    def publish(self, finished: Path | None = None) -> None:
+        """Move the finished thing to its destination; if that fails, what was there is there again.
+
+        Parameters
+        ----------
+        finished
+            A file within the unfinished store; by default the store itself.
+        """
         self._check_destination()  # something may have appeared while we wrote
         if os.path.lexists(self.destination):
             os.replace(self.destination, self._replaced)
             try:
-                os.replace(self.partial, self.destination)
+                os.replace(finished or self.partial, self.destination)
             except BaseException:
                 os.replace(self._replaced, self.destination)
                 raise
             flush_directory(self.destination.parent)
             discard(self._replaced)
         else:
-            os.replace(self.partial, self.destination)
+            os.replace(finished or self.partial, self.destination)
             flush_directory(self.destination.parent)
+        if finished is not None:
+            discard(self.partial)
+        self._lock.release()
+
+    def keep(self) -> None:
+        """Leave the unfinished store to whoever goes on with it."""
         self._lock.release()
 
     def give_up(self) -> None:
@@ -107,29 +126,25 @@ class Place:
         discard(self.partial)
         self._lock.release()
 
+    def clear(self) -> None:
+        """Remove what another run left unfinished; nobody is at work there, we hold the lock."""
+        discard(self.partial)
+        if os.path.lexists(self.partial):
+            raise DestinationError(f"{self.partial}, left by a run that was stopped, cannot be removed: delete it")
+
     def _check_destination(self) -> None:
         if not os.path.lexists(self.destination):
             return
         if not self.overwrite:
             raise DestinationError(f"{self.destination} exists already: choose another name or ask to overwrite it")
-        if objection := _not_zarr(self.destination):
+        if objection := _not_tiff(self.destination) if self.is_file else _not_zarr(self.destination):
             raise DestinationError(f"{self.destination} is not overwritten: {objection}")
-
-    def _tidy_partial(self) -> None:
-        """Remove what a killed run left; nobody is at work there, we hold the lock."""
-        if not os.path.lexists(self.partial):
-            return
-        if not _is_unfinished(self.partial):
-            raise DestinationError(f"{self.partial} is in the way and not an unfinished image of ours: move it away")
-        discard(self.partial)
-        if self.partial.exists():
-            raise DestinationError(f"{self.partial}, left by a run that was killed, cannot be removed: delete it")
 
     def _tidy_replaced(self) -> None:
         """Complete or undo the replacing that a killed run was in the middle of."""
         if not os.path.lexists(self._replaced):
             return
-        if objection := _not_zarr(self._replaced):
+        if objection := _not_tiff(self._replaced) if self.is_file else _not_zarr(self._replaced):
             raise DestinationError(f"{self._replaced} is in the way: {objection}; move it away")
         if os.path.lexists(self.destination):
             discard(self._replaced)
@@ -205,12 +220,31 @@ def flush_directory(directory: Path) -> None:
 
 
 def discard(store: Path) -> None:
-    """Delete a store, its root metadata last: a deletion that is cut short is recognised and completed."""
+    """Delete a store, its root metadata last: a deletion that is cut short is recognised and completed. Or a file."""
+    if not store.is_dir():
+        store.unlink(missing_ok=True)
+        return
     with suppress(OSError):
         for entry in store.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
     shutil.rmtree(store, ignore_errors=True)
+
+
+def partial_of(destination: Path) -> Path:
+    """Name under which a destination is written until it is complete."""
+    return _beside(destination, ".partial")
+
+
+def provenance_of(store: Path) -> dict[str, Any] | None:
+    """Return how a store of ours came to be; None of anything else."""
+    for name, inner in (("zarr.json", "attributes"), (".zattrs", None)):
+        try:
+            found = json.loads((store / name).read_bytes())
+            return dict((found[inner] if inner else found)[MARKER])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -220,12 +254,21 @@ def _beside(path: Path, suffix: str) -> Path:
 def _is_unfinished(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
-    try:
-        return MARKER in json.loads((path / "zarr.json").read_bytes())["attributes"]
-    except FileNotFoundError:  # killed before the root metadata was there: nothing, or zarr's temporary file
-        return all(re.fullmatch(r"zarr\.[0-9a-f]{32}\.partial", entry.name) for entry in path.iterdir())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    if provenance_of(path) is not None:
+        return True
+    # killed before the root metadata were whole: nothing else is there, but for the names zarr writes under
+    return all(
+        entry.is_file() and entry.name != "zarr.json" and _METADATA_FILES.fullmatch(entry.name)
+        for entry in path.iterdir()
+    )
+
+
+def _not_tiff(path: Path) -> str:
+    """Say why a path is not a TIFF that may be replaced; empty if it is one."""
+    if path.is_symlink() or not path.is_file():
+        return "it is not a file"
+    with path.open("rb") as file:
+        return "" if file.read(4) in _TIFF else "it is not a TIFF"
 
 
 def _not_zarr(path: Path) -> str:

@@ -1,14 +1,9 @@
-"""The writer: whole shards in, a pyramid of stored levels, a commit at the end.
-
-One call writes one whole shard. Part of a shard would be read, changed and written back, and two threads that did so
-to one shard would lose each other's pixels.
-"""
+"""The writer: whole shards in, a pyramid of stored levels, a commit at the end; after a stop, the rest."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +13,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.codecs import BloscCodec
 
 from napari_mgbpv2.errors import Cancelled, DestinationError
+from napari_mgbpv2.ome_zarr.journal import Job, Journal, has_shards, job_in
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
-from napari_mgbpv2.ome_zarr.place import MARKER, Place, flush, telling_os_errors
+from napari_mgbpv2.ome_zarr.place import Place, telling_os_errors
+from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
+
+Finish = Callable[[Path, list[Any]], Path]
 
 
 class OMEZarrWriter:
-    """Writes one OME-Zarr image: all shards of level 0, `build_level` for each further level, then `commit`.
+    """Writes one OME-Zarr image: all shards of level 0, those of each further level, then `commit`.
 
-    A context manager: leaving it without `commit`, for whatever reason, leaves nothing behind. Several threads
-    may write different shards at once.
+    A context manager. Leaving it without `commit` leaves nothing behind; with a ``job``, whatever is complete of it is
+    kept, so that a writer that is opened with ``resume`` goes on with it. Several threads may write different shards at
+    once, and so may other processes through `store`, whose shards are then to be told to `record`.
 
     Parameters
     ----------
@@ -39,36 +37,66 @@ class OMEZarrWriter:
     layout
         What is written.
     overwrite
-        Replace a Zarr store that is there already, once the new one is complete.
+        Replace what is there already, once the new image is complete; and what an earlier job left unfinished.
+    job
+        All that decides about the pixels, JSON-able. Unfinished work is gone on with only by the same job.
+    resume
+        Go on with the work that an earlier writer of this job left unfinished, if there is some.
+    finish
+        Makes a file of the complete levels, in the directory and from the arrays that it is given; the file, not the
+        store, then appears at the destination.
 
     Raises
     ------
     DestinationError
-        If the destination exists (and, with `overwrite`, is anything but a Zarr store), is being written by
-        somebody else, or cannot be written.
+        If the destination exists (and, with `overwrite`, is of another kind), is being written by somebody else, cannot
+        be written, or holds unfinished work that is not to be resumed, or of another job.
     """
 
-    def __init__(self, destination: str | os.PathLike[str], layout: ImageLayout, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        destination: str | os.PathLike[str],
+        layout: ImageLayout,
+        *,
+        overwrite: bool = False,
+        job: Job | None = None,
+        resume: bool = False,
+        finish: Finish | None = None,
+    ) -> None:
         self.layout = layout
-        self._place = Place(destination, overwrite=overwrite)
+        self._finish = finish
+        self._keeps = job is not None
+        self._place = Place(destination, overwrite=overwrite, is_file=finish is not None)
+        self.store = ShardStore(self._place.partial, layout)
+        self._journal = Journal(self._place.partial)
         self._open = True
         self._failure = ""  # why the disk ended the work
         self._writing = 0  # calls under way
         self._changed = Condition()  # guards the three above and the ranges
         self._ranges: dict[int, tuple[float, float]] = {}  # lowest and highest value of each channel of level 0
-        self._written: list[set[tuple[int, ...]]] = [set() for _ in layout.level_shapes()]
+        self._stored = [np.zeros(layout.shard_counts(level), bool) for level in range(len(layout.level_shapes()))]
         try:
-            with self._aborting_on_os_errors():
-                self._group, self._arrays = _create(self._place.partial, layout)
+            with self._closing_on_os_errors():
+                if self._may_resume(job, resume):
+                    self._take_over()
+                else:
+                    self._place.clear()
+                    self.store.create()
+                    if job is not None:
+                        self._journal.begin(job)
         except BaseException:
-            self.abort()
+            self.close()
             raise
 
     def shards(self, level: int = 0) -> Iterator[Region]:
         """Regions of all whole shards of a level in raster order, generated as they are asked for."""
         return self.layout.shards(level)
 
-    def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> None:
+    def is_stored(self, index: Index, level: int = 0) -> bool:
+        """Whether a shard is on the disk."""
+        return bool(self._stored[level][index])
+
+    def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> StoredShard:
         """Write one whole shard, down to the disk.
 
         Parameters
@@ -83,36 +111,46 @@ class OMEZarrWriter:
         Raises
         ------
         DestinationError
-            If the disk is full or fails. The unfinished image is then removed and the writer closed.
+            If the disk is full or fails. The writer is then closed.
         ValueError
             If the region is not one whole shard, the data does not fit it, or the writer is closed.
         """
-        index = self.layout.shard_index(region, level)
-        shape = tuple(part.stop - part.start for part in region)
-        if data.shape != shape or data.dtype.newbyteorder("=") != self.layout.dtype:
-            raise ValueError(f"the shard is {shape} {self.layout.dtype}, its data {data.shape} {data.dtype}")
-        array = self._arrays[level]
-        file = self._place.partial / str(level) / array.metadata.encode_chunk_key(index)
+        return self._store(lambda: self.store.write(region, data, level))
 
-        def store() -> None:
-            array[region] = data
-            flush(file)  # zarr leaves the bytes to the system
+    def build(self, index: Index, level: int) -> StoredShard:
+        """Write a shard of a further level, from the stored level before it. Errors as `write` has them."""
+        return self._store(lambda: self.store.build(index, level))
 
-        # Ctrl-C ends the wait, not zarr's own threads: leaving the pool waits for them, so none writes after an abort.
-        with self._aborting_on_os_errors(), self._under_way(), ThreadPoolExecutor(1) as pool:
-            pool.submit(store).result()
-            if level == 0:
-                self._extend_ranges(region, data)
-            self._written[level].add(index)
+    def record(self, shard: StoredShard) -> None:
+        """Note a shard that another process has stored. Errors as `write` has them."""
+        with self._closing_on_os_errors(), self._under_way():
+            self._note(shard)
+
+    def ready_above(self, shard: StoredShard) -> Index | None:
+        """Return the shard of the next level that a shard belongs to, if all that it is made from is stored."""
+        level = shard.level + 1
+        if level >= len(self._stored):
+            return None
+        steps = zip(
+            self.layout.shard_region(shard.index, shard.level)[-2:], self.layout.shard_shape(level)[-2:], strict=True
+        )
+        above = (*shard.index[:-2], *(part.start // 2 // step for part, step in steps))
+        return above if self._is_ready(above, level) else None
+
+    def missing(self, level: int) -> Iterator[Index]:
+        """Shards of a further level that are not stored, though all that they are made from is."""
+        for index in np.argwhere(~self._stored[level]):
+            if self._is_ready(found := tuple(map(int, index)), level):
+                yield found
 
     def build_level(
         self,
         level: int,
         *,
         cancelled: Callable[[], bool] | None = None,
-        on_shard: Callable[[Region], None] | None = None,
+        on_shard: Callable[[StoredShard], None] | None = None,
     ) -> None:
-        """Fill a level with the 2 x 2 means of the stored level before it, shard by shard.
+        """Fill what is missing of a level with the 2 x 2 means of the stored level before it, shard by shard.
 
         Parameters
         ----------
@@ -121,33 +159,26 @@ class OMEZarrWriter:
         cancelled
             Asked before each shard; True stops the work.
         on_shard
-            Called with the region of each shard that has been written.
+            Called with each shard that has been written.
 
         Raises
         ------
         Cancelled
             If `cancelled` says so.
         DestinationError
-            If the disk is full or fails. The unfinished image is then removed and the writer closed.
+            If the disk is full or fails. The writer is then closed.
         ValueError
             If there is no such level, the one before it is not complete, or the writer is closed.
         """
-        if not 1 <= level < len(self._arrays):
-            raise ValueError(f"level {level} is not one of 1 to {len(self._arrays) - 1}")
+        if not 1 <= level < len(self._stored):
+            raise ValueError(f"level {level} is not one of 1 to {len(self._stored) - 1}")
         self._check_complete(level - 1)
-        source = self._arrays[level - 1]
-        for region in self.shards(level):
+        for index in self.missing(level):
             if cancelled is not None and cancelled():
                 raise Cancelled(f"{self._place.destination}: stopped before the image was complete")
-            parents = (
-                slice(2 * part.start, min(2 * part.stop, size))
-                for part, size in zip(region[-2:], source.shape[-2:], strict=True)
-            )
-            with self._aborting_on_os_errors(), self._under_way():
-                pixels = np.asarray(source[(*region[:-2], *parents)])
-            self.write(region, halve(pixels), level)
+            stored = self.build(index, level)
             if on_shard is not None:
-                on_shard(region)
+                on_shard(stored)
 
     def commit(self) -> Path:
         """Add the metadata, validate, and let the finished image appear at its destination.
@@ -165,26 +196,28 @@ class OMEZarrWriter:
         ValueError
             If a level is not complete, or the writer is closed.
         """
-        from yaozarrs import validate_zarr_store
-
-        for level in range(len(self._arrays)):
+        for level in range(len(self._stored)):
             self._check_complete(level)
-        with self._aborting_on_os_errors(), self._under_way():
-            self._group.attrs["ome"] = self.layout.ome_metadata(self._ranges)
-            validate_zarr_store(self._place.partial)
-            for array in self._arrays:
-                flush(self._place.partial / array.path / "zarr.json")
-            flush(self._place.partial / "zarr.json")
-            self._place.publish()
+        with self._closing_on_os_errors(), self._under_way():
+            self.store.finish(self._ranges)
+            file = self._finish(self._place.partial, self.store.levels()) if self._finish else None
+            self._journal.close()
+            self._place.publish(file)
+            self._journal.remove(self._place.destination)
             self._open = False
         return self._place.destination
 
-    def abort(self) -> None:
-        """Remove the unfinished image and close the writer; does nothing once it is closed."""
+    def close(self) -> None:
+        """End the work: what is complete of a job is kept, anything else removed. Does nothing once it has ended."""
         with self._changed:
             was_open, self._open = self._open, False
             self._changed.wait_for(lambda: not self._writing)
-            if was_open:
+            if not was_open:
+                return
+            self._journal.close()
+            if self._keeps and has_shards(self._place.partial):
+                self._place.keep()
+            else:
                 self._place.give_up()
 
     def __enter__(self) -> OMEZarrWriter:
@@ -194,28 +227,75 @@ class OMEZarrWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Abort what has not been committed."""
-        self.abort()
+        """Close what has not been committed."""
+        self.close()
+
+    def _may_resume(self, job: Job | None, resume: bool) -> bool:
+        """Whether there is work to go on with; work of hours is not thrown away unasked."""
+        partial = self._place.partial
+        if not has_shards(partial):
+            return False
+        if not resume or job is None:
+            if self._place.overwrite:
+                return False
+            raise DestinationError(
+                f"{self._place.destination}: an earlier run left {partial.name}, which is not complete: "
+                "resume it, or ask to overwrite it"
+            )
+        if different := differences(job_in(partial) or {}, job):
+            raise DestinationError(
+                f"{self._place.destination}: {partial.name} cannot be resumed, it was begun with other settings: "
+                f"{different}; use those, or overwrite it"
+            )
+        return True
+
+    def _take_over(self) -> None:
+        """Note what is whole of the unfinished work, and remove what is damaged."""
+        for shard in self._journal.resume():
+            if self.store.is_whole(shard):
+                self._mark(shard)
+            else:
+                self._stored[shard.level][shard.index] = False
+        for level, stored in enumerate(self._stored):
+            for index in np.argwhere(~stored):
+                self.store.remove(tuple(map(int, index)), level)
+
+    def _store(self, work: Callable[[], StoredShard]) -> StoredShard:
+        # Ctrl-C ends the wait, not zarr's own threads: leaving the pool waits for them, so none writes after a close.
+        with self._closing_on_os_errors(), self._under_way(), ThreadPoolExecutor(1) as pool:
+            shard = pool.submit(work).result()
+            self._note(shard)
+            return shard
+
+    def _note(self, shard: StoredShard) -> None:
+        if self._keeps:
+            self._journal.add(shard)
+        with self._changed:
+            self._mark(shard)
+
+    def _mark(self, shard: StoredShard) -> None:
+        self._stored[shard.level][shard.index] = True
+        if shard.low is not None and shard.high is not None:
+            channel = shard.index[self.layout.axes.index("c")]  # a shard holds one channel
+            low, high = self._ranges.get(channel, (shard.low, shard.high))
+            self._ranges[channel] = min(shard.low, low), max(shard.high, high)
+
+    def _is_ready(self, index: Index, level: int) -> bool:
+        steps = self.layout.shard_shape(level - 1)
+        children = tuple(
+            slice(part.start // step, -(-part.stop // step))
+            for part, step in zip(self.layout.parents(index, level), steps, strict=True)
+        )
+        return bool(self._stored[level - 1][children].all())
 
     def _check_complete(self, level: int) -> None:
-        done, count = len(self._written[level]), math.prod(self.layout.shard_counts(level))
+        done, count = int(self._stored[level].sum()), self._stored[level].size
         if done < count:
             raise ValueError(f"level {level} is not complete: {done} of its {count} shards are written")
 
-    def _extend_ranges(self, region: Region, data: npt.NDArray[Any]) -> None:
-        if "c" not in self.layout.axes or self.layout.colour:  # colours are shown as they are
-            return
-        values = data[np.isfinite(data)] if data.dtype.kind == "f" else data
-        if values.size:
-            channel = region[self.layout.axes.index("c")].start  # a shard holds one channel
-            low, high = values.min().item(), values.max().item()
-            with self._changed:
-                known_low, known_high = self._ranges.get(channel, (low, high))
-                self._ranges[channel] = min(low, known_low), max(high, known_high)
-
     @contextmanager
     def _under_way(self) -> Iterator[None]:
-        """Keep `abort` waiting; refuse to begin once the writer is closed."""
+        """Keep `close` waiting; refuse to begin once the writer is closed."""
         with self._changed:
             if self._failure:  # in another thread
                 raise DestinationError(self._failure)
@@ -230,67 +310,30 @@ class OMEZarrWriter:
                 self._changed.notify_all()
 
     @contextmanager
-    def _aborting_on_os_errors(self) -> Iterator[None]:
+    def _closing_on_os_errors(self) -> Iterator[None]:
         try:
             with telling_os_errors(self._place.destination):
                 yield
         except DestinationError as error:
             with self._changed:
                 self._failure = self._failure or str(error)
-            self.abort()
+            self.close()
             raise
 
 
-def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Mean of each 2 x 2 pixels over the last two axes; at an odd edge, of those that exist.
-
-    Integers: the exact mean, halves rounded up. Floats: summed in float64 for float64, else float32; NaN spreads.
-
-    Parameters
-    ----------
-    image
-        (..., y, x) of an integer or float type.
-
-    Returns
-    -------
-    ndarray
-        (..., ceil(y / 2), ceil(x / 2)) of the same type.
-    """
-    height, width = image.shape[-2:]
-    if height % 2 or width % 2:  # a row or column given twice leaves the mean of the existing ones
-        image = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, height % 2), (0, width % 2)], mode="edge")
-    first, *others = (image[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
-    if image.dtype.kind == "f":
-        wide = np.promote_types(image.dtype, np.float32)
-        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, and that is meant
-            # quarters are exact, and their sum cannot overflow
-            total: npt.NDArray[Any] = np.multiply(first, 0.25, dtype=wide)
-            for other in others:
-                total += np.multiply(other, 0.25, dtype=wide)
-        return total.astype(image.dtype, copy=False)
-    quarters: npt.NDArray[Any] = first >> 2
-    rest = first & 3  # a value is 4 quarters + rest, and no sum of these leaves the type
-    for other in others:
-        quarters += other >> 2
-        rest += other & 3
-    quarters += (rest + 2) >> 2
-    return quarters
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in what two jobs differ, for people; empty if they do not."""
+    told = []
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inner = differences(old, new)
+            told += [f"{name}: {inner}"] if inner else []
+        elif old != new:
+            told.append(f"{name.replace('_', ' ')} was {_short(old)} and is {_short(new)}")
+    return "; ".join(told)
 
 
-def _create(store: Path, layout: ImageLayout) -> tuple[zarr.Group, list[zarr.Array[Any]]]:
-    group = zarr.create_group(store, zarr_format=3, attributes={MARKER: dict(layout.provenance)})
-    arrays = [
-        group.create_array(
-            str(level),
-            shape=shape,
-            dtype=layout.dtype,
-            chunks=layout.chunk_shape(level),
-            shards=layout.shard_shape(level),
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
-            dimension_names=list(layout.axes),
-            fill_value=0,
-            config={"write_empty_chunks": True},  # a shard without a file is one that was never written
-        )
-        for level, shape in enumerate(layout.level_shapes())
-    ]
-    return group, arrays
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:28]}...{text[-28:]}"

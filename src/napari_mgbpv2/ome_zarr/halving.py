@@ -1,0 +1,44 @@
+"""The mean of each 2 x 2 pixels: how one level of a pyramid follows from the one before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Mean of each 2 x 2 pixels over the last two axes; at an odd edge, of those that exist.
+
+    Integers: the exact mean, halves rounded up. Floats: summed in float64 for float64, else float32; NaN spreads.
+
+    Parameters
+    ----------
+    image
+        (..., y, x) of an integer or float type.
+
+    Returns
+    -------
+    ndarray
+        (..., ceil(y / 2), ceil(x / 2)) of the same type.
+    """
+    height, width = image.shape[-2:]
+    if height % 2 or width % 2:  # a row or column given twice leaves the mean of the existing ones
+        image = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, height % 2), (0, width % 2)], mode="edge")
+    first, *others = (image[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+    if image.dtype.kind == "f":
+        wide = np.promote_types(image.dtype, np.float32)
+        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, and that is meant
+            # quarters are exact, and their sum cannot overflow
+            total: npt.NDArray[Any] = np.multiply(first, 0.25, dtype=wide)
+            for other in others:
+                total += np.multiply(other, 0.25, dtype=wide)
+        return total.astype(image.dtype, copy=False)
+    quarters: npt.NDArray[Any] = first >> 2
+    rest = first & 3  # a value is 4 quarters + rest, and no sum of these leaves the type
+    for other in others:
+        quarters += other >> 2
+        rest += other & 3
+    quarters += (rest + 2) >> 2
+    return quarters

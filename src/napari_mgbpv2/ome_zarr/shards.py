@@ -1,0 +1,233 @@
+"""The stored arrays of an image, shard by shard: what any process may write to without knowing of the others.
+
+One call writes one whole shard. Part of a shard would be read, changed and written back, and two that did so to one
+shard would lose each other's pixels. A shard is one file; in OME-Zarr 0.4, which has none, it is a block of chunks,
+each of them a file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import google_crc32c
+import numcodecs  # type: ignore[import-untyped]
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+
+from napari_mgbpv2.ome_zarr.halving import halve
+from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
+from napari_mgbpv2.ome_zarr.metadata import Ranges, ome_attributes
+from napari_mgbpv2.ome_zarr.place import MARKER, flush
+
+Index = tuple[int, ...]
+
+_BLOSC = {"zstd": ("zstd", 1, "shuffle"), "lz4": ("lz4", 5, "bitshuffle"), "zstd-9": ("zstd", 9, "shuffle")}
+_LEFT_BY_A_KILL = re.compile(r".*\.[0-9a-f]{32}\.partial")  # the names under which zarr writes before it renames
+_EMPTY = 2**64 - 1  # in the index of a shard: a chunk that is not there
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """A shard that has been written.
+
+    Attributes
+    ----------
+    level, index
+        Which one.
+    size
+        Bytes of its files.
+    low, high
+        Lowest and highest finite value of a shard of level 0 whose channel is shown with a window of its own; else
+        None.
+    """
+
+    level: int
+    index: Index
+    size: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ShardStore:
+    """The arrays of an image on disk. It travels to other processes, which open them for themselves.
+
+    Parameters
+    ----------
+    path
+        Directory of the store.
+    layout
+        The image.
+    """
+
+    path: Path
+    layout: ImageLayout
+
+    def create(self) -> None:
+        """Make all arrays, without pixels. The root says how the image comes to be, but not yet that it is one."""
+        attributes: dict[str, Any] = {MARKER: dict(self.layout.provenance)}
+        version: Literal[2, 3] = 2 if self.layout.format == "0.4" else 3
+        if self.layout.format != "zarr":
+            zarr.create_group(self.path, zarr_format=version, attributes=attributes)
+        for level, shape in enumerate(self.layout.level_shapes()):
+            sharded: dict[str, Any] = {
+                "shards": self.layout.shard_shape(level),
+                "dimension_names": list(self.layout.axes),
+            }
+            unsharded: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+            zarr.create_array(
+                self.path / self._name(level),
+                shape=shape,
+                dtype=self.layout.dtype,
+                chunks=self.layout.chunk_shape(level),
+                compressors=_compressor(self.layout.codec, version),
+                fill_value=0,
+                zarr_format=version,
+                config={"write_empty_chunks": True},  # a shard without a file is one that was never written
+                attributes=attributes if self.layout.format == "zarr" else None,
+                **(unsharded if version == 2 else sharded),
+            )
+
+    def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> StoredShard:
+        """Write one whole shard, down to the disk.
+
+        Parameters
+        ----------
+        region
+            One of the layout's `shards`.
+        data
+            Its pixels, of the region's shape and the layout's dtype.
+        level
+            Pyramid level.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or fails.
+        ValueError
+            If the region is not one whole shard, or the data does not fit it.
+        """
+        index = self.layout.shard_index(region, level)
+        shape = tuple(part.stop - part.start for part in region)
+        if data.shape != shape or data.dtype.newbyteorder("=") != self.layout.dtype:
+            raise ValueError(f"the shard is {shape} {self.layout.dtype}, its data {data.shape} {data.dtype}")
+        self._arrays[level][region] = data
+        files = list(self.files(index, level))
+        for file in files:
+            flush(file)  # zarr leaves the bytes to the system
+        low, high = self._range(data) if level == 0 else (None, None)
+        return StoredShard(level, index, sum(file.stat().st_size for file in files), low, high)
+
+    def build(self, index: Index, level: int) -> StoredShard:
+        """Write a shard of a further level: the 2 x 2 means of the stored level before. Errors as `write` has them."""
+        pixels = np.asarray(self._arrays[level - 1][self.layout.parents(index, level)])
+        return self.write(self.layout.shard_region(index, level), halve(pixels), level)
+
+    def files(self, index: Index, level: int) -> Iterator[Path]:
+        """Files of a shard, whether they are there or not."""
+        array = self._arrays[level]
+        keys = [range(number, number + 1) for number in index]
+        if array.shards is None:
+            region = self.layout.shard_region(index, level)
+            keys = [
+                range(part.start // size, -(-part.stop // size))
+                for part, size in zip(region, array.chunks, strict=True)
+            ]
+        for key in itertools.product(*keys):
+            yield self.path / self._name(level) / array.metadata.encode_chunk_key(key)
+
+    def is_whole(self, shard: StoredShard) -> bool:
+        """Whether a shard is on the disk as it was written: of that size, and with a sound index."""
+        files = list(self.files(shard.index, shard.level))
+        try:
+            if sum(file.stat().st_size for file in files) != shard.size:
+                return False
+        except OSError:
+            return False
+        array = self._arrays[shard.level]
+        if array.shards is None:
+            return True
+        return _has_sound_index(files[0], int(np.prod(np.floor_divide(array.shards, array.chunks))))
+
+    def remove(self, index: Index, level: int) -> None:
+        """Delete the files of a shard: zarr reads a damaged one before it overwrites it, and fails."""
+        for file in self.files(index, level):
+            file.unlink(missing_ok=True)
+
+    def finish(self, ranges: Ranges) -> None:
+        """Add the metadata that make the store an image, check all of it, and bring it down to the disk.
+
+        Parameters
+        ----------
+        ranges
+            Lowest and highest finite value of a channel, by its number, where known.
+        """
+        from yaozarrs import validate_zarr_store
+
+        for left in self.path.rglob("*.partial"):
+            if _LEFT_BY_A_KILL.fullmatch(left.name):
+                left.unlink()
+        if self.layout.format != "zarr":
+            zarr.open_group(self.path, mode="r+").attrs.update(ome_attributes(self.layout, ranges))
+            validate_zarr_store(self.path)
+        for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"):
+            for file in (self.path / name, *self.path.glob(f"*/{name}")):
+                if file.exists():
+                    flush(file)
+
+    def levels(self) -> list[Any]:
+        """Arrays of all levels, to read."""
+        return list(self._arrays)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "layout": self.layout}
+
+    @cached_property
+    def _arrays(self) -> list[zarr.Array[Any]]:
+        names = (self._name(level) for level in range(len(self.layout.level_shapes())))
+        arrays = [zarr.open_array(self.path / name, mode="r+") for name in names]
+        return [array.with_config({"write_empty_chunks": True}) for array in arrays]  # not kept in the metadata
+
+    def _name(self, level: int) -> str:
+        return "" if self.layout.format == "zarr" else str(level)
+
+    def _range(self, data: npt.NDArray[Any]) -> tuple[float | None, float | None]:
+        if "c" not in self.layout.axes or self.layout.colour:  # colours are shown as they are
+            return None, None
+        values = data[np.isfinite(data)] if data.dtype.kind == "f" else data
+        return (values.min().item(), values.max().item()) if values.size else (None, None)
+
+
+def _compressor(codec: str, version: int) -> Any:
+    if codec == "none":
+        return None
+    name, level, shuffle = _BLOSC[codec]
+    if version == 2:
+        kinds: Mapping[str, int] = {"shuffle": numcodecs.Blosc.SHUFFLE, "bitshuffle": numcodecs.Blosc.BITSHUFFLE}
+        return numcodecs.Blosc(cname=name, clevel=level, shuffle=kinds[shuffle])
+    return BloscCodec(cname=name, clevel=level, shuffle=shuffle)  # type: ignore[arg-type]
+
+
+def _has_sound_index(file: Path, chunks: int) -> bool:
+    """Check the index at the end of a sharded file: 16 bytes a chunk, where it starts and how long it is, and a CRC."""
+    length = 16 * chunks + 4
+    size = file.stat().st_size
+    if size < length:
+        return False
+    with file.open("rb") as opened:
+        opened.seek(size - length, os.SEEK_SET)
+        stored = opened.read(length)
+    if google_crc32c.value(stored[:-4]) != int.from_bytes(stored[-4:], "little"):
+        return False
+    index = np.frombuffer(stored[:-4], "<u8").reshape(-1, 2)
+    used = index[index[:, 0] != _EMPTY]
+    return bool((used.sum(axis=1) <= size - length).all())
