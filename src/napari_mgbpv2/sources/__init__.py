@@ -7,19 +7,40 @@ are indexed, and every problem with a file is one `SourceError` that names it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource
+from napari_mgbpv2.sources.describing import described_as
+from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, bare_source
+from napari_mgbpv2.sources.units import long_unit
 
-__all__ = ["ArrayLike", "FileArray", "ImageSource", "as_array", "open_source"]
+__all__ = [
+    "ArrayLike",
+    "FileArray",
+    "ImageSource",
+    "as_array",
+    "bare_source",
+    "described_as",
+    "long_unit",
+    "open_source",
+]
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little and big endian
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 
 
-def open_source(path: str | os.PathLike[str], *, series: int = 0, level: int = 0) -> ImageSource:
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    series: int = 0,
+    level: int = 0,
+    axes: str | None = None,
+    pixel_size: float | Mapping[str, float] | None = None,
+    unit: str | Mapping[str, str] | None = None,
+) -> ImageSource:
     """Open an image lazily.
 
     Parameters
@@ -31,6 +52,8 @@ def open_source(path: str | os.PathLike[str], *, series: int = 0, level: int = 0
         Which image of a file that holds several.
     level
         Which resolution of a pyramid; 0 is the full one.
+    axes, pixel_size, unit
+        What is known better than the file says it, as `described_as` has them.
 
     Returns
     -------
@@ -42,8 +65,14 @@ def open_source(path: str | os.PathLike[str], *, series: int = 0, level: int = 0
     SourceError
         The file is missing, empty, damaged or cut short, of an unknown format, or has no such series or level.
         Damage that only shows in the pixels is raised when they are read.
+    ImageError
+        As `described_as` has it.
     """
-    path = os.path.abspath(os.fspath(path))
+    source = _open(os.path.abspath(os.fspath(path)), series, level)
+    return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
+
+
+def _open(path: str, series: int, level: int) -> ImageSource:
     # Each format's library is imported only when a file needs it.
     start = b"" if os.path.isdir(path) else _first_bytes(path)
     if not start or start.startswith(_ZIP_MAGICS):

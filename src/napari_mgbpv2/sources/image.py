@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from napari_mgbpv2.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.errors import ImageError, SourceError
+from napari_mgbpv2.sources.identity import identity_of_array, identity_of_files
+from napari_mgbpv2.sources.units import long_unit as long_unit
 
 Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
@@ -67,6 +69,8 @@ class ImageSource:
         Absolute path of the file or folder.
     kind
         What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
+    series, level
+        Which image of a file that holds several, and which resolution of a pyramid.
     """
 
     data: ArrayLike
@@ -78,6 +82,36 @@ class ImageSource:
     channel_colors: tuple[str, ...] | None
     path: str
     kind: str
+    series: int = 0
+    level: int = 0
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the pixels come from, for telling later whether they are still the same.
+
+        Returns
+        -------
+        dict
+            Of JSON's types, equal to what it was if the source is as it was: shape, dtype, series and level, and
+
+            - for a file, ``path`` and ``files``: size and time of change of each file that it consists of. Of a Zarr
+              in a folder these are its metadata, which are written anew with it; its chunks are not looked at;
+            - for an array in memory, ``sha256`` of its content; None where it is large, or no NumPy array: then equal
+              fingerprints do not prove equal pixels.
+
+        Raises
+        ------
+        SourceError
+            The source has gone.
+        """
+        data = self.data
+        origin = data.identity() if isinstance(data, FileArray) else identity_of_array(data)
+        return {
+            "shape": [int(size) for size in data.shape],
+            "dtype": np.dtype(data.dtype).str,
+            "series": self.series,
+            "level": self.level,
+            **origin,
+        }
 
     @property
     def name(self) -> str:
@@ -138,6 +172,14 @@ class FileArray(ABC):
     def __reduce__(self) -> Reopen:
         """Pickle as the call that opens the file again."""
         return self._reopen
+
+    def identity(self) -> dict[str, Any]:
+        """What the pixels come from, as `ImageSource.fingerprint` tells it."""
+        return identity_of_files(self.path, self._files())
+
+    def _files(self) -> Iterable[str]:
+        """Paths of the files that change when the pixels do."""
+        return [self.path]
 
     @abstractmethod
     def _read(self, window: Window) -> Pixels:
@@ -252,8 +294,8 @@ def placed(axes: str) -> str:
     return "".join(axis for axis in axes if axis not in "cs")
 
 
-def bare_source(data: FileArray, axes: str, path: str, kind: str) -> ImageSource:
-    """Return an image about which nothing but its axes is known."""
+def bare_source(data: ArrayLike, axes: str, path: str, kind: str) -> ImageSource:
+    """Return an image about which nothing but its axes is known; ``path`` may be a name for one in memory."""
     return ImageSource(
         data=data,
         axes=axes,
@@ -265,38 +307,3 @@ def bare_source(data: FileArray, axes: str, path: str, kind: str) -> ImageSource
         path=path,
         kind=kind,
     )
-
-
-_PREFIXES = {
-    "y": "yocto", "z": "zepto", "a": "atto", "f": "femto", "p": "pico", "n": "nano", "u": "micro", "µ": "micro",
-    "m": "milli", "c": "centi", "d": "deci", "": "", "da": "deca", "h": "hecto", "k": "kilo", "M": "mega",
-    "G": "giga", "T": "tera", "P": "peta", "E": "exa", "Z": "zetta", "Y": "yotta",
-}  # fmt: skip
-_LONG_NAMES = {prefix + base for prefix in _PREFIXES.values() for base in ("meter", "second")} | {
-    "angstrom", "foot", "inch", "mile", "parsec", "yard", "minute", "hour", "day",
-}  # fmt: skip
-_SYMBOLS = {
-    short + symbol: long + base
-    for short, long in _PREFIXES.items()
-    for symbol, base in (("m", "meter"), ("s", "second"))
-}
-_OTHER_NAMES = {
-    "micron": "micrometer", "sec": "second", "msec": "millisecond", "usec": "microsecond", "µsec": "microsecond",
-    "min": "minute", "h": "hour", "hr": "hour", "d": "day", "å": "angstrom", "in": "inch", '"': "inch", "ft": "foot",
-    "yd": "yard", "mi": "mile", "pc": "parsec",
-}  # fmt: skip
-
-
-def long_unit(unit: object) -> str | None:
-    """Return the NGFF long name of a unit written in any usual way ("um", "µm", "micron", "ms"), or None."""
-    if not isinstance(unit, str):
-        return None
-    # ImageJ writes the micro sign as an escape; Greek mu and the micro sign look alike.
-    symbol = unit.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().rstrip("\0")
-    if symbol in _SYMBOLS:
-        return _SYMBOLS[symbol]
-    word = symbol.lower().replace("metre", "meter")
-    for name in (word, word.removesuffix("s"), word.removesuffix("es")):
-        if name in _LONG_NAMES or name in _OTHER_NAMES:
-            return _OTHER_NAMES.get(name, name)
-    return "foot" if word == "feet" else None

@@ -12,8 +12,9 @@ from typing import Any
 import tifffile
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import ImageSource, Pixels, long_unit, placed
+from napari_mgbpv2.sources.image import ImageSource, Pixels, placed
 from napari_mgbpv2.sources.tiff_pixels import open_pixels, opened
+from napari_mgbpv2.sources.units import long_unit
 
 _KINDS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "ndpi": "Hamamatsu NDPI", "lsm": "Zeiss LSM"}
 _MICROMETERS_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre; 1 is none

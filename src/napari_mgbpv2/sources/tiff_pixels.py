@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -108,6 +108,12 @@ class TiffArray(FileArray):
         self._grid = tuple(-(-size // part) for size, part in zip(self._page_shape, self._segment_shape, strict=True))
         self._page_axes = self._count_page_axes()
         self._check_complete(key)
+
+    def _files(self) -> Iterable[str]:
+        if not self._image.is_multifile:
+            return [self.path]
+        pages = [self._image[number] for number in range(len(self._image))]  # missing ones are None
+        return [self.path, *(page.parent.filehandle.path for page in pages if page is not None)]
 
     def _count_page_axes(self) -> int:
         """Count the trailing axes of the image that lie within a page; those before number the pages."""

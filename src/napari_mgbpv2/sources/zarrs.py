@@ -7,8 +7,9 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,15 @@ from napari_mgbpv2.sources.image import (
     Window,
     bare_source,
     guess_axes,
-    long_unit,
     only_image,
     pick,
     pixel_dtype,
     placed,
 )
+from napari_mgbpv2.sources.units import long_unit
 
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_METADATA = (*_MARKERS, ".zattrs")
 _AXIS_NAMES = {
     "time": "t", "depth": "z", "plane": "z", "channel": "c", "channels": "c", "ch": "c", "row": "y", "height": "y",
     "column": "x", "col": "x", "width": "x", "sample": "s", "samples": "s", "rgb": "s", "rgba": "s",
@@ -152,6 +154,13 @@ class ZarrArray(FileArray):
                 f"{self.path}: a chunk of {self._array.name} cannot be read ({error}); "
                 "the Zarr is damaged: copy or write it again."
             ) from error
+
+    def _files(self) -> Iterable[str]:
+        store = self._array.store
+        if not isinstance(store, LocalStore):
+            return [self.path]
+        folders = [store.root / self._array.path, *(store.root / above for above in Path(self._array.path).parents)]
+        return [str(folder / name) for folder in folders for name in _METADATA if (folder / name).exists()]
 
     def _check_shards(self, window: Window, shards: tuple[int, ...], store: LocalStore) -> None:
         """Refuse empty files, as a power cut leaves them; some versions of zarr read them as fill values."""

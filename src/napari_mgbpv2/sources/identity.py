@@ -1,0 +1,51 @@
+"""What tells one source from another: small enough to be kept as JSON, and compared when work is taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from napari_mgbpv2.errors import SourceError
+
+_HASHED_BYTES = 256 * 2**20  # of an array in memory; more would take seconds
+
+
+def identity_of_files(path: str, files: Iterable[str]) -> dict[str, Any]:
+    """Tell files by their paths, sizes and times of change; what is in them is not read.
+
+    Parameters
+    ----------
+    path
+        Of the source.
+    files
+        Paths of the files that it consists of, or, where they are many, of those that change with it.
+
+    Raises
+    ------
+    SourceError
+        One of them has gone.
+    """
+    found = {}
+    for file in sorted(set(files)):
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            raise SourceError(f"{file}: cannot be read any more ({error.strerror}); bring the file back.") from error
+        found[file] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if not found:
+        raise SourceError(f"{path}: has gone; bring it back.")
+    return {"path": path, "files": found}
+
+
+def identity_of_array(array: Any) -> dict[str, Any]:
+    """Tell an array in memory by its content, where that is a NumPy array of some hundred megabytes at the most.
+
+    Anything else has no ``sha256``, None: then it cannot be told from another array of the same shape and type.
+    """
+    if not isinstance(array, np.ndarray) or array.nbytes > _HASHED_BYTES:
+        return {"sha256": None}
+    return {"sha256": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()}

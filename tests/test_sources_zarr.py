@@ -1,0 +1,428 @@
+"""What `open_source` and `as_array` promise of Zarr and OME-Zarr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.sources import as_array, open_source
+from source_files import CYX, CZYX, all_of, assert_reads, cut, pixels, unit_scale, write_ome_zarr
+
+
+class TestZarrArrays:
+    """Plain arrays, and groups of one."""
+
+    @pytest.mark.parametrize("version", [2, 3])
+    @pytest.mark.parametrize(
+        ("shape", "axes"),
+        [((40, 50), "yx"), ((9, 40, 50), "zyx"), ((40, 50, 4), "yxs"), ((2, 9, 40, 50), "czyx"), ((1,) * 5, "tczyx")],
+    )
+    def test_axes_by_dimensions(self, tmp_path: Path, version: Any, shape: tuple[int, ...], axes: str) -> None:
+        image = pixels(*shape)
+        array = zarr.create_array(
+            tmp_path / "a.zarr", shape=shape, chunks=(16,) * len(shape), dtype="u2", zarr_format=version
+        )
+        array[...] = image
+        source = open_source(tmp_path / "a.zarr")
+        assert (source.kind, source.axes) == (f"Zarr v{version} array", axes)
+        assert_reads(source, image)
+
+    def test_colours_may_be_floats(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(40, 50, 3), dtype="f4")
+        assert open_source(tmp_path / "a.zarr").axes == "yxs"
+
+    @pytest.mark.parametrize(
+        ("names", "axes"),
+        [(["t", "y", "x"], "tyx"), (["channel", "Y", "X"], "cyx"), (["time", "row", "col"], "tyx")],
+    )
+    def test_axes_by_dimension_names(self, tmp_path: Path, names: list[str], axes: str) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(3, 40, 50), dtype="u2", dimension_names=names)
+        assert open_source(tmp_path / "a.zarr").axes == axes
+
+    def test_axes_by_array_dimensions(self, tmp_path: Path) -> None:
+        attributes: dict[str, Any] = {"_ARRAY_DIMENSIONS": ["c", "y", "x"]}
+        zarr.create_array(tmp_path / "a.zarr", shape=(3, 40, 50), dtype="u2", zarr_format=2, attributes=attributes)
+        assert open_source(tmp_path / "a.zarr").axes == "cyx"
+
+    def test_big_endian_reads_as_native(self, tmp_path: Path) -> None:
+        image = pixels(40, 50)
+        zarr.create_array(tmp_path / "a.zarr", data=image.astype(">u2"), zarr_format=2)
+        assert_reads(open_source(tmp_path / "a.zarr"), image)
+
+    def test_group_of_one_array(self, tmp_path: Path) -> None:
+        image = pixels(40, 50)
+        zarr.open_group(tmp_path / "a.zarr").create_array("only", data=image)
+        assert_reads(open_source(tmp_path / "a.zarr"), image)
+
+    def test_group_of_several_arrays_lists_them(self, tmp_path: Path) -> None:
+        group = zarr.open_group(tmp_path / "a.zarr")
+        group.create_array("left", data=pixels(4, 4))
+        group.create_array("right", data=pixels(4, 4))
+        with pytest.raises(SourceError, match=r"a\.zarr: .*several arrays \(left, right\)"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_an_array_inside_a_group_opens_by_its_path(self, tmp_path: Path) -> None:
+        group = zarr.open_group(tmp_path / "a.zarr")
+        group.create_array("left", data=pixels(4, 4))
+        group.create_array("right", data=pixels(5, 5))
+        assert_reads(open_source(tmp_path / "a.zarr" / "right"), pixels(5, 5))
+
+    @pytest.mark.parametrize("version", [2, 3])
+    @pytest.mark.parametrize("nested", [False, True], ids=["at-root", "in-a-folder"])
+    def test_zip(self, tmp_path: Path, version: Any, nested: bool) -> None:
+        image = pixels(40, 50)
+        zarr.create_array(tmp_path / "a.zarr", data=image, chunks=(16, 16), zarr_format=version)
+        root, base = (tmp_path, "a.zarr") if nested else (tmp_path / "a.zarr", ".")
+        shutil.make_archive(str(tmp_path / "b.zarr"), "zip", root, base)
+        assert_reads(open_source(tmp_path / "b.zarr.zip"), image)
+
+    @pytest.mark.parametrize("dtype", [[("a", "<i4"), ("b", "<f4")], "<c8", "<M8[s]"])
+    def test_what_is_no_number_is_refused(self, tmp_path: Path, dtype: Any) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(4, 4), dtype=np.dtype(dtype), zarr_format=2)
+        with pytest.raises(SourceError, match=r"a\.zarr: holds .* an image has boolean, integer or floating-point"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_objects_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a.zarr").mkdir()
+        metadata = {"zarr_format": 2, "shape": [4, 4], "chunks": [4, 4], "dtype": "|O", "compressor": None}
+        metadata |= {"fill_value": None, "order": "C", "filters": [{"id": "pickle"}]}
+        (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(metadata))
+        with pytest.raises(SourceError, match=r"a\.zarr: "):
+            open_source(tmp_path / "a.zarr")
+
+    def test_folder_without_zarr_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="is a folder without Zarr metadata"):
+            open_source(tmp_path)
+
+    def test_zip_without_zarr_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "text").write_text("nothing")
+        shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "a")
+        with pytest.raises(SourceError, match=r"b\.zip: this \.zip holds no Zarr"):
+            open_source(tmp_path / "b.zip")
+
+    def test_zip_cut_short_is_refused(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50))
+        shutil.make_archive(str(tmp_path / "a.zarr"), "zip", tmp_path / "a.zarr")
+        cut(tmp_path / "a.zarr.zip", 0.5)
+        with pytest.raises(SourceError, match=r"a\.zarr\.zip: cannot be read as \.zip"):
+            open_source(tmp_path / "a.zarr.zip")
+
+    def test_zip_of_an_unknown_kind_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.zarr.zip"
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50))
+        shutil.make_archive(str(tmp_path / "a.zarr"), "zip", tmp_path / "a.zarr")
+        content = path.read_bytes()
+        version = content.index(b"PK\1\2") + 6  # that is needed to extract the first file
+        path.write_bytes(content[:version] + b"\xff" + content[version + 1 :])
+        with pytest.raises(SourceError, match=r"a\.zarr\.zip: cannot be read as \.zip"):
+            open_source(path)
+
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_damaged_metadata_are_refused(self, tmp_path: Path, version: Any) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(4, 4), zarr_format=version)
+        cut(tmp_path / "a.zarr" / ("zarr.json" if version == 3 else ".zarray"), 0.5)
+        with pytest.raises(SourceError, match=r"a\.zarr: cannot be read as Zarr"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_damaged_chunk_is_an_error_when_read(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(64, 64), chunks=(64, 64))
+        cut(tmp_path / "a.zarr" / "c" / "0" / "0", 0.5)
+        with pytest.raises(SourceError, match=r"a\.zarr: a chunk of .* cannot be read"):
+            all_of(open_source(tmp_path / "a.zarr"))
+
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_empty_shards_and_chunks_are_errors_when_read(self, tmp_path: Path, version: Any) -> None:
+        shards = {"shards": (32, 32)} if version == 3 else {}
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(64, 64), chunks=(16, 16), zarr_format=version, **shards)
+        (tmp_path / "a.zarr" / ("c/1/0" if version == 3 else "2.0")).write_bytes(b"")
+        source = open_source(tmp_path / "a.zarr")
+        np.testing.assert_array_equal(source.data[slice(0, 32), slice(0, 64)], pixels(64, 64)[:32])
+        with pytest.raises(SourceError, match="the Zarr is damaged"):
+            all_of(source)
+
+    def test_shards_that_were_never_written_have_the_fill_value(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(64, 64), chunks=(16, 16), shards=(32, 32), dtype="u2")
+        assert_reads(open_source(tmp_path / "a.zarr"), np.zeros((64, 64), "u2"))
+
+    def test_no_pixels_are_refused(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(0, 4), chunks=(4, 4), dtype="u2")
+        with pytest.raises(SourceError, match=r"a\.zarr: has no pixels"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_a_group_with_a_damaged_member_is_refused(self, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr").create_array("only", data=pixels(4, 4))
+        cut(tmp_path / "a.zarr" / "only" / "zarr.json", 0.5)
+        with pytest.raises(SourceError, match=r"a\.zarr: something in it cannot be read as Zarr"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_another_level_is_refused(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(4, 4))
+        with pytest.raises(SourceError, match="no level 1; choose 0"):
+            open_source(tmp_path / "a.zarr", level=1)
+
+
+class TestOMEZarr:
+    """OME-Zarr 0.4 and 0.5: axes, units, composed transforms, channels."""
+
+    @pytest.fixture(params=["0.4", "0.5"])
+    def volume(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+        """Write two levels of two channels with transforms of both kinds and both places."""
+        image = pixels(2, 6, 40, 50)
+        return write_ome_zarr(
+            tmp_path / "cells.ome.zarr",
+            [image, image[:, :, ::2, ::2]],
+            CZYX,
+            [
+                [{"type": "scale", "scale": [1.0, 0.5, 0.1, 0.1]}],
+                [
+                    {"type": "scale", "scale": [1.0, 0.5, 0.2, 0.2]},
+                    {"type": "translation", "translation": [0.0, 0.0, 0.05, 0.05]},
+                ],
+            ],
+            version=request.param,
+            transforms=[
+                {"type": "scale", "scale": [1.0, 2.0, 2.0, 2.0]},
+                {"type": "translation", "translation": [0.0, 0.0, 10.0, 20.0]},
+            ],
+            channels=[{"label": "DAPI", "color": "0000ff"}, {"label": "GFP", "color": "00FF00"}],
+        )
+
+    def test_pixels_of_any_level(self, volume: Path) -> None:
+        assert_reads(open_source(volume), pixels(2, 6, 40, 50))
+        assert_reads(open_source(volume, level=1), pixels(2, 6, 40, 50)[:, :, ::2, ::2])
+
+    def test_axes_and_units(self, volume: Path) -> None:
+        source = open_source(volume)
+        assert source.axes == "czyx"
+        assert source.units == {"z": "micrometer", "y": "micrometer", "x": "micrometer"}
+
+    def test_transforms_of_the_dataset_come_first(self, volume: Path) -> None:
+        source = open_source(volume, level=1)
+        assert source.pixel_size == {"z": 1.0, "y": 0.4, "x": 0.4}
+        assert source.translation == pytest.approx({"z": 0.0, "y": 10.1, "x": 20.1})
+
+    def test_channels(self, volume: Path) -> None:
+        source = open_source(volume)
+        assert source.channel_names == ("DAPI", "GFP")
+        assert source.channel_colors == ("0000FF", "00FF00")
+
+    def test_kind_says_the_version(self, volume: Path) -> None:
+        assert open_source(volume).kind in ("OME-Zarr 0.4", "OME-Zarr 0.5")
+
+    def test_a_level_that_is_not_there_is_refused(self, volume: Path) -> None:
+        with pytest.raises(SourceError, match="no level 2; choose 0 to 1"):
+            open_source(volume, level=2)
+
+    @pytest.mark.parametrize(
+        "channels",
+        [
+            [{"label": "Red"}, {"label": "Green"}, {"label": "Blue"}],
+            [{"label": "r"}, {"label": "g"}, {"label": "b"}],
+            [{"color": "FF0000"}, {"color": "00FF00"}, {"color": "0000FF"}],
+            [{"label": f"Channel {i}", "color": color} for i, color in enumerate(("FF0000", "00FF00", "0000FF"))],
+        ],
+    )
+    def test_red_green_blue_are_a_colour_image(self, tmp_path: Path, channels: list[dict[str, str]]) -> None:
+        image = pixels(3, 20, 30, dtype="u1")
+        source = open_source(write_ome_zarr(tmp_path / "a.zarr", [image], CYX, [unit_scale(3)], channels=channels))
+        assert source.axes == "syx"
+        assert source.pixel_size == {"y": 1.0, "x": 1.0}
+        assert (source.channel_names, source.channel_colors) == (None, None)
+        assert_reads(source, image)
+
+    def test_red_green_blue_and_alpha_are_a_colour_image(self, tmp_path: Path) -> None:
+        channels = [{"label": label} for label in ("Red", "Green", "Blue", "Alpha")]
+        image = pixels(4, 20, 30, dtype="u1")
+        source = open_source(write_ome_zarr(tmp_path / "a.zarr", [image], CYX, [unit_scale(3)], channels=channels))
+        assert source.axes == "syx"
+
+    @pytest.mark.parametrize(
+        "channels",
+        [
+            [{"label": "blue"}, {"label": "green"}, {"label": "red"}],
+            [
+                {"label": "Cy5", "color": "FF0000"},
+                {"label": "GFP", "color": "00FF00"},
+                {"label": "DAPI", "color": "0000FF"},
+            ],
+            [{"label": "red"}, {"label": "green"}, {"label": "blue"}, {"label": "alpha"}],
+        ],
+        ids=["another-order", "stains", "too-many"],
+    )
+    def test_other_channels_stay_independent(self, tmp_path: Path, channels: list[dict[str, str]]) -> None:
+        image = pixels(3, 20, 30, dtype="u1")
+        source = open_source(write_ome_zarr(tmp_path / "a.zarr", [image], CYX, [unit_scale(3)], channels=channels))
+        assert source.axes == "cyx"
+
+    @pytest.mark.parametrize("size", [0.0, -0.5, float("nan"), float("inf")])
+    def test_a_pixel_size_that_is_no_length_is_unknown(self, tmp_path: Path, size: float) -> None:
+        transforms = [{"type": "scale", "scale": [1.0, 1.0, size, 0.5]}]
+        source = open_source(write_ome_zarr(tmp_path / "a.zarr", [pixels(1, 1, 20, 30)], CZYX, [transforms]))
+        assert source.pixel_size == {"z": 1.0, "y": 1.0, "x": 0.5}
+        assert source.units == {"z": "micrometer", "y": None, "x": "micrometer"}
+
+    def test_old_levels_without_transforms_lie_on_the_full_image(self, tmp_path: Path) -> None:
+        image = pixels(2, 20, 30)
+        path = write_ome_zarr(tmp_path / "a.zarr", [image, image[:, ::2, ::2]], CYX, [[], []], version="0.3")
+        source = open_source(path, level=1)
+        assert source.pixel_size == {"y": 2.0, "x": 2.0}
+        assert source.translation == {"y": 0.5, "x": 0.5}
+
+    def test_an_image_without_resolutions_is_refused(self, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr", attributes={"ome": {"multiscales": [{"axes": CYX, "datasets": []}]}})
+        with pytest.raises(SourceError, match=r"a\.zarr: this OME-Zarr holds no image"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_names_that_do_not_fit_the_channels_are_left_out(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.zarr"
+        write_ome_zarr(path, [pixels(2, 20, 30)], CYX, [unit_scale(3)], channels=[{"label": "DAPI"}])
+        assert open_source(path).channel_names is None
+
+    def test_zip(self, tmp_path: Path) -> None:
+        image = pixels(2, 20, 30)
+        write_ome_zarr(tmp_path / "a.ome.zarr", [image], CYX, [unit_scale(3)])
+        shutil.make_archive(str(tmp_path / "b.ome.zarr"), "zip", tmp_path / "a.ome.zarr")
+        source = open_source(tmp_path / "b.ome.zarr.zip")
+        assert source.name == "b"
+        assert_reads(source, image)
+
+    def test_bioformats2raw_opens_its_first_image(self, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+        for series in (0, 1):
+            path = tmp_path / "a.zarr" / str(series)
+            write_ome_zarr(path, [pixels(2, 20, 30, seed=series)], CYX, [unit_scale(3)], version="0.4")
+        assert_reads(open_source(tmp_path / "a.zarr"), pixels(2, 20, 30))
+        assert_reads(open_source(tmp_path / "a.zarr", series=1), pixels(2, 20, 30, seed=1))
+        with pytest.raises(SourceError, match="nothing is at '2' in this Zarr"):
+            open_source(tmp_path / "a.zarr", series=2)
+
+    def test_plates_are_refused(self, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr", attributes={"ome": {"version": "0.5", "plate": {}}})
+        with pytest.raises(SourceError, match="is a plate of many images; give one of them"):
+            open_source(tmp_path / "a.zarr")
+
+    @pytest.mark.parametrize(
+        "ome",
+        [
+            {"multiscales": [{"datasets": [{"path": "0"}]}]},
+            {"multiscales": [{"axes": CYX}]},
+            {"multiscales": [{"axes": CYX, "datasets": [{}]}]},
+            {"multiscales": "nonsense"},
+            {"multiscales": []},
+            {"multiscales": [{"axes": CYX, "datasets": [{"path": "1"}]}]},
+            {"multiscales": [{"axes": CYX[1:], "datasets": [{"path": "0"}]}]},
+            {"multiscales": [{"axes": CYX, "datasets": [{"path": "0"}], "coordinateTransformations": [{}]}]},
+            {
+                "multiscales": [
+                    {
+                        "axes": CYX,
+                        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 2]}]}],
+                    }
+                ]
+            },
+        ],
+    )
+    def test_damaged_metadata_are_refused(self, tmp_path: Path, ome: dict[str, Any]) -> None:
+        group = zarr.open_group(tmp_path / "a.zarr", attributes={"ome": {"version": "0.5", **ome}})
+        group.create_array("0", data=pixels(2, 20, 30))
+        with pytest.raises(SourceError, match=r"a\.zarr: "):
+            open_source(tmp_path / "a.zarr")
+
+
+class TestOpenStores:
+    """`as_array` finds the full-resolution array in an open Zarr store."""
+
+    @pytest.mark.parametrize("storage", [{}, {"tile": (32, 32)}, {"tile": (32, 32), "compression": "zstd"}])
+    def test_tiff(self, tmp_path: Path, storage: dict[str, Any]) -> None:
+        image = pixels(3, 70, 90)
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", **storage)
+        with tifffile.imread(tmp_path / "a.tif", aszarr=True) as store:
+            array = as_array(store)
+            assert isinstance(array, zarr.Array)
+            np.testing.assert_array_equal(array[...], image)
+
+    def test_tiff_pyramid(self, tmp_path: Path) -> None:
+        image = pixels(128, 128)
+        with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+            writer.write(image, subifds=1, tile=(32, 32), metadata={"axes": "YX"})
+            writer.write(image[::2, ::2], subfiletype=1, tile=(32, 32))
+        with tifffile.imread(tmp_path / "a.ome.tif", aszarr=True) as store:
+            np.testing.assert_array_equal(as_array(store)[...], image)
+            np.testing.assert_array_equal(as_array(zarr.open_group(store, mode="r"))[...], image)
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_ome_zarr(self, tmp_path: Path, version: str) -> None:
+        image = pixels(2, 20, 30)
+        levels = [image, image[:, ::2, ::2]]
+        path = write_ome_zarr(tmp_path / "a.zarr", levels, CYX, [unit_scale(3)] * 2, version=version)
+        np.testing.assert_array_equal(as_array(zarr.open_group(path, mode="r"))[...], image)
+
+    def test_group_of_levels_without_metadata(self) -> None:
+        group = zarr.create_group({})
+        for level in (2, 1, 0):
+            group.create_array(str(level), data=pixels(64 >> level, 64 >> level))
+        np.testing.assert_array_equal(as_array(group)[...], pixels(64, 64))
+
+    def test_group_of_one_array(self) -> None:
+        group = zarr.create_group({})
+        group.create_array("only", data=pixels(20, 30))
+        np.testing.assert_array_equal(as_array(group)[...], pixels(20, 30))
+
+    def test_an_array_is_given_back(self) -> None:
+        array = zarr.create_array({}, data=pixels(20, 30))
+        assert as_array(array) is array
+
+    def test_a_folder_that_was_opened_as_a_store(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(20, 30))
+        array = as_array(zarr.storage.LocalStore(tmp_path / "a.zarr", read_only=True))
+        np.testing.assert_array_equal(array[...], pixels(20, 30))
+
+    @pytest.mark.parametrize("shapes", [[(20, 30), (20, 30)], [(10, 15), (20, 30)]])
+    def test_numbered_arrays_that_do_not_shrink_are_refused(self, shapes: list[tuple[int, ...]]) -> None:
+        group = zarr.create_group({})
+        for number, shape in enumerate(shapes):
+            group.create_array(str(number), data=pixels(*shape))
+        with pytest.raises(SourceError, match=r"this Group: this Zarr group holds several arrays \(0, 1\)"):
+            as_array(group)
+
+    @pytest.mark.parametrize(
+        ("ome", "message"),
+        [
+            ({}, "this Zarr group holds no array"),
+            ({"plate": {}}, "is a plate of many images"),
+            ({"multiscales": []}, "holds no image"),
+            ({"multiscales": [{}]}, "metadata are damaged"),
+            ({"multiscales": [{"datasets": [{"path": "0"}]}]}, "nothing is at '0'"),
+        ],
+    )
+    def test_groups_without_an_image_are_refused(self, ome: dict[str, Any], message: str) -> None:
+        with pytest.raises(SourceError, match=f"this Group: .*{message}"):
+            as_array(zarr.create_group({}, attributes={"ome": ome}))
+
+    def test_a_level_that_is_a_group_is_refused(self) -> None:
+        group = zarr.create_group({}, attributes={"ome": {"multiscales": [{"datasets": [{"path": "0"}]}]}})
+        group.create_group("0")
+        with pytest.raises(SourceError, match="this Group: its first level is no array"):
+            as_array(group)
+
+    def test_an_empty_store_is_refused(self) -> None:
+        with pytest.raises(SourceError, match="this MemoryStore: cannot be read as Zarr"):
+            as_array(zarr.storage.MemoryStore())
+
+    @pytest.mark.parametrize("given", ["a.zarr", Path("a.zarr"), np.zeros((4, 4)), None, {}])
+    def test_anything_else_is_refused(self, given: object) -> None:
+        with pytest.raises(SourceError, match=f"this {type(given).__name__}: is no Zarr store, group or array"):
+            as_array(given)
+
+    def test_what_is_no_number_is_refused(self) -> None:
+        with pytest.raises(SourceError, match="this Array: holds complex64 values"):
+            as_array(zarr.create_array({}, data=np.ones((4, 4), "c8")))
