@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.describing import described_as
+from napari_mgbpv2.sources.finding import find_sources
 from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, bare_source
 from napari_mgbpv2.sources.units import long_unit
 
@@ -23,6 +24,7 @@ __all__ = [
     "as_array",
     "bare_source",
     "described_as",
+    "find_sources",
     "long_unit",
     "open_source",
 ]

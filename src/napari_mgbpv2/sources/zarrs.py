@@ -18,6 +18,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, ZipStore
 
 from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.sources.finding import ZARR_MARKERS, is_zarr
 from napari_mgbpv2.sources.image import (
     FileArray,
     ImageSource,
@@ -32,8 +33,7 @@ from napari_mgbpv2.sources.image import (
 )
 from napari_mgbpv2.sources.units import long_unit
 
-_MARKERS = ("zarr.json", ".zarray", ".zgroup")
-_METADATA = (*_MARKERS, ".zattrs")
+_METADATA = (*ZARR_MARKERS, ".zattrs")
 _AXIS_NAMES = {
     "time": "t", "depth": "z", "plane": "z", "channel": "c", "channels": "c", "ch": "c", "row": "y", "height": "y",
     "column": "x", "col": "x", "width": "x", "sample": "s", "samples": "s", "rgb": "s", "rgba": "s",
@@ -174,7 +174,7 @@ class ZarrArray(FileArray):
 def _open_node(path: str) -> zarr.Array[Any] | zarr.Group:
     folder = os.path.isdir(path)
     root = "" if folder else _root_in_zip(path)
-    if folder and not any(os.path.exists(os.path.join(path, marker)) for marker in _MARKERS):
+    if folder and not is_zarr(path):
         raise SourceError(f"{path}: is a folder without Zarr metadata; give an image file or the Zarr itself.")
     try:
         # Read only and by path, so a pickled array finds its file again.
@@ -187,7 +187,7 @@ def _root_in_zip(path: str) -> str:
     """Return the folder of the Zarr in a .zip, which may hold it below a folder of its own."""
     try:
         with zipfile.ZipFile(path) as archive:
-            roots = [os.path.dirname(name) for name in archive.namelist() if os.path.basename(name) in _MARKERS]
+            roots = [os.path.dirname(name) for name in archive.namelist() if os.path.basename(name) in ZARR_MARKERS]
     except Exception as error:  # damage may look like a kind of .zip that Python does not know
         raise SourceError(f"{path}: cannot be read as .zip ({error}); copy or download it again.") from error
     if not roots:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import ImageSource
+from napari_mgbpv2.sources.finding import images_at, places
 from napari_mgbpv2.training.data.patches import Index, is_prepared, open_prepared, read_index
 
-Image = str | ImageSource  # an absolute path, or an open image
+Image = str | ImageSource  # an absolute path or an address, or an open image
 Paths = str | os.PathLike[str] | ImageSource | Sequence[str | os.PathLike[str] | ImageSource]
-
-_ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ def find_images(paths: Paths) -> Found:
     Parameters
     ----------
     paths
-        One or several of: an image file or Zarr; a folder, searched with all below it in the order of the names, but
-        for hidden files and prepared folders; a pattern such as ``scans/**/*.tif``; a folder that `prepare` made;
-        an open image.
+        One or several of: an image file or Zarr, or the address of a Zarr; a folder, searched with all below it in the
+        order of names and numbers, but for hidden files and prepared folders; a pattern such as ``scans/**/*.tif``; a
+        folder that `prepare` made; an open image.
 
     Raises
     ------
@@ -63,48 +61,15 @@ def find_images(paths: Paths) -> Found:
             images[id(path)] = path
             indices.append(None)
             continue
-        for place in _places(os.path.abspath(os.fspath(path))):
+        for place in places(path):
             index = read_index(place) if is_prepared(place) else None
             indices.append(index)
-            for image in _images(place) if index is None else open_prepared(place, index):
-                images[image if isinstance(image, str) else image.path] = image
+            if index is None:
+                images |= {image: image for image in images_at(place, is_left_out=is_prepared)}
+            else:
+                images |= {image.path: image for image in open_prepared(place, index)}
     skipped = tuple((each.source, each.reason) for index in indices if index for each in index.skipped)
     only = indices[0] if len(indices) == 1 else None
     if only is None:
         return Found(tuple(images.values()), skipped=skipped)
     return Found(tuple(images.values()), only.given_range, only.common_range, skipped)
-
-
-def _places(path: str) -> list[str]:
-    """Return ``path``, or what it matches where it is a pattern."""
-    if os.path.exists(path):
-        return [path]
-    matches = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
-    if not matches:
-        what = "no file or folder matches this pattern" if glob.has_magic(path) else "there is no such file or folder"
-        raise SourceError(f"{path}: {what}; check the path.")
-    return matches
-
-
-def _images(place: str) -> list[str]:
-    """Return the path itself, or the images below it where it is a folder."""
-    if not os.path.isdir(place) or _is_zarr(place):
-        return [place]
-    below = sorted(_below(place))
-    if not below:
-        raise SourceError(f"{place}: this folder holds no image; give one with TIFF, PNG, JPEG, .npy or Zarr images.")
-    return below
-
-
-def _below(folder: str) -> Iterator[str]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file() or _is_zarr(entry.path):
-            yield entry.path
-        elif entry.is_dir(follow_symlinks=False) and not is_prepared(entry.path):  # links to folders may go round
-            yield from _below(entry.path)
-
-
-def _is_zarr(folder: str) -> bool:
-    return any(os.path.exists(os.path.join(folder, marker)) for marker in _ZARR_MARKERS)
