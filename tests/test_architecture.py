@@ -45,6 +45,7 @@ AT_IMPORT = {
     "model_zoo": set(),
     "lazy": {"numpy", "scipy", "dask"},  # dask.array looks for scipy
     "engine": TORCH,
+    "ome_tiff": {"numpy"},
     "ome_zarr": {"numpy", "zarr"},
     "sources": {"numpy"},
     "upscaling": {"numpy"},
