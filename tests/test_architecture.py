@@ -25,6 +25,7 @@ HEAVY = {
     *("numpy", "scipy", "skimage", "PIL", "imagecodecs", "tifffile"),
     *("torch", "safetensors", "dask", "distributed", "zarr", "yaozarrs"),
     *("napari", "magicgui", "psygnal", "qtpy", "superqt"),
+    *("pooch", "requests"),
 }
 TORCH = {"numpy", "PIL", "torch", "safetensors"}
 
@@ -42,6 +43,7 @@ AT_IMPORT = {
     "axes": set(),
     "caching": set(),
     "files": set(),
+    "downloads": set(),
     "model_zoo": set(),
     "lazy": {"numpy", "scipy", "dask"},  # dask.array looks for scipy
     "engine": TORCH,

@@ -6,9 +6,7 @@ import hashlib
 import math
 import os
 import pickle
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from napari_mgbpv2.training.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
+from web import FileServer, serving
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -440,48 +439,21 @@ class TestFeatureFiles:
         self.refused(tmp_path / name, "is not a complete model file")
 
 
-class Server:
-    """A web server on this machine that gives one file at any address, and counts how often."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.status, self.missing_bytes, self.requests = content, 200, 0, 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests += 1
-                self.send_response(outer.status)
-                self.send_header("Content-Length", str(len(outer.content)))
-                self.end_headers()
-                self.wfile.write(outer.content[: len(outer.content) - outer.missing_bytes])
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        """Where the file is, under the name that its hash demands."""
-        digest = hashlib.sha256(self.content).hexdigest()
-        return f"http://127.0.0.1:{self.http.server_port}/models/vgg19-{digest[:8]}.pth"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
+def url_of(server: FileServer) -> str:
+    """Where the file is, under the name that its hash demands."""
+    digest = hashlib.sha256(server.content).hexdigest()
+    return f"{server.address}/models/vgg19-{digest[:8]}.pth"
 
 
 class TestDownload:
     @pytest.fixture
-    def server(self, weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    def server(
+        self, weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[FileServer]:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         torch.save(weights, tmp_path / "published.pth")
-        server = Server((tmp_path / "published.pth").read_bytes())
-        yield server
-        server.close()
+        with serving((tmp_path / "published.pth").read_bytes()) as server:
+            yield server
 
     def refused(self, url: str, cache: Path, match: str) -> None:
         """One clear line that says how to go on, and nothing in the cache."""
@@ -493,41 +465,50 @@ class TestDownload:
         assert not cache.exists() or list(cache.iterdir()) == []
 
     def test_the_published_file_is_downloaded_once(
-        self, server: Server, weights: dict[str, Tensor], tmp_path: Path
+        self, server: FileServer, weights: dict[str, Tensor], tmp_path: Path
     ) -> None:
-        networks = [load_feature_network(url=server.url, cache=tmp_path / "cache") for _ in range(2)]
-        assert server.requests == 1
+        networks = [load_feature_network(url=url_of(server), cache=tmp_path / "cache") for _ in range(2)]
+        assert len(server.requests) == 1
         assert all(torch.equal(net.state_dict()["features.0.weight"], weights["features.0.weight"]) for net in networks)
 
     def test_it_is_kept_in_the_users_cache_folder(
-        self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / project)
-        load_feature_network(url=server.url)
-        assert [file.name for file in (tmp_path / "napari-mgbpv2").iterdir()] == [Path(server.url).name]
+        load_feature_network(url=url_of(server))
+        assert [file.name for file in (tmp_path / "napari-mgbpv2").iterdir()] == [Path(url_of(server)).name]
 
-    def test_a_file_with_another_hash_is_refused(self, server: Server, tmp_path: Path) -> None:
-        url = server.url
+    def test_a_file_with_another_hash_is_refused(self, server: FileServer, tmp_path: Path) -> None:
+        url = url_of(server)
         server.content = server.content[:-1] + b"!"
         self.refused(url, tmp_path / "cache", "not the published file: its SHA-256 begins with")
 
-    def test_a_file_that_is_not_there_is_refused(self, server: Server, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_there_is_refused(self, server: FileServer, tmp_path: Path) -> None:
         server.status = 404
-        self.refused(server.url, tmp_path / "cache", "could not be downloaded.*404")
+        self.refused(url_of(server), tmp_path / "cache", "could not be downloaded.*404")
 
-    def test_a_download_that_ends_early_is_refused(self, server: Server, tmp_path: Path) -> None:
-        server.missing_bytes = 1000
-        self.refused(server.url, tmp_path / "cache", "could not be downloaded|not the published file")
+    def test_a_download_that_ends_early_is_an_error_and_goes_on_the_next_time(
+        self, server: FileServer, weights: dict[str, Tensor], tmp_path: Path
+    ) -> None:
+        server.broken, server.most_bytes, server.ranges = 2, 1_000_000, False  # twice no further than that
+        with pytest.raises(ModelError, match=r"could not be downloaded.*--feature-network FILE"):
+            load_feature_network(url=url_of(server), cache=tmp_path)
+        assert not list(tmp_path.glob("vgg*"))
+        server.ranges = True
+        state = load_feature_network(url=url_of(server), cache=tmp_path).state_dict()
+        assert torch.equal(state["features.0.weight"], weights["features.0.weight"])
+        start = (1_000_000 >> 16) << 16  # whole pieces
+        assert server.requests == [None, f"bytes={start}-", f"bytes={start}-"]
 
-    def test_a_server_that_is_not_there_is_refused(self, server: Server, tmp_path: Path) -> None:
-        url = server.url
+    def test_a_server_that_is_not_there_is_refused(self, server: FileServer, tmp_path: Path) -> None:
+        url = url_of(server)
         server.http.socket.close()
         self.refused(url, tmp_path / "cache", "could not be downloaded")
 
-    def test_a_cache_that_cannot_be_written_is_refused(self, server: Server, tmp_path: Path) -> None:
+    def test_a_cache_that_cannot_be_written_is_refused(self, server: FileServer, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(ModelError, match=r"could not be downloaded.*--feature-network none"):
-            load_feature_network(url=server.url, cache=tmp_path / "file" / "cache")
+            load_feature_network(url=url_of(server), cache=tmp_path / "file" / "cache")
 
     def test_an_address_without_hash_is_refused(self, tmp_path: Path) -> None:
         self.refused("http://127.0.0.1:1/vgg19.pth", tmp_path / "cache", "first digits of its SHA-256")

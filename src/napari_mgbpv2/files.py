@@ -1,14 +1,16 @@
-"""Small files that are complete or not there."""
+"""Files that are complete or not there."""
 
 from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Write a file under another name and give it its own when all of it is on the disk.
+    """Write a small file under another name and give it its own when all of it is on the disk.
 
     Parameters
     ----------
@@ -26,11 +28,30 @@ def write_whole(path: Path, content: bytes, *, overwrite: bool = True) -> None:
     OSError
         It cannot be written; what was there before is still there.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with whole_file(path, overwrite=overwrite) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Give a name to write a file under; it gets its own when the block ends without an error.
+
+    Parameters
+    ----------
+    path, overwrite
+        As `write_whole` has them, and so are the errors.
+
+    Yields
+    ------
+    Path
+        A hidden name beside ``path``, with the same ending.
+    """
+    partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
+        if not overwrite and os.path.lexists(path):
+            raise FileExistsError(f"{path} exists already")
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(f"{path} exists already")

@@ -4,7 +4,16 @@ A file's tensors alone say which network they are; its name says nothing. Nothin
 authors' files are pickles, and are read by torch's loader for weights only.
 """
 
+from napari_mgbpv2.checkpoints.published import download_model
 from napari_mgbpv2.checkpoints.reading import configuration_of, load_model, locate
 from napari_mgbpv2.checkpoints.writing import export_model, published_state_dict, save_model
 
-__all__ = ["configuration_of", "export_model", "load_model", "locate", "published_state_dict", "save_model"]
+__all__ = [
+    "configuration_of",
+    "download_model",
+    "export_model",
+    "load_model",
+    "locate",
+    "published_state_dict",
+    "save_model",
+]

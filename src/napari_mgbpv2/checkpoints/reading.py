@@ -16,7 +16,14 @@ from torch import Tensor
 
 from napari_mgbpv2.config import MAXIMUM_LEVELS, ModelConfig
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import description_of, find_model, read_header
+from napari_mgbpv2.model_zoo import (
+    PUBLISHED,
+    description_of,
+    find_model,
+    published_at,
+    published_file,
+    read_header,
+)
 from napari_mgbpv2.network import Ensemble, MGBPv2, Network
 
 State = dict[str, Tensor]
@@ -31,10 +38,10 @@ def load_model(source: str | os.PathLike[str], *, scale: int | None = None, cycl
     Parameters
     ----------
     source
-        The name of a packaged model, a ``.safetensors`` file, or one of the authors' files (``.model``, ``.pth``:
-        a state dict of one network or of the fidelity ensemble).
+        The name of a packaged model or of a published one that has been downloaded, a ``.safetensors`` file, or one of
+        the authors' files (``.model``, ``.pth``: a state dict of one network or of the fidelity ensemble).
     scale
-        Upscaling factor that it was trained for, for files that do not say; 16 for the published ones.
+        Upscaling factor that it was trained for, for files that do not say: 16 for the authors'.
     cycles
         Outer cycles nu, for files that do not say: the weights are shared between cycles and tell nothing of their
         number. 1 by default.
@@ -52,8 +59,10 @@ def load_model(source: str | os.PathLike[str], *, scale: int | None = None, cycl
     """
     path = locate(source)
     description: dict[str, Any] = {}
-    if _is_torch_file(path):
-        state = _read_torch_file(path)
+    if is_torch_file(path):
+        published = published_at(path)
+        description = {"scale": published.scale} if published else {}
+        state = read_torch_file(path)
     else:
         header = read_header(path)
         description = description_of(path, header) or {}
@@ -68,12 +77,12 @@ def load_model(source: str | os.PathLike[str], *, scale: int | None = None, cycl
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
-    """Find the file of a packaged model or of a path.
+    """Find the file of a packaged model, of a published one, or of a path.
 
     Raises
     ------
     ModelError
-        There is none.
+        There is none, or a published model's has changed since it was downloaded.
     """
     path = Path(source)
     try:
@@ -83,7 +92,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     except OSError as error:  # the name is too long, or its folder may not be looked into
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     if isinstance(source, str) and not path.suffix and path.name == source:
-        return find_model(source).path
+        return published_file(PUBLISHED[source]) if source in PUBLISHED else find_model(source).path
     raise ModelError(f"{path}: {problem}; give a model's file or the name of a packaged model.")
 
 
@@ -116,7 +125,8 @@ def configuration_of(shapes: Mapping[str, tuple[int, ...]], *, cycles: int = 1) 
     )
 
 
-def _is_torch_file(path: Path) -> bool:
+def is_torch_file(path: Path) -> bool:
+    """Whether a file is one of torch's rather than a ``.safetensors`` file, by its first bytes."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -126,7 +136,8 @@ def _is_torch_file(path: Path) -> bool:
     return start.startswith(_PICKLE_OR_ZIP) and start[8:] != b"{"
 
 
-def _read_torch_file(path: Path) -> State:
+def read_torch_file(path: Path) -> State:
+    """Read a state dict that torch has saved; nothing in it is executed."""
     try:
         with path.open("rb") as file:  # given a path, torch would go by its ending
             loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -147,7 +158,7 @@ def _read_torch_file(path: Path) -> State:
 
 
 def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: int | None) -> Network:
-    state = _without_aliases(path, _float32(path, state))
+    state = _without_aliases(path, as_float32(path, state))
     members = sorted({match[1] for name in state if (match := re.match(r"model(\d{1,3})\.", name))}, key=int)
     parts = [_shapes(state, f"model{member}.") for member in members] or [_shapes(state, "")]
     try:
@@ -162,12 +173,12 @@ def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: i
             network: Network = Ensemble(configs) if members else MGBPv2(configs[0])
     except (ModelError, TypeError, RuntimeError) as error:  # torch's own: sizes beyond what it can count
         raise ModelError(f"{path}: {error}") from error
-    _check_tensors(path, state, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+    check_tensors(path, state, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
     network.load_state_dict(state, assign=True)
     return network
 
 
-def _float32(path: Path, state: State) -> State:
+def as_float32(path: Path, state: State) -> State:
     """Take plain arrays of finite numbers, in any floating-point type."""
     result = {}
     for name, tensor in state.items():
@@ -210,7 +221,8 @@ def _shapes(state: State, prefix: str) -> dict[str, tuple[int, ...]]:
     return {name.removeprefix(prefix): tuple(each.shape) for name, each in state.items() if name.startswith(prefix)}
 
 
-def _check_tensors(path: Path, state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
+def check_tensors(path: Path, state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse tensors of other names or shapes than these."""
     for problem, names in (
         ("misses the tensor", [name for name in expected if name not in state]),
         ("has an unknown tensor", [name for name in state if name not in expected]),

@@ -9,23 +9,23 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from napari_mgbpv2.downloads import cache_folder, download
 from napari_mgbpv2.errors import ImageError, ModelError
+from napari_mgbpv2.model_zoo import file_hash
 
 Pooling = Literal["max", "average"]
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in the beginning of its SHA-256
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PATIENCE_SECONDS = 30  # for a server that says nothing
 
 _CONVOLUTIONS = ((3, 64), (64, 64), None, (64, 128), (128, 128), None, (128, 256), *((256, 256),) * 3)  # None: pool
 _SHRINKING = 4  # by the two pools
@@ -159,30 +159,16 @@ def _downloaded(url: str, cache: str | os.PathLike[str] | None) -> Path:
     digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
     if digits is None:
         raise ModelError(f"{url}: the name of the file does not end in the first digits of its SHA-256. {_GO_ON}")
-    try:
-        import pooch  # type: ignore[import-untyped, unused-ignore]
 
-        folder = pooch.os_cache("napari-mgbpv2") if cache is None else cache
-        keeper = pooch.create(path=folder, base_url="", registry={name: None}, urls={name: url})
-        return Path(keeper.fetch(name, downloader=_verified(digits[1])))
-    except ImportError as error:
-        raise ModelError(f"the weights of VGG-19 are downloaded with pooch: `pip install pooch`. {_GO_ON}") from error
-    except OSError as error:  # the network, the server or the disk; those of requests are OSErrors, too
-        raise ModelError(f"{url}: could not be downloaded ({error}). {_GO_ON}") from error
-
-
-def _verified(digits: str) -> Callable[[str, str, Any], None]:
-    """Make pooch's downloader that refuses a file whose SHA-256 does not begin with ``digits``, before it is kept."""
-    import pooch
-
-    def download(url: str, partial: str, keeper: Any) -> None:
-        fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=PATIENCE_SECONDS)
-        fetch(url, partial, keeper)
-        found = pooch.file_hash(partial, alg="sha256")
-        if not found.startswith(digits):
+    def check(partial: Path) -> None:
+        found = file_hash(partial)
+        if not found.startswith(digits[1]):
             raise ModelError(
-                f"{url}: what came is not the published file: its SHA-256 begins with {found[: len(digits)]} instead "
-                f"of {digits}; try again. {_GO_ON}"
+                f"{url}: what came is not the published file: its SHA-256 begins with {found[: len(digits[1])]} "
+                f"instead of {digits[1]}; try again. {_GO_ON}"
             )
 
-    return download
+    try:
+        return download(url, Path(cache_folder() if cache is None else cache) / name, check=check)
+    except OSError as error:  # the network, the server or the disk; those of requests are OSErrors, too
+        raise ModelError(f"{url}: could not be downloaded ({error}). {_GO_ON}") from error
