@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import tracemalloc
 import xml.etree.ElementTree as ET
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 
 from examples import CountingSource, an_image
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
-from napari_mgbpv2.ome_tiff import COMPRESSIONS, tiff_dtype, tiles, write_ome_tiff, writer
+from napari_mgbpv2.ome_tiff import COMPRESSIONS, read_provenance, tiff_dtype, tiles, write_ome_tiff, writer
 from napari_mgbpv2.sources import open_source
 
 INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4"]
@@ -348,21 +347,31 @@ def test_no_resolution_is_made_up(path: Path, units: list[str | None]) -> None:
         assert tif.pages.first.resolutionunit.name == "NONE"
 
 
-def test_the_provenance_can_be_read_back(path: Path) -> None:
-    provenance = {"model": "x4 <1>", "Description": "mine", "scale": 4, "values": [0.0, 1.5], "software": {"µ": "1"}}
-    write(path, a_pyramid(40, 40), "yx", provenance=provenance)
+def test_the_provenance_is_a_map_annotation_of_the_image(path: Path) -> None:
+    write(path, a_pyramid(40, 40), "yx", provenance={"model": "x4 <1>", "scale": 4, "software": {"µ": "1"}})
     with tifffile.TiffFile(path) as tif:
         root = ET.fromstring(tif.ome_metadata or "")
     (annotation,) = (element for element in root.iter() if element.tag.endswith("}MapAnnotation"))
     (reference,) = (element for element in root.iter() if element.tag.endswith("}AnnotationRef"))
     assert reference.get("ID") == annotation.get("ID")
-    assert annotation.get("Namespace") == "napari_mgbpv2"
     found = {entry.get("K"): entry.text for entry in annotation.iter() if entry.tag.endswith("}M")}
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in provenance.items()
+    assert found == {"model": "x4 <1>", "scale": "4", "software": '{"µ": "1"}'}
+
+
+def test_the_provenance_can_be_read_back(path: Path) -> None:
+    provenance = {
+        **{"text": "a\nb", "empty": "", "digits": "4", "word": "null", "none": None, "number": 4, "Value": {"a": []}},
+        **{"Description": "mine", "Namespace": "other"},  # words of tifffile's own
     }
-    assert found == texts
+    write(path, a_pyramid(40, 40), "yx", provenance=provenance)
+    assert read_provenance(path) == provenance
+
+
+def test_no_other_file_has_a_provenance(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", an_image(20, 20), metadata={"MapAnnotation": {"scale": "4"}})
+    tifffile.imwrite(tmp_path / "a.tif", an_image(20, 20))
+    (tmp_path / "a.txt").write_text("scale 4")
+    assert [read_provenance(tmp_path / name) for name in ("a.ome.tif", "a.tif", "a.txt", "none.tif")] == [None] * 4
 
 
 def test_no_provenance_is_no_annotation(path: Path) -> None:

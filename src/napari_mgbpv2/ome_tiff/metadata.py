@@ -88,10 +88,7 @@ class Description:
     def to_tifffile(self) -> dict[str, Any]:
         """Return the metadata as `tifffile.OmeXml` takes them; equal for equal descriptions."""
         content = json.dumps([self.shape, self.name, dict(self.provenance)], sort_keys=True)
-        provenance = {
-            _xml_text(key): _xml_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-            for key, value in self.provenance.items()
-        }
+        provenance = {_xml_text(key): _xml_text(_readable(value)) for key, value in self.provenance.items()}
         return {
             "axes": (self.page_axes + "yx" + "s" * self.colour).upper(),
             "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, content)),  # by default it would tell machine and moment
@@ -150,6 +147,16 @@ class Description:
             symbol = _TIMES[str(unit)] if axis == "t" else _LENGTHS.get(unit or "", _NO_LENGTH)
             found[f"{name}Unit"] = [symbol] * along.size
         return found
+
+
+def _readable(value: Any) -> str:
+    """Return a text as it is unless it would be read as JSON, and anything else as JSON."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _xml_text(text: object) -> str:

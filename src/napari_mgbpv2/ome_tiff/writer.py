@@ -88,7 +88,7 @@ def write_ome_tiff(
     channel_names, channel_colors
         One per channel (one in all without a c axis), or None; colours as "RRGGBB". Not written for colour images.
     provenance
-        How the image came to be; JSON-able. Written as a map annotation, each value that is not text as JSON.
+        How the image came to be; JSON-able. Written as a map annotation, each value that is no plain text as JSON.
     tile
         Pixels along y and x in a tile, a multiple of 16; best the chunk of the levels or a multiple of it. An image
         that is smaller has smaller tiles.
