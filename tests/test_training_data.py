@@ -32,7 +32,7 @@ from napari_mgbpv2.training.data import (
     ImageSamples,
     Pair,
     PairedSamples,
-    SceneSamples,
+    SyntheticSamples,
     prepare,
     sample_loader,
     validation_images,
@@ -40,6 +40,7 @@ from napari_mgbpv2.training.data import (
 from napari_mgbpv2.training.data import preparing as preparing_room
 from napari_mgbpv2.training.data.degradation import Span, degraded_crop, reach
 from napari_mgbpv2.training.data.preparing import spans
+from napari_mgbpv2.training.synthetic import KINDS
 
 Array = npt.NDArray[Any]
 
@@ -680,52 +681,63 @@ class TestValidation:
         with pytest.raises(ImageError, match="hold_out"):
             ImageSamples(in_memory(smooth(30, 30), "yx"), SCALE, PATCH, 0, hold_out=1)
 
-    def test_scenes_to_validate_on_are_none_to_train_on(self) -> None:
-        samples = SceneSamples(SCALE, 32, 0, scene_size=32, first_scenes=2, augment=False, uses=10**6)
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_synthetic_images_to_validate_on_are_none_to_train_on(self, kind: str) -> None:
+        samples = SyntheticSamples(kind, SCALE, 32, 0, image_size=32, first_images=2, augment=False, uses=10**6)
         held = {target.numpy().tobytes() for _, target in validation_images(samples, count=2)}
         used = {target.numpy().tobytes() for _, target in taken(samples, 20)}
         assert (len(held), len(used), len(held & used)) == (2, 2, 0)
 
 
-def some_scenes(**options: Any) -> SceneSamples:
-    small = {"seed": 0, "scene_size": 48, "first_scenes": 3, "uses": 5, "pool": 4}
-    return SceneSamples(SCALE, PATCH, **{**small, **options})
+def some_synthetic(kind: str = "scenes", **options: Any) -> SyntheticSamples:
+    small = {"seed": 0, "image_size": 48, "first_images": 3, "uses": 5, "pool": 4}
+    return SyntheticSamples(kind, SCALE, PATCH, **{**small, **options})
 
 
-class TestSceneSamples:
-    """Synthetic scenes by number."""
+class TestSyntheticSamples:
+    """Synthetic images by number."""
 
-    def test_a_sample_lies_in_one_of_the_last_scenes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        samples, drawn = some_scenes(uses=20), []
-        monkeypatch.setattr(samples, "_scene", lambda number: drawn.append(number) or np.zeros((48, 48, 3), np.uint8))
+    def test_a_sample_lies_in_one_of_the_last_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        samples, drawn = some_synthetic(uses=20), []
+        monkeypatch.setattr(samples, "_image", lambda number: drawn.append(number) or np.zeros((48, 48, 3), np.uint8))
         for index in range(400):
             samples[index]
             frontier = 3 + index // 20
             assert max(0, frontier - 4) <= drawn[-1] < frontier
         assert set(drawn) == set(range(22))
 
-    def test_what_is_kept_saves_time_and_nothing_else(self) -> None:
-        samples = some_scenes()
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_what_is_kept_saves_time_and_nothing_else(self, kind: str) -> None:
+        samples = some_synthetic(kind)
         first = taken(samples, 8)
         shutil.rmtree(samples._store.path)
         assert all_same(taken(samples, 8), first)
 
     def test_another_seed_gives_other_samples(self) -> None:
-        assert not same(some_scenes(seed=1)[0], some_scenes(seed=2)[0])
+        assert not same(some_synthetic(seed=1)[0], some_synthetic(seed=2)[0])
 
     def test_a_network_of_one_channel_sees_one_colour(self) -> None:
-        assert some_scenes(channels=1)[0][0].shape == (1, PATCH, PATCH)
+        assert some_synthetic(channels=1)[0][0].shape == (1, PATCH, PATCH)
 
-    def test_the_input_is_the_target_shrunk_and_upscaled(self) -> None:
-        samples = SceneSamples(SCALE, 48, 0, scene_size=48, augment=False)
+    def test_a_network_of_colours_sees_grey_as_three_equal_channels(self) -> None:
+        for grey, colour in zip(
+            some_synthetic("microscopy", channels=1)[0], some_synthetic("microscopy")[0], strict=True
+        ):
+            assert torch.equal(colour, grey.expand(3, -1, -1))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_input_is_the_target_shrunk_and_upscaled(self, kind: str) -> None:
+        samples = SyntheticSamples(kind, SCALE, 48, 0, image_size=48, augment=False)
         image, target = samples[0]
-        low = (shrink(target[None], SCALE) * 255).round().clamp(0, 255) / 255
+        low = shrink(target[None], SCALE)
+        if KINDS[kind].round_to_8_bits:
+            low = (low * 255).round().clamp(0, 255) / 255
         torch.testing.assert_close(image, bicubic_resize(low, 48, 48)[0], rtol=0, atol=1e-6)
 
-    @pytest.mark.parametrize("wrong", [{"channels": 2}, {"pool": 0}, {"scene_size": 20}])
+    @pytest.mark.parametrize("wrong", [{"channels": 2}, {"pool": 0}, {"image_size": 20}])
     def test_options_that_make_no_sense_are_refused(self, wrong: dict[str, int]) -> None:
         with pytest.raises(ImageError):
-            some_scenes(**wrong)
+            some_synthetic(**wrong)
 
 
 class Numbers(torch.utils.data.Dataset[Pair]):
@@ -772,10 +784,10 @@ class TestLoader:
         with pytest.raises(ValueError, match="must be at least"):
             sample_loader(Numbers(), **{"batch": 2, "start": 0, "rank": 0, "world": 2, **wrong})
 
-    @pytest.mark.parametrize("kind", ["images", "scenes"])
+    @pytest.mark.parametrize("kind", ["images", "synthetic"])
     def test_samples_are_the_same_for_any_number_of_workers_and_any_start(self, kind: str, photo: Path) -> None:
         def batches(start: int, workers: int) -> Iterator[list[Tensor]]:
-            samples = ImageSamples(photo, SCALE, PATCH, 0) if kind == "images" else some_scenes()
+            samples = ImageSamples(photo, SCALE, PATCH, 0) if kind == "images" else some_synthetic()
             return iter(sample_loader(samples, 2, start=start, workers=workers))
 
         stream = list(itertools.islice(batches(0, 0), 4))
@@ -793,20 +805,20 @@ class TestLoader:
         finally:
             torch.set_num_threads(threads)
 
-    @pytest.mark.parametrize("kind", ["images", "pairs", "scenes"])
+    @pytest.mark.parametrize("kind", ["images", "pairs", "synthetic"])
     def test_a_pickled_set_gives_the_same_samples(
         self, kind: str, photo: Path, pair_folders: tuple[Path, Path]
     ) -> None:
         make: dict[str, Callable[[], Any]] = {
             "images": lambda: ImageSamples(photo, SCALE, PATCH, 0),
             "pairs": lambda: PairedSamples(*pair_folders, SCALE, PATCH, 0),
-            "scenes": some_scenes,
+            "synthetic": some_synthetic,
         }
         samples = make[kind]()
         expected = taken(samples, 4)
         assert all_same(taken(pickle.loads(pickle.dumps(samples)), 4), expected)
 
     def test_samples_are_numbered_from_0(self, photo: Path) -> None:
-        for samples in (ImageSamples(photo, SCALE, PATCH, 0), some_scenes()):
+        for samples in (ImageSamples(photo, SCALE, PATCH, 0), some_synthetic()):
             with pytest.raises(IndexError):
                 samples[-1]

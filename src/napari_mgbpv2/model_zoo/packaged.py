@@ -12,9 +12,9 @@ DEFAULT_SCALE = 4  # where nobody says one
 
 
 def list_models() -> tuple[ModelCard, ...]:
-    """Cards of all packaged models, by scale and name."""
+    """Cards of all packaged models, by scale, those of colours first, and by name."""
     cards = (read_card(path) for path in FOLDER.glob("*.safetensors"))
-    return tuple(sorted(cards, key=lambda card: (card.scale or 0, card.name)))
+    return tuple(sorted(cards, key=lambda card: (card.scale or 0, -card.channels, card.name)))
 
 
 def find_model(name: str) -> ModelCard:
@@ -35,8 +35,16 @@ def find_model(name: str) -> ModelCard:
     )
 
 
-def default_model(scale: int | None) -> ModelCard:
-    """Card of the packaged model that a scale gets when none is named; that of `DEFAULT_SCALE` where no scale is given.
+def default_model(scale: int | None, channels: int = 3) -> ModelCard:
+    """Card of the packaged model that an image gets when none is named.
+
+    Parameters
+    ----------
+    scale
+        Upscaling factor; `DEFAULT_SCALE` where none is given.
+    channels
+        Of the network, at best: 3, or 1 for the microscopy models. Where the scale has none of as many, it is the
+        first of another number, and a single channel goes through a network of colours by exact folding.
 
     Raises
     ------
@@ -44,8 +52,8 @@ def default_model(scale: int | None) -> ModelCard:
         No packaged model has that scale.
     """
     cards = list_models()
-    for card in cards:
-        if card.scale == (DEFAULT_SCALE if scale is None else scale):
-            return card
-    offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards if card.scale))
-    raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
+    of_scale = [card for card in cards if card.scale == (DEFAULT_SCALE if scale is None else scale)]
+    if not of_scale:
+        offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards if card.scale))
+        raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
+    return next((card for card in of_scale if card.channels == channels), of_scale[0])

@@ -12,14 +12,15 @@ from napari_mgbpv2.training.data import (
     ImageSamples,
     Pair,
     PairedSamples,
-    SceneSamples,
+    SyntheticSamples,
     sample_loader,
     validation_images,
 )
 from napari_mgbpv2.training.data.splitting import cells
 from napari_mgbpv2.training.metrics import luma
 from napari_mgbpv2.training.niqe import PristineModel
-from napari_mgbpv2.training.options import SCENES, TrainingOptions
+from napari_mgbpv2.training.options import TrainingOptions
+from napari_mgbpv2.training.synthetic import KINDS
 
 VALIDATION_SIDE = {"fidelity": 512, "perceptual": 1024}  # of scored images at the most; NIQE needs large ones
 PRISTINE_CROPS = 32  # of training images, that a pristine model is fitted on
@@ -39,12 +40,12 @@ class Material:
     description
         What the samples are, in words.
     value_range
-        Values of black and white of the images; None for scenes.
+        Values of black and white of the images; None for synthetic ones.
     skipped
         Paths that could not be used, and why.
     """
 
-    samples: ImageSamples | PairedSamples | SceneSamples
+    samples: ImageSamples | PairedSamples | SyntheticSamples
     validation: list[Pair]
     description: str
     value_range: tuple[float, float] | None
@@ -62,10 +63,10 @@ class Material:
         ImageError
             They are too small or too flat.
         TrainingError
-            They are synthetic scenes.
+            They are synthetic.
         """
-        if isinstance(self.samples, SceneSamples):
-            raise TrainingError("NIQE is fitted on images of your own, not on scenes; leave out --fit-pristine.")
+        if isinstance(self.samples, SyntheticSamples):
+            raise TrainingError("NIQE is fitted on images of your own, not synthetic ones; leave out --fit-pristine.")
         crops = cells(self.samples.used, PRISTINE_CROPS, VALIDATION_SIDE["fidelity"])
         sharp = (self.samples.pair(region.image, *crop)[1] for region, *crop in crops)  # type: ignore[arg-type]
         return PristineModel.fit(luma(image) for image in sharp)
@@ -86,10 +87,11 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
     SourceError, ImageError
         No image can be used.
     """
-    samples: ImageSamples | PairedSamples | SceneSamples
-    if options.images == (SCENES,):
-        samples = SceneSamples(scale, patch, options.seed, channels=channels)
-        return Material(samples, validation_images(samples), "synthetic scenes", None, [])
+    samples: ImageSamples | PairedSamples | SyntheticSamples
+    if (kind := options.synthetic) is not None:
+        samples = SyntheticSamples(kind, scale, patch, options.seed, channels=channels)
+        description = f"synthetic {kind}: {KINDS[kind].description}"
+        return Material(samples, validation_images(samples), description, None, [])
     hold_out = 0.0 if options.validation else HELD_OUT
     if options.low_resolution is not None:
         samples = PairedSamples(

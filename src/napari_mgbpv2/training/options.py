@@ -11,12 +11,12 @@ from typing import Any
 
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import TrainingError
+from napari_mgbpv2.training.synthetic import KINDS
 
 TRACKS = ("fidelity", "perceptual")
 OPTIMIZERS = ("adamw", "qhadam", "lookahead-radam")
 SCHEDULES = ("cosine", "constant")
 DEFAULT_MINUTES = 10.0
-SCENES = "scenes"  # in the place of images: synthetic scenes
 
 # Without biases a network is homogeneous, f(a x) = a f(x): an image that uses 2% of its range fares like any other.
 _SCRATCH = ModelConfig(features=(64, 48, 32, 12), steps=2, noise_channels=0, bias=False)
@@ -29,12 +29,12 @@ class TrainingOptions:
     Attributes
     ----------
     images
-        Files, folders and patterns of sharp images, or "scenes" alone for synthetic ones.
+        Files, folders and patterns of sharp images; or "scenes" or "microscopy" alone, for synthetic ones.
     output
         The ``.safetensors`` file to write.
     init
         What to start from: a packaged model's name, a model file, or "scratch". By default the packaged model of
-        the scale.
+        the scale. For images of the kind "microscopy" a network of colours is folded to one channel.
     scale
         Upscaling factor; by default that of ``init``.
     track
@@ -127,8 +127,8 @@ class TrainingOptions:
         """
         if not self.images:
             raise TrainingError('there are no images to train on: name files, folders or patterns, or "scenes".')
-        if SCENES in self.images and len(self.images) > 1:
-            raise TrainingError('"scenes" stands for synthetic images and cannot be mixed with files.')
+        if len(self.images) > 1 and (synthetic := KINDS.keys() & set(self.images)):
+            raise TrainingError(f'"{min(synthetic)}" stands for synthetic images and cannot be mixed with files.')
         if self.output.suffix != ".safetensors":
             raise TrainingError(f"{self.output}: a model's file ends in .safetensors.")
         for name, choices in (("track", TRACKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -145,6 +145,11 @@ class TrainingOptions:
             raise TrainingError(f"averaging is {self.averaging}; it must be at least 0 and less than 1.")
         if self.init == "scratch" and self.scale is None:
             raise TrainingError("a network from scratch needs a scale.")
+
+    @property
+    def synthetic(self) -> str | None:
+        """The kind of synthetic images to train on; None for files."""
+        return self.images[0] if self.images[0] in KINDS else None
 
     @property
     def folder(self) -> Path:

@@ -11,12 +11,13 @@ from torch import nn
 from napari_mgbpv2.checkpoints import load_model
 from napari_mgbpv2.errors import TrainingError
 from napari_mgbpv2.model_zoo import default_model
-from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.network import MGBPv2, configurations, fold_channels
 from napari_mgbpv2.training.discriminator import Discriminator
 from napari_mgbpv2.training.features import load_feature_network
 from napari_mgbpv2.training.objectives import Fidelity, Objective, Perceptual
 from napari_mgbpv2.training.options import TrainingOptions
 from napari_mgbpv2.training.state import STATE_FILE, write_file
+from napari_mgbpv2.training.synthetic import KINDS
 
 
 def start_as_bicubic(network: MGBPv2) -> None:
@@ -54,8 +55,11 @@ def starting_network(options: TrainingOptions) -> MGBPv2:
         start_as_bicubic(made)
         made.scale = options.scale
         return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-    source = options.init or default_model(options.scale).path
+    channels = KINDS[options.synthetic].channels if options.synthetic else 3
+    source = options.init or default_model(options.scale, channels).path
     network = load_model(source)
+    if channels == 1 and configurations(network)[0].channels != 1:
+        network = fold_channels(network)  # what grey images get from a network of colours
     if not isinstance(network, MGBPv2):
         raise TrainingError(f"{source}: is an ensemble; train its networks one by one.")
     if options.scale is not None and network.scale not in (None, options.scale):

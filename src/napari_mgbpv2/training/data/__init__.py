@@ -14,14 +14,14 @@ from napari_mgbpv2.training.data.loading import sample_loader
 from napari_mgbpv2.training.data.pairs import PairedSamples
 from napari_mgbpv2.training.data.preparing import prepare
 from napari_mgbpv2.training.data.samples import ImageSamples
-from napari_mgbpv2.training.data.scene_samples import SceneSamples
+from napari_mgbpv2.training.data.synthetic_samples import SyntheticSamples
 from napari_mgbpv2.training.data.validation import validation_images
 
 __all__ = [
     "ImageSamples",
     "Pair",
     "PairedSamples",
-    "SceneSamples",
+    "SyntheticSamples",
     "find_images",
     "prepare",
     "sample_loader",

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_mgbpv2.training.data.degradation import Pair
 
-_PREFETCHED = 4  # batches for each worker: a new image or scene takes longer than a batch
+_PREFETCHED = 4  # batches for each worker: a new image takes longer than a batch
 
 
 def sample_loader(
@@ -28,7 +28,7 @@ def sample_loader(
     Parameters
     ----------
     dataset
-        `ImageSamples`, `PairedSamples`, `SceneSamples`, or any other with a length and samples by number.
+        `ImageSamples`, `PairedSamples`, `SyntheticSamples`, or any other with a length and samples by number.
     batch
         Samples in a batch of this process.
     start

@@ -21,7 +21,7 @@ from napari_mgbpv2.training.data.splitting import Region, cells, split
 from napari_mgbpv2.values import ValueMap
 
 ENDLESS = 2**48
-_STREAM = 1  # tells these draws from those of the scenes
+_STREAM = 1  # tells these draws from those of synthetic images
 _ATTEMPTS = 100
 
 

@@ -22,7 +22,7 @@ def validation_images(samples: HasValidation, *, count: int = 8, size: int = 512
     samples
         `ImageSamples` or `PairedSamples` that hold out a share: crops from it, evenly spread. If they hold out
         nothing, crops from all of their images; so are separate validation images given, as samples of their own that
-        are ``like`` those of training. `SceneSamples`: scenes that are none of theirs.
+        are ``like`` those of training. `SyntheticSamples`: images that are none of theirs.
     count
         Pairs at the most.
     size

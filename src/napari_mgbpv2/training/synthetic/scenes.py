@@ -15,25 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Scene = npt.NDArray[np.uint8]
 
-_USED, _HELD_OUT = 0, 1  # two series of scenes for each seed
-
 SUPERSAMPLING = 2  # shapes are drawn this much larger and averaged down: smooth edges at any angle
 SMALLEST_LEAF = 6.0  # radius in drawn pixels
-
-
-def numbered_scene(seed: int, number: int, size: int = 512, *, held_out: bool = False) -> Scene:
-    """Draw a scene by its number, from a generator of its own.
-
-    Parameters
-    ----------
-    seed, number
-        Not negative.
-    size
-        As `random_scene` has it.
-    held_out
-        Whether it is one of another series, for validation.
-    """
-    return random_scene(np.random.default_rng((seed, _HELD_OUT if held_out else _USED, number)), size)
 
 
 def random_scene(generator: np.random.Generator, size: int = 512) -> Scene:

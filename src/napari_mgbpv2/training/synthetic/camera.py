@@ -1,0 +1,51 @@
+"""What a scientific camera makes of light: shot noise, read noise, and numbers of 16 bits on a pedestal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.uint16]
+
+BRIGHTEST = 20_000.0  # counts of light 1 at the most: what is brighter still is seldom lost
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera and an exposure.
+
+    Attributes
+    ----------
+    photons
+        Electrons that a pixel of light 1 gives on average.
+    read_noise
+        Deviation in electrons.
+    gain
+        Counts an electron.
+    offset
+        Counts of a pixel without light.
+    """
+
+    photons: float
+    read_noise: float
+    gain: float
+    offset: float
+
+    @classmethod
+    def drawn(cls, generator: np.random.Generator) -> Camera:
+        """Draw one from what is in use: 30 to 10 000 electrons in the bright parts, most of 16 bits left empty."""
+        photons = 10 ** generator.uniform(1.5, 4.0)
+        return cls(
+            photons=photons,
+            read_noise=generator.uniform(0.5, 4.0),
+            gain=min(10 ** generator.uniform(-0.7, 0.6), BRIGHTEST / photons),
+            offset=float(generator.choice([0.0, 100.0, generator.uniform(0, 500)])),
+        )
+
+    def record(self, light: npt.NDArray[np.float32], generator: np.random.Generator) -> Counts:
+        """Expose: light of any shape, not negative and around 1 where it is bright, to counts."""
+        electrons = generator.poisson(self.photons * light) + self.read_noise * generator.standard_normal(light.shape)
+        counts: Counts = np.clip(np.rint(self.offset + self.gain * electrons), 0, 2**16 - 1).astype(np.uint16)
+        return counts

@@ -1,0 +1,92 @@
+"""Synthetic single-channel microscopy: structures, out of focus in part, through optics onto a camera.
+
+A field holds blobs (nuclei, vesicles, spots), filaments or membranes, or several of them, on an uneven background,
+blurred by a small point spread function and recorded as `camera` has it. Most fields glow; some absorb, as stained
+tissue does in transmitted light. They belong to nobody.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.training.synthetic.camera import Camera, Counts
+from napari_mgbpv2.training.synthetic.structures import STRUCTURES, Canvas, clouds
+
+SUPERSAMPLING = 2  # canvas pixels along a pixel of the camera
+MARGIN = 16  # camera pixels around a field: the blur's Fourier transform takes the canvas for periodic
+SHARPNESS = 0.5, 1.4  # least and greatest deviation of the point spread function, in pixels of the camera
+ABSORBING = 0.25  # share of the fields
+BRIGHT = 99.8  # percentile of the structures that is called bright
+
+
+def random_field(generator: np.random.Generator, size: int = 512, camera: Camera | None = None) -> Counts:
+    """Draw one field as a camera records it.
+
+    Parameters
+    ----------
+    generator
+        Source of all randomness: the same state draws the same field.
+    size
+        Height and width in pixels.
+    camera
+        By default a random one.
+
+    Returns
+    -------
+    ndarray
+        (size, size), uint16 counts.
+    """
+    camera = camera or Camera.drawn(generator)
+    return camera.record(random_light(generator, size), generator)
+
+
+def random_light(generator: np.random.Generator, size: int = 512) -> Canvas:
+    """Draw what a camera would see without any noise: (size, size), not negative, around 1 in its bright parts."""
+    side = (size + 2 * MARGIN) * SUPERSAMPLING
+    blur = SUPERSAMPLING * generator.uniform(*SHARPNESS)
+    canvas = np.zeros((side, side), np.float32)
+    for kind in generator.choice(len(STRUCTURES), int(generator.integers(1, 4)), replace=False):
+        layer = blurred(STRUCTURES[kind](generator, side), blur, *_out_of_focus(generator))
+        canvas += np.float32(generator.uniform(0.3, 1.0)) / _bright(layer) * layer
+    structures = np.maximum(_averaged_down(canvas)[MARGIN:-MARGIN, MARGIN:-MARGIN], 0)
+    structures /= _bright(structures)
+    illumination = clouds(generator, size, generator.uniform(0, 0.2), slope=3.0)
+    if generator.random() < ABSORBING:
+        absorbed: Canvas = illumination * np.exp(-np.float32(generator.uniform(0.2, 2.5)) * structures)
+        return absorbed
+    background = np.float32(10 ** generator.uniform(-2.5, -0.3))
+    return illumination * (structures + background * clouds(generator, size, generator.uniform(0, 0.5), slope=2.5))
+
+
+def random_exposed_field(generator: np.random.Generator, size: int = 512) -> npt.NDArray[np.float32]:
+    """Draw one field and map it as fine-tuning maps 16-bit images: (size, size, 1), white at the 99.9th percentile."""
+    counts = random_field(generator, size)
+    white = np.float32(max(1.0, np.percentile(counts, 99.9)))
+    return counts.astype(np.float32)[..., None] / white
+
+
+def blurred(canvas: Canvas, deviation: float, wide_deviation: float, wide_share: float) -> Canvas:
+    """Blur with the sum of two Gaussians: what is in focus, and a share of what is not."""
+    squared = np.fft.fftfreq(len(canvas))[:, None] ** 2 + np.fft.rfftfreq(len(canvas))[None, :] ** 2
+    near, far = (np.exp(-2 * (np.pi * each) ** 2 * squared) for each in (deviation, wide_deviation))
+    spectrum = np.fft.rfft2(canvas) * ((1 - wide_share) * near + wide_share * far)
+    made: Canvas = np.fft.irfft2(spectrum, s=canvas.shape).astype(np.float32)
+    return made
+
+
+def _out_of_focus(generator: np.random.Generator) -> tuple[float, float]:
+    """Deviation in canvas pixels and share of a layer's light that is out of focus: none, or as in a wide field."""
+    share = generator.uniform(0, 0.7) if generator.random() < 0.5 else 0.0
+    return generator.uniform(5, 50), share
+
+
+def _averaged_down(canvas: Canvas) -> Canvas:
+    side = len(canvas) // SUPERSAMPLING
+    averaged: Canvas = canvas.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean(axis=(1, 3))
+    return averaged
+
+
+def _bright(values: Canvas) -> np.float32:
+    """Return what is bright; of very few points, the brightest."""
+    return np.float32(max(np.percentile(values, BRIGHT), 0.05 * values.max(), 1e-6))
