@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[1]
 PACKAGE = Path(napari_mgbpv2.__file__).parent
 
 HEAVY = {
-    *("numpy", "scipy", "skimage", "PIL", "imagecodecs", "tifffile"),
+    *("numpy", "scipy", "skimage", "PIL", "imagecodecs", "matplotlib", "tifffile"),
     *("torch", "safetensors", "dask", "distributed", "zarr", "yaozarrs"),
     *("napari", "magicgui", "psygnal", "qtpy", "superqt"),
     *("pooch", "requests"),
@@ -53,6 +53,7 @@ AT_IMPORT = {
     "upscaling": {"numpy"},
     "conversion": {"numpy"},
     "training": TORCH,
+    "inspection": TORCH,
     "cli": {"numpy"},
     "plugin": set(),
 }

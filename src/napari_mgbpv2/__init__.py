@@ -16,18 +16,33 @@ if TYPE_CHECKING:
     from napari_mgbpv2.checkpoints import load_model
     from napari_mgbpv2.config import ModelConfig
     from napari_mgbpv2.conversion import convert
+    from napari_mgbpv2.inspection import deep_filter, invention_map, noise_sweep
     from napari_mgbpv2.model_zoo import list_models
     from napari_mgbpv2.network import MGBPv2
     from napari_mgbpv2.upscaling import upscale
 
-__all__ = ["MGBPv2", "ModelConfig", "__version__", "convert", "list_models", "load_model", "upscale"]
+__all__ = [
+    "MGBPv2",
+    "ModelConfig",
+    "__version__",
+    "convert",
+    "deep_filter",
+    "invention_map",
+    "list_models",
+    "load_model",
+    "noise_sweep",
+    "upscale",
+]
 
 _ROOMS = {
     "MGBPv2": "network",
     "ModelConfig": "config",
     "convert": "conversion",
+    "deep_filter": "inspection",
+    "invention_map": "inspection",
     "list_models": "model_zoo",
     "load_model": "checkpoints",
+    "noise_sweep": "inspection",
     "upscale": "upscaling",
 }
 

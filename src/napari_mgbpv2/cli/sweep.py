@@ -1,0 +1,122 @@
+"""`mgbpv2-sweep`: a sharp image and a model with a noise input in, a table of scores out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mgbpv2.cli.command import parser_of, run_command
+from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.files import write_whole
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.training.features import FeatureNetwork
+
+_DESCRIPTION = """\
+Score a model between fidelity and perceptual quality, by the amplitude of its noise.
+
+TARGET is a sharp image, grey or RGB. It is shrunk, or --source is its small image; that is upscaled with each amplitude
+and compared with TARGET: PSNR, RMSE of luma, NIQE, and with a feature network contextual similarity. The model must
+have a noise input."""
+
+_EPILOG = """\
+examples:
+  mgbpv2-sweep photo.png --model perceptual.safetensors -o photo.csv --plot photo.png
+  mgbpv2-sweep sharp.tif --source small.tif --model perceptual.model --amplitudes 0 0.25 0.5 1 -o sweep.csv
+  mgbpv2-sweep photo.png --model perceptual.model --feature-network vgg19.pth -o sweep.csv"""
+
+DOWNLOAD = "download"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run_command(_parser(), _sweep, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = parser_of("mgbpv2-sweep", _DESCRIPTION, _EPILOG)
+    parser.add_argument("target", metavar="TARGET", help="the sharp image: TIFF, PNG, JPEG, Zarr, OME-Zarr or .npy")
+    parser.add_argument("-o", "--output", metavar="CSV", required=True, type=Path, help="the table to write")
+    parser.add_argument("--plot", metavar="PNG", type=Path, help="also draw the scores (needs matplotlib)")
+    parser.add_argument("--overwrite", action="store_true", help="replace CSV and PNG if they are there")
+    parser.add_argument("--source", metavar="IMAGE", help="the small image (default: TARGET, shrunk and rounded)")
+    parser.add_argument(
+        "--amplitudes", nargs="+", type=float, metavar="W", help="of the noise (default: 0 to 1 by tenths)"
+    )
+    parser.add_argument(
+        "--feature-network",
+        metavar="FILE",
+        help=f'VGG-19 weights for the contextual similarity, or "{DOWNLOAD}" (550 MB, once; default: left out)',
+    )
+    parser.add_argument("--scale", type=int, metavar="N", help="upscaling factor (default: the model's)")
+    parser.add_argument("--model", metavar="MODEL", help="a model file, or a packaged model's name")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
+    parser.add_argument("--axes", metavar="LETTERS", help='such as "yxs" (default: what the file says)')
+    parser.add_argument("--value-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help="values of the image")
+    parser.add_argument("--tile", type=int, metavar="PX", help="largest tile; smaller ones need less memory")
+    parser.add_argument("--device", metavar="NAME", help="cuda, cuda:1, mps or cpu (default: the fastest there is)")
+    return parser
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from napari_mgbpv2.inspection import as_csv, noise_sweep, plot_sweep
+    from napari_mgbpv2.inspection.sweep import AMPLITUDES
+    from napari_mgbpv2.sources import open_source
+
+    for path in (options.output, options.plot):
+        if path is not None:
+            _check_free(path, options.overwrite)
+    target = open_source(options.target)
+    source = None if options.source is None else open_source(options.source).data
+    amplitudes = options.amplitudes or AMPLITUDES
+    features = _feature_network(options.feature_network)
+    bar: Any
+    with tqdm(total=len(amplitudes), unit=" amplitudes", disable=None) as bar:
+        rows = noise_sweep(
+            options.model,
+            target.data,
+            source,
+            amplitudes=amplitudes,
+            features=features,
+            axes=options.axes or target.axes,
+            progress=lambda done, total: bar.update(done - bar.n),
+            **{name: getattr(options, name) for name in ("scale", "seed", "value_range", "tile", "device")},
+        )
+    write_whole(options.output, as_csv(rows).encode(), overwrite=options.overwrite)
+    print(options.output.absolute())
+    if options.plot is not None:
+        write_whole(options.plot, plot_sweep(rows), overwrite=options.overwrite)
+        print(options.plot.absolute())
+    if rows[0].niqe is None:
+        _say("NIQE is left out: it needs an image of at least two blocks of 96 x 96 px")
+    if features is None:
+        _say(f"contextual similarity is left out: it needs --feature-network FILE, or --feature-network {DOWNLOAD}")
+
+
+def _feature_network(source: str | None) -> FeatureNetwork | None:
+    if source is None:
+        return None
+    from napari_mgbpv2.training.features import load_feature_network
+
+    return load_feature_network(None if source == DOWNLOAD else source)
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Refuse a path before the work."""
+    if path.exists() and not overwrite:
+        raise DestinationError(f"{path} exists already: choose another name, or --overwrite")
+    if not path.absolute().parent.is_dir():
+        raise DestinationError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def _say(sentence: str) -> None:
+    print(f"mgbpv2-sweep: {sentence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

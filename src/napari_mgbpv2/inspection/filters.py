@@ -1,0 +1,237 @@
+"""The deep filter: what the network does to one pixel, as the linear filter that it is there.
+
+P. Navarrete Michelini, D. Zhu, H. Liu: "Multi-Scale Recursive and Perception-Distortion Controllable Image
+Super-Resolution", ECCV Workshops 2018, introduces deep filter visualisation; figure 8 of the MGBPv2 paper shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_mgbpv2.engine import choose_device
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.inspection.freezing import Area, FrozenNetwork, Grid
+from napari_mgbpv2.inspection.networks import network_of
+from napari_mgbpv2.network import configurations
+from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.upscaling.choosing import Model
+
+Numbers = npt.NDArray[np.float64]
+
+IMPULSES = ("source", "target")
+FAINT = 0.01  # share of the peak below which a filter is taken to have ended
+
+
+@dataclass(frozen=True, eq=False)
+class DeepFilter:
+    """The filter at a pixel, with the activations that the image gives the network.
+
+    In y = F x + r, a forward filter is a column of F: where the pixel goes. A reversed one is a row: where the pixel
+    comes from. Values are those of the network, 0 for black to 1 for white, so that a filter has no unit.
+
+    Attributes
+    ----------
+    filter
+        (height, width, samples) float64, as far as the network's structure lets it reach; the samples are those
+        that go through the network together, 1 for a grey image.
+    offset
+        Row and column of its first pixel in the image that it lies in.
+    gain
+        What a flat grey area would be multiplied by if every pixel had this filter: 1 for bicubic upscaling.
+    output
+        y, without rounding: (height, width, samples) at the filter's pixels; of a reversed filter that of the pixel,
+        ().
+    residual
+        r, the part of y that no pixel explains, of the shape of ``output``. 0 for a network without biases and noise.
+    factor
+        How many of that image's pixels a source pixel becomes along each of y and x: the upscaling factor where the
+        filter lies in the result or in the upscaled source, 1 where it lies in the source.
+    position
+        The pixel that was asked about, one number for each axis but that of the samples.
+    """
+
+    filter: Numbers
+    offset: tuple[int, int]
+    gain: float
+    output: Numbers
+    residual: Numbers
+    factor: int = 1
+    position: tuple[int, ...] = ()
+
+    @property
+    def peak(self) -> float:
+        """Its largest absolute value."""
+        return float(np.abs(self.filter).max())
+
+    def extent(self, share: float = FAINT) -> tuple[slice, slice]:
+        """Rows and columns of the smallest box that holds all that is above a share of the peak; empty if all is 0."""
+        strong = np.abs(self.filter).max(axis=2) > share * self.peak
+        places = [np.flatnonzero(strong.any(axis=axis)) for axis in (1, 0)]
+        rows, columns = (slice(int(each[0]), int(each[-1]) + 1) if len(each) else slice(0, 0) for each in places)
+        return rows, columns
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of that box."""
+        rows, columns = self.extent()
+        return rows.stop - rows.start, columns.stop - columns.start
+
+
+def deep_filter(
+    model: Model | None,
+    image: Any,
+    position: Sequence[int],
+    *,
+    impulse: Literal["source", "target"] = "source",
+    reverse: bool = False,
+    channel: int | None = None,
+    scale: int | None = None,
+    axes: str | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    value_range: tuple[float, float] | None = None,
+    device: str = "cpu",
+) -> DeepFilter:
+    """Compute the network's filter at one pixel, or what one pixel of the result is made of.
+
+    Only what the network can reach from the pixel is read and computed, and it gives what the whole image gives.
+
+    Parameters
+    ----------
+    model, image, scale, axes, noise, seed, value_range
+        As `upscale` has them.
+    position
+        The pixel, one number for each axis but that of the samples, negative ones counted from the end. Forward it is
+        a pixel of what ``impulse`` says; reversed it is one of the result.
+    impulse
+        What x is. "source": the image; the filter contains the bicubic upscaling, and is like the bicubic kernel where
+        the image is flat. "target": the bicubically upscaled image, as the network gets it.
+    reverse
+        False: where the pixel goes, an image of the result. True: where a pixel of the result comes from, an image of
+        x.
+    channel
+        Which sample of the pixel; by default all of the first group that goes through the network together, as a grey
+        pixel: forward all of them are raised by 1, reversed it is the mean of the results.
+    device
+        As `upscale` has it. Computed in float64, on "mps" in float32.
+
+    Raises
+    ------
+    ImageError
+        There is no such pixel, or the image cannot be upscaled.
+    ModelError, DeviceError
+        As `upscale` raises them.
+    """
+    plan = plan_upscale(image, scale, model=model, axes=axes, noise=noise, seed=seed, value_range=value_range)
+    if impulse not in IMPULSES:
+        raise ImageError(f"impulse is {impulse!r}; choose one of {', '.join(map(repr, IMPULSES))}.")
+    return filter_of_plan(plan, position, impulse=impulse, reverse=reverse, channel=channel, device=device)
+
+
+def filter_of_plan(
+    plan: UpscalePlan,
+    position: Sequence[int],
+    *,
+    impulse: Literal["source", "target"] = "source",
+    reverse: bool = False,
+    channel: int | None = None,
+    device: str = "cpu",
+) -> DeepFilter:
+    """Compute a filter of an image whose upscaling is planned; parameters and errors as `deep_filter` has them."""
+    layout = plan.layout
+    sizes = layout.shape[layout.y], layout.shape[layout.x]
+    factor = plan.scale if impulse == "source" else 1
+    grid = Grid(factor, (sizes[0] // factor, sizes[1] // factor))
+    at = _checked(plan, position, sizes if reverse else grid.shape)
+    group, chosen = _choose_samples(plan, channel)
+    network = network_of(plan)
+    freeze = partial(
+        FrozenNetwork,
+        plan,
+        network,
+        tuple(at[axis] for axis in layout.plane_axes),
+        group,
+        torch.device(choose_device(device)),
+    )
+    reach = max(config.reach for config in configurations(network))
+    pixel = at[layout.y], at[layout.x]
+    found = (_row if reverse else _column)(freeze, grid, pixel, reach, chosen)
+    return replace(found, factor=plan.scale // grid.scale if reverse else plan.scale, position=tuple(at.values()))
+
+
+def _column(
+    freeze: Callable[[Area], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
+) -> DeepFilter:
+    """Where the chosen samples of a pixel of the grid go."""
+    rows, columns = (grid.reaching(each, reach, axis) for axis, each in enumerate(pixel))
+    frozen = freeze((rows, columns))
+    output, linear = frozen.value_and_linear_part()
+    response = frozen.column(grid, pixel, chosen)
+    return DeepFilter(
+        filter=_samples_last(response),
+        offset=(rows.start, columns.start),
+        gain=float((chosen @ response.sum(axis=(1, 2))) / chosen.sum() / grid.scale**2),
+        output=_samples_last(output),
+        residual=_samples_last(output - linear),
+    )
+
+
+def _row(
+    freeze: Callable[[Area], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
+) -> DeepFilter:
+    """Where the mean of the chosen samples of a pixel of the result comes from."""
+    area = Span(pixel[0], pixel[0] + 1), Span(pixel[1], pixel[1] + 1)
+    rows, columns = (grid.reached(each, reach, axis) for axis, each in enumerate(area))
+    frozen = freeze(area)
+    output, linear = (each[:, 0, 0] for each in frozen.value_and_linear_part())
+    shares = chosen / chosen.sum()
+    made_of = frozen.row(grid, shares.reshape(-1, 1, 1), (rows, columns))
+    return DeepFilter(
+        filter=_samples_last(made_of),
+        offset=(rows.start, columns.start),
+        gain=float(made_of.sum()),
+        output=shares @ output,
+        residual=shares @ (output - linear),
+    )
+
+
+def _checked(plan: UpscalePlan, position: Sequence[int], sizes: tuple[int, int]) -> dict[int, int]:
+    """Position along each axis but that of the samples, counted from the start."""
+    layout = plan.layout
+    shape = {axis: size for axis, size in enumerate(layout.shape) if axis != layout.samples}
+    shape |= {layout.y: sizes[0], layout.x: sizes[1]}
+    given = tuple(position)
+    inside = len(given) == len(shape) and all(
+        -size <= number < size for number, size in zip(given, shape.values(), strict=True)
+    )
+    if not inside:
+        letters = "".join(plan.axes[axis] for axis in shape)
+        raise ImageError(
+            f"position is {given}; give one number for each of the axes {letters!r}, below {tuple(shape.values())}."
+        )
+    return {axis: int(number) % size for (axis, size), number in zip(shape.items(), given, strict=True)}
+
+
+def _choose_samples(plan: UpscalePlan, channel: int | None) -> tuple[int, Numbers]:
+    """Which group of samples goes through the network, and which of them are meant, as ones."""
+    groups = plan.layout.groups
+    if channel is None:
+        return 0, np.ones(groups[0].size)
+    for number, group in enumerate(groups):
+        if group.start <= channel < group.stop:
+            return number, (np.arange(*group) == channel).astype(np.float64)
+    raise ImageError(f"channel is {channel}; a pixel of the image has {groups[-1].stop}, counted from 0.")
+
+
+def _samples_last(planes: Numbers) -> Numbers:
+    return np.moveaxis(planes, 0, 2)

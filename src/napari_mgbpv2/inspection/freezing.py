@@ -1,0 +1,207 @@
+"""A network with frozen activations: at one image it is an affine map, y = F x + r, over an area of its output.
+
+The ReLUs are the network's only non-linearity. Held as they are at an image, each passes its input on or gives zero,
+and what is left is linear in the image up to a constant: F is the network's Jacobian there, which forward mode
+applies to an image (columns of F) and reverse mode, transposed, to an output (rows of F), both exactly.
+
+A part of the output depends on the image within the network's reach alone. So each network is run on an aligned window
+of natural size that holds the area and its reach, as a tile is; within the area it gives what the whole image gives.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_mgbpv2.network import MGBPv2, Network, fold_channels, reflect
+from napari_mgbpv2.noise import noise_window
+from napari_mgbpv2.resampling import Taps
+from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.upscaling import UpscalePlan
+
+Numbers = npt.NDArray[np.float64]
+Area = tuple[Span, Span]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The pixels that x of y = F x + r counts: those of the source, or those of the bicubically upscaled source.
+
+    Attributes
+    ----------
+    scale
+        Target pixels along each side of one of its pixels: the upscaling factor for the source, else 1.
+    shape
+        Its height and width.
+    """
+
+    scale: int
+    shape: tuple[int, int]
+
+    def upsampling(self, positions: npt.NDArray[np.int64], axis: int) -> tuple[Span, Numbers]:
+        """Return the pixels along an axis that target positions are made of, and their (positions, pixels) shares."""
+        taps = Taps.of(positions, self.scale, self.shape[axis])
+        pixels = Span(taps.window.start, taps.window.stop)
+        shares = np.zeros((len(positions), pixels.size))
+        np.add.at(shares, (np.arange(len(positions))[:, np.newaxis], taps.indices - pixels.start), taps.weights)
+        return pixels, shares
+
+    def reached(self, span: Span, reach: int, axis: int) -> Span:
+        """Return the pixels along an axis that can influence target positions ``span``, none of them left out."""
+        size = self.shape[axis] * self.scale
+        near = np.arange(max(0, span.start - reach), min(size, span.stop + reach))
+        return self.upsampling(near, axis)[0]
+
+    def reaching(self, pixel: int, reach: int, axis: int) -> Span:
+        """Return the target positions along an axis that a pixel can influence, none of them left out."""
+        size, halo = self.shape[axis] * self.scale, 2 if self.scale > 1 else 0  # pixels that the cubic kernel spans
+        first, last = (pixel - halo) * self.scale - reach, (pixel + 1 + halo) * self.scale + reach
+        return Span(max(0, first), min(size, last))
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One network on the window that it needs for the area.
+
+    Attributes
+    ----------
+    network
+        The network.
+    positions
+        Target pixel of the image that stands at each row and at each column of the window.
+    image
+        (1, C, H, W), the upscaled source on the window.
+    noise, amplitude
+        As the network takes them.
+    area
+        Rows and columns of the window that are given.
+    """
+
+    network: MGBPv2
+    positions: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    image: Tensor
+    noise: Tensor | None
+    amplitude: float
+    area: tuple[slice, slice]
+
+    def run(self, image: Tensor) -> Tensor:
+        """(1, C, H, W) to (1, C, h, w) of the area."""
+        output: Tensor = self.network(image, self.noise, self.amplitude)
+        return output[..., self.area[0], self.area[1]]
+
+
+class FrozenNetwork:
+    """The network of a plan over an area of one plane, its activations frozen as the image sets them.
+
+    Arithmetic is in float64 wherever the device has it. Values are the network's: 0 for black to 1 for white.
+
+    Parameters
+    ----------
+    plan
+        Image and noise.
+    network
+        The plan's; copied.
+    plane, group
+        Which plane, and which of the groups of samples that go through the network together.
+    device
+        Where it runs.
+    area
+        Rows and columns of the output, in target pixels.
+    """
+
+    def __init__(
+        self,
+        plan: UpscalePlan,
+        network: Network,
+        plane: tuple[int, ...],
+        group: int,
+        device: torch.device,
+        area: Area,
+    ) -> None:
+        self._plan, self._plane, self._area = plan, plane, area
+        self._samples = plan.layout.groups[group]
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._device = device
+        if self._samples.size == 1 and plan.compute_tile.channels > 1:
+            network = fold_channels(network)
+        is_ensemble = not isinstance(network, MGBPv2)  # which hears no noise
+        network = copy.deepcopy(network).eval().requires_grad_(False).to(device, self._dtype)
+        amplitude = 0.0 if is_ensemble else plan.compute_tile.noise
+        self._members = [self._member(each, amplitude) for each in network.modules() if isinstance(each, MGBPv2)]
+
+    def value_and_linear_part(self) -> tuple[Numbers, Numbers]:
+        """Return y and F x over the area, (C, h, w) each."""
+        pairs = [self._push(member, member.image) for member in self._members]
+        value, linear = (sum(each[1:], start=each[0]) for each in zip(*pairs, strict=True))
+        return value, linear
+
+    def column(self, grid: Grid, pixel: tuple[int, int], impulse: Numbers) -> Numbers:
+        """Return F e over the area, (C, h, w), for the image e that is ``impulse``, (C,), at one pixel and else 0."""
+        total = np.zeros((self._samples.size, *(span.size for span in self._area)))
+        for member in self._members:
+            profiles = []
+            for axis in (0, 1):
+                pixels, shares = grid.upsampling(member.positions[axis], axis)
+                inside = pixels.start <= pixel[axis] < pixels.stop
+                profiles.append(shares[:, pixel[axis] - pixels.start] if inside else np.zeros(len(shares)))
+            tangent = impulse[:, np.newaxis, np.newaxis] * np.multiply.outer(*profiles)
+            total += self._push(member, self._tensor(tangent))[1]
+        return total
+
+    def row(self, grid: Grid, cotangent: Numbers, pixels: Area) -> Numbers:
+        """Return the transpose of F applied to ``cotangent``, (C, h, w) over the area, at some pixels of the grid."""
+        total = np.zeros((self._samples.size, *(span.size for span in pixels)))
+        for member in self._members:
+            pull = torch.func.vjp(member.run, member.image)[1]
+            gradient = pull(self._tensor(cotangent))[0][0].cpu().numpy().astype(np.float64)
+            of_window, of_result = [], []
+            for axis in (0, 1):
+                there, shares = grid.upsampling(member.positions[axis], axis)
+                first, last = max(there.start, pixels[axis].start), min(there.stop, pixels[axis].stop)
+                of_window.append(shares[:, first - there.start : last - there.start])
+                of_result.append(slice(first - pixels[axis].start, last - pixels[axis].start))
+            total[:, of_result[0], of_result[1]] += of_window[0].T @ gradient @ of_window[1]
+        return total
+
+    def _member(self, network: MGBPv2, amplitude: float) -> _Member:
+        compute, layout, config = self._plan.compute_tile, self._plan.layout, network.config
+        sizes = layout.shape[layout.y], layout.shape[layout.x]
+        source = Grid(compute.scale, (sizes[0] // compute.scale, sizes[1] // compute.scale))
+        positions, inner = [], []
+        for span, size in zip(self._area, sizes, strict=True):
+            start, length = config.window(span.start - config.reach, span.stop + config.reach, size)
+            positions.append(reflect(torch.arange(start, start + length), size).numpy())
+            inner.append(slice(span.start - start, span.stop - start))
+        rows, down = source.upsampling(positions[0], 0)
+        columns, across = source.upsampling(positions[1], 1)
+        pixels = compute.read(self._plane, self._samples, slice(*rows), slice(*columns))
+        image = down @ compute.values.to_unit(pixels).astype(np.float64) @ across.T
+        noise = self._noise(positions[0], positions[1]) if amplitude else None
+        return _Member(
+            network, (positions[0], positions[1]), self._tensor(image), noise, amplitude, (inner[0], inner[1])
+        )
+
+    def _noise(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Tensor:
+        """Noise of the window, that of the whole image at its place."""
+        layout, seed = self._plan.layout, self._plan.compute_tile.seed
+        sizes = [layout.shape[axis] for axis in layout.plane_axes]
+        number = int(np.ravel_multi_index(self._plane, sizes)) if sizes else 0
+        first = number * layout.groups[-1].stop + self._samples.start
+        top, left = int(rows.min()), int(columns.min())
+        size = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
+        fields = [noise_window(seed, first + sample, top, left, *size) for sample in range(self._samples.size)]
+        return self._tensor(np.stack(fields)[:, rows - top][:, :, columns - left])
+
+    def _push(self, member: _Member, tangent: Tensor) -> tuple[Numbers, Numbers]:
+        pair = torch.func.jvp(member.run, (member.image,), (tangent,))
+        value, response = (each[0].cpu().numpy().astype(np.float64) for each in pair)
+        return value, response
+
+    def _tensor(self, numbers: npt.NDArray[np.floating]) -> Tensor:
+        """(C, H, W) to (1, C, H, W) on the device."""
+        return torch.from_numpy(np.ascontiguousarray(numbers))[None].to(self._device, self._dtype)

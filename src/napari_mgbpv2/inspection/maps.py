@@ -1,0 +1,216 @@
+"""Lazy maps of a whole image: what noise invents in its upscaling, and where its upscaling departs from the data.
+
+Each is a tiled image like the upscaled one: a function gives a tile, and whoever looks at a region computes its tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.inspection.networks import require_noise
+from napari_mgbpv2.resampling import shrink
+from napari_mgbpv2.tiling import Span, TileAxis, TileGrid
+from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan, plan_upscale
+from napari_mgbpv2.values import ValueMap
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    from napari_mgbpv2.lazy import TiledImage, TiledLayout
+    from napari_mgbpv2.upscaling.choosing import Model
+
+Pixels = npt.NDArray[np.float32]
+
+BLOCK = 512  # target pixels along each side of a block of the consistency map
+SHRINK_HALO = 2  # source pixels to each side that the kernel of S_f spans
+
+
+@dataclass(frozen=True, eq=False)
+class InventionMap:
+    """What noise changes in an upscaled image: lazy, float32, in the image's own values, of the result's shape.
+
+    Attributes
+    ----------
+    spread
+        Standard deviation over draws of the noise: where it is large, the details are artificial.
+    difference
+        The first draw minus the result without noise.
+    """
+
+    spread: da.Array
+    difference: da.Array
+
+
+def invention_map(
+    model: Model | None, image: Any, amplitude: float = 1.0, samples: int = 8, *, seed: int = 0, **options: Any
+) -> InventionMap:
+    """Show where the details of an upscaled image are artificial, lazily.
+
+    Parameters
+    ----------
+    model, image
+        As `upscale` has them; the model must have a noise input.
+    amplitude
+        W, the amplitude of the noise.
+    samples
+        Draws of the noise, at least 2. A pixel of ``spread`` takes as many forwards of the network.
+    seed
+        Of the first draw, the one that ``upscale(..., noise=amplitude, seed=seed)`` shows; the others count up from it.
+    **options
+        Any other of `upscale`: scale, axes, tile, value_range, device, ...
+
+    Raises
+    ------
+    ModelError
+        The model has no noise input, or as `upscale` raises it.
+    ImageError
+        There are fewer than 2 draws, the amplitude is 0, or as `upscale` raises it.
+    """
+    from napari_mgbpv2.lazy import as_dask
+
+    plan = plan_upscale(image, model=model, seed=seed, **options)
+    maps = invention_images(plan, amplitude, samples)
+    return InventionMap(*map(as_dask, maps))
+
+
+def invention_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int = 8) -> tuple[TiledImage, TiledImage]:
+    """Make the images behind `invention_map` for a plan; parameters and errors as it has them."""
+    from napari_mgbpv2.lazy import TiledImage
+
+    require_noise(plan)
+    if samples < 2:
+        raise ImageError(f"samples is {samples}; a spread needs at least 2 draws of the noise.")
+    if not amplitude:
+        raise ImageError("amplitude is 0, which changes nothing; give the amplitude of the noise, such as 1.")
+    silent, seed = plan.compute_tile, plan.compute_tile.seed
+    draws = tuple(replace(silent, noise=float(amplitude), seed=seed + draw) for draw in range(samples))
+    layout = replace(plan.layout, dtype=np.dtype(np.float32))
+    finish = partial(_in_image_values, plan.values)
+    return (
+        TiledImage(layout, SpreadTile(draws), finish),
+        TiledImage(layout, DifferenceTile(draws[0], replace(silent, noise=0.0)), finish),
+    )
+
+
+def consistency_map(model: Model | None, image: Any, **options: Any) -> da.Array:
+    """Show where an upscaled image departs from the data, lazily: the absolute value of S_f(result) - image.
+
+    S_f is the bicubic shrinking by the upscaling factor f. A result that is true to the image gives the image again.
+
+    Parameters
+    ----------
+    model, image
+        As `upscale` has them.
+    **options
+        Any other of `upscale`.
+
+    Returns
+    -------
+    dask.array.Array
+        Of the image's shape, float32, in its own values. NaN where the kernel meets a pixel that is not finite.
+    """
+    from napari_mgbpv2.lazy import CHUNK, as_dask
+
+    plan = plan_upscale(image, model=model, **options)
+    return as_dask(consistency_image(plan), max(1, CHUNK // plan.scale))
+
+
+def consistency_image(plan: UpscalePlan) -> TiledImage:
+    """Make the image behind `consistency_map` for a plan."""
+    from napari_mgbpv2.lazy import TiledImage
+
+    layout, side = plan.layout, max(1, BLOCK // plan.scale)
+    shape = tuple(
+        size // plan.scale if axis in (layout.y, layout.x) else size for axis, size in enumerate(layout.shape)
+    )
+    rows, columns = (
+        TileAxis(shape[axis], side, tuple(range(0, shape[axis], side)), guard=0, window="flat")
+        for axis in (layout.y, layout.x)
+    )
+    layout = replace(layout, shape=shape, dtype=np.dtype(np.float32), grid=TileGrid(rows, columns))
+    return TiledImage(layout, ConsistencyTile(plan.tiled_image(), plan.compute_tile, layout), _as_it_is)
+
+
+@dataclass(frozen=True)
+class SpreadTile:
+    """Standard deviation of a tile over some draws, one after the other (B. P. Welford, 1962)."""
+
+    draws: tuple[TileUpscaler, ...]
+
+    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> Pixels:
+        """Compute the core of a tile, (samples, height, width)."""
+        mean = self.draws[0](plane, group, row, column).astype(np.float64)
+        squares = np.zeros_like(mean)
+        for number, draw in enumerate(self.draws[1:], start=2):
+            tile = draw(plane, group, row, column)
+            away = tile - mean
+            mean += away / number
+            squares += away * (tile - mean)
+        spread: Pixels = np.sqrt(squares / (len(self.draws) - 1)).astype(np.float32)
+        return spread
+
+
+@dataclass(frozen=True)
+class DifferenceTile:
+    """A tile with noise minus the same without."""
+
+    noisy: TileUpscaler
+    silent: TileUpscaler
+
+    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> Pixels:
+        """Compute the core of a tile, (samples, height, width)."""
+        difference: Pixels = self.noisy(plane, group, row, column) - self.silent(plane, group, row, column)
+        return difference
+
+
+@dataclass(frozen=True)
+class ConsistencyTile:
+    """A block of source pixels: the result around it, shrunk, against the source.
+
+    Attributes
+    ----------
+    result
+        The upscaled image, whose tiles neighbouring blocks share.
+    compute
+        Reads the source.
+    layout
+        Of the map.
+    """
+
+    result: TiledImage
+    compute: TileUpscaler
+    layout: TiledLayout
+
+    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> Pixels:
+        """Compute a block, (samples, height, width)."""
+        samples, scale, values = self.layout.groups[group], self.compute.scale, self.compute.values
+        blocks = self.layout.grid.rows.core(row), self.layout.grid.columns.core(column)
+        targets, inner = [], []
+        for block, axis in zip(blocks, (self.layout.y, self.layout.x), strict=True):
+            # with what the kernel spans around it, S_f of a window cut at multiples of f is that of the whole image
+            start = max(0, block.start - SHRINK_HALO)
+            stop = min(self.layout.shape[axis], block.stop + SHRINK_HALO)
+            targets.append(Span(start * scale, stop * scale))
+            inner.append(slice(block.start - start, block.stop - start))
+        result = values.from_unit(self.result.blend(plane, group, targets[0], targets[1], samples.size))
+        shrunk = shrink(torch.from_numpy(result.astype(np.float64))[None], scale)[0].numpy()
+        source = self.compute.read(plane, samples, slice(*blocks[0]), slice(*blocks[1]))
+        departure: Pixels = np.abs(shrunk[:, inner[0], inner[1]] - source.astype(np.float64)).astype(np.float32)
+        return departure
+
+
+def _in_image_values(values: ValueMap, unit: Pixels) -> Pixels:
+    """Take a difference of network values to one of the image's."""
+    unit *= np.float32(values.high - values.low)
+    return unit
+
+
+def _as_it_is(pixels: Pixels) -> Pixels:
+    return pixels

@@ -1,0 +1,30 @@
+"""The network that a plan names, and whether it hears noise."""
+
+from __future__ import annotations
+
+from napari_mgbpv2.engine import ModelFile
+from napari_mgbpv2.errors import ModelError
+from napari_mgbpv2.network import MGBPv2, Network
+from napari_mgbpv2.upscaling import UpscalePlan
+
+
+def network_of(plan: UpscalePlan) -> Network:
+    """Load the network of a plan, or return the one in memory, which must not be changed."""
+    model = plan.compute_tile.model
+    return model.load() if isinstance(model, ModelFile) else model
+
+
+def require_noise(plan: UpscalePlan) -> None:
+    """Refuse a network without a noise input.
+
+    Raises
+    ------
+    ModelError
+        It has none; or it is an ensemble, none of whose members hears noise.
+    """
+    network = network_of(plan)
+    if not isinstance(network, MGBPv2) or not network.config.noise_channels:
+        raise ModelError(
+            f"the model {plan.model} has no noise input, so it invents nothing that an amplitude could change; "
+            "choose a model with one."
+        )

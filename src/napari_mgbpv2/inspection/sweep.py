@@ -1,0 +1,195 @@
+"""The sweep: noise amplitudes from fidelity to perceptual quality, each scored against a sharp image; figure 10."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.inspection.networks import require_noise
+from napari_mgbpv2.resampling import shrink
+from napari_mgbpv2.training.losses import contextual_loss
+from napari_mgbpv2.training.metrics import luma, psnr, rmse_y
+from napari_mgbpv2.training.niqe import BLOCK, niqe
+from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
+from napari_mgbpv2.values import ValueMap
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.upscaling.choosing import Model
+
+Pixels = npt.NDArray[Any]
+
+AMPLITUDES = tuple(step / 10 for step in range(11))
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """Scores of an image upscaled with one amplitude of the noise.
+
+    Attributes
+    ----------
+    amplitude
+        W.
+    psnr
+        In dB, over all channels; higher is better.
+    rmse
+        Of luma in 0..255, as `napari_mgbpv2.training.metrics.rmse_y` has it; lower is better.
+    niqe
+        Of luma; lower is better. None for images of less than two blocks of 96 x 96 px.
+    contextual
+        Contextual similarity CX, 0 to 1, in features of the feature network; higher is better. None without one.
+    """
+
+    amplitude: float
+    psnr: float
+    rmse: float
+    niqe: float | None
+    contextual: float | None
+
+
+def noise_sweep(
+    model: Model | None,
+    target: Any,
+    source: Any = None,
+    *,
+    amplitudes: Sequence[float] = AMPLITUDES,
+    scale: int | None = None,
+    axes: str | None = None,
+    seed: int = 0,
+    features: Callable[[Tensor], Tensor] | None = None,
+    value_range: tuple[float, float] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> list[SweepRow]:
+    """Score a model between fidelity and perceptual quality: amplitudes of its noise against a sharp image.
+
+    Parameters
+    ----------
+    model, scale, seed, value_range
+        As `upscale` has them; the model must have a noise input.
+    target
+        The sharp image: (y, x) grey or (y, x, 3) RGB, or with other axes of size 1. It is read as a whole.
+    source
+        The image to upscale, ``scale`` times smaller; by default the target, shrunk bicubically and rounded to its
+        type. Its right and bottom remainder that the scale does not divide is then left out.
+    amplitudes
+        W, one row each.
+    axes
+        Letters of the target's axes, and of the source's; by default as `upscale` finds them.
+    features
+        Feature network of the contextual similarity: images (1, C, H, W) to (1, features, h, w), such as
+        `napari_mgbpv2.training.features.load_feature_network` gives. None leaves that score out.
+    progress
+        Called with (amplitudes done, all).
+    **options
+        Any other of `upscale`: tile, device, precision, ...
+
+    Returns
+    -------
+    list of SweepRow
+        In the order of the amplitudes. Results are scored as they would be stored: rounded to their type, and clipped
+        to [0, 1].
+
+    Raises
+    ------
+    ModelError
+        The model has no noise input, or as `upscale` raises it.
+    ImageError
+        Target and source do not fit together, or are no single grey or RGB images.
+    """
+    sharp, letters = _one_plane(*image_and_axes(target, axes))
+    values = ValueMap.of(sharp.dtype, value_range)
+    options |= {"model": model, "axes": letters, "value_range": value_range, "seed": seed}
+    plan = plan_upscale(sharp, scale, **options)
+    require_noise(plan)
+    if source is None:
+        sharp = sharp[tuple(slice(size // plan.scale * plan.scale) for size in sharp.shape[:2])]
+        source = _shrunk(sharp, plan.scale, values)
+    else:
+        source, _ = _one_plane(*image_and_axes(source, axes))
+        _check_pair(source, sharp, plan.scale)
+    truth = _planes(sharp, values)
+    rows = []
+    for number, amplitude in enumerate(amplitudes):
+        if progress is not None:
+            progress(number, len(amplitudes))
+        whole = plan_upscale(source, plan.scale, noise=amplitude, **options).tiled_image()
+        rows.append(_scored(float(amplitude), _planes(np.asarray(whole), values), truth, features))
+    if progress is not None:
+        progress(len(amplitudes), len(amplitudes))
+    return rows
+
+
+def as_csv(rows: Sequence[SweepRow]) -> str:
+    """Write rows as CSV with a line of names; a score that has been left out is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(SweepRow))
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue()
+
+
+def _scored(amplitude: float, output: Pixels, truth: Pixels, features: Callable[[Tensor], Tensor] | None) -> SweepRow:
+    height, width = output.shape[1:]
+    has_blocks = (height // BLOCK) * (width // BLOCK) >= 2
+    return SweepRow(
+        amplitude=amplitude,
+        psnr=psnr(output, truth),
+        rmse=rmse_y([output], [truth]),
+        niqe=niqe(luma(output)) if has_blocks else None,
+        contextual=None if features is None else _contextual_similarity(output, truth, features),
+    )
+
+
+def _contextual_similarity(output: Pixels, truth: Pixels, features: Callable[[Tensor], Tensor]) -> float:
+    """CX of the whole images, at places that are the same for every amplitude."""
+    with torch.inference_mode():
+        found, wanted = (features(torch.from_numpy(image)[None].float()) for image in (output, truth))
+        return math.exp(-float(contextual_loss(found, wanted, generator=torch.Generator().manual_seed(0))))
+
+
+def _one_plane(image: Any, axes: str) -> tuple[Pixels, str]:
+    """(y, x) or (y, x, s) pixels in memory, and the letters of their axes."""
+    sizes = dict(zip(axes, image.shape, strict=True))
+    if any(sizes[axis] != 1 for axis in axes if axis not in "yxs") or sizes.get("s", 1) not in (1, 3):
+        raise ImageError(
+            f"the image has the axes {axes!r} of {tuple(image.shape)}; a sweep scores a single grey or RGB plane, "
+            "so cut one out."
+        )
+    kept = "yxs" if sizes.get("s") == 3 else "yx"
+    whole = tuple(slice(0, size) for size in image.shape)
+    pixels = np.asarray(image[whole]).transpose(
+        [axes.index(axis) for axis in kept] + [number for number, axis in enumerate(axes) if axis not in kept]
+    )
+    return pixels.reshape(pixels.shape[: len(kept)]), kept
+
+
+def _check_pair(source: Pixels, target: Pixels, scale: int) -> None:
+    expected = (source.shape[0] * scale, source.shape[1] * scale, *source.shape[2:])
+    if expected != target.shape or source.dtype != target.dtype:
+        raise ImageError(
+            f"source {source.shape} {source.dtype} and target {target.shape} {target.dtype} do not belong together: "
+            f"upscaled {scale} times, the source has the shape {expected}."
+        )
+
+
+def _planes(image: Pixels, values: ValueMap) -> Pixels:
+    """(y, x) or (y, x, s) to (C, H, W), 0 for black to 1 for white, clipped."""
+    unit = np.clip(values.to_unit(image), 0, 1)
+    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(unit), 2, 0))
+
+
+def _shrunk(image: Pixels, scale: int, values: ValueMap) -> Pixels:
+    """S_f of an image, in its own type."""
+    planes = np.moveaxis(np.atleast_3d(values.to_unit(image)), 2, 0)
+    small = shrink(torch.from_numpy(np.ascontiguousarray(planes))[None], scale)[0].numpy()
+    return np.moveaxis(values.from_unit(small), 0, 2).reshape(*small.shape[1:], *image.shape[2:])
