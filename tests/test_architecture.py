@@ -25,7 +25,7 @@ HEAVY = {
     *("numpy", "scipy", "skimage", "PIL", "imagecodecs", "matplotlib", "tifffile"),
     *("torch", "safetensors", "dask", "distributed", "zarr", "yaozarrs"),
     *("napari", "magicgui", "psygnal", "qtpy", "superqt"),
-    *("pooch", "requests"),
+    *("bioimageio", "onnx", "onnxruntime", "onnxscript", "pooch", "requests"),
 }
 TORCH = {"numpy", "PIL", "torch", "safetensors"}
 
@@ -45,8 +45,10 @@ AT_IMPORT = {
     "files": set(),
     "downloads": set(),
     "model_zoo": set(),
+    "wording": set(),
     "lazy": {"numpy", "scipy", "dask"},  # dask.array looks for scipy
     "engine": TORCH,
+    "exporting": TORCH,
     "ome_tiff": {"numpy"},
     "ome_zarr": {"numpy", "zarr"},
     "sources": {"numpy"},

@@ -15,7 +15,7 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import an_image
-from napari_mgbpv2.cli.command import readable_bytes
+from napari_mgbpv2.wording import readable_bytes
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.sources import open_source
 
@@ -62,7 +62,7 @@ class TestCommand:
         assert "-o/--output" in done.stderr
 
     @pytest.mark.slow
-    def test_ctrl_c_ends_it_without_leaving_anything(self, tmp_path: Path) -> None:
+    def test_ctrl_c_ends_it_and_what_is_done_is_kept(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", an_image(2000, 2000))
         arguments = [*COMMAND, tmp_path / "a.npy", "-o", tmp_path / "a.ome.zarr", "--tile", "300"]
         running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -75,8 +75,9 @@ class TestCommand:
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=60)
         assert running.returncode == 130
-        assert stderr.splitlines()[-1] == "mgbpv2-upscale: interrupted; nothing unfinished was left"
-        assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+        assert stderr.splitlines()[-1] == "mgbpv2-upscale: interrupted; what is done is kept, --resume goes on with it"
+        assert not (tmp_path / "a.ome.zarr").exists()
+        assert not (tmp_path / "a.ome.zarr.lock").exists()
 
 
 class TestOptions:

@@ -124,7 +124,7 @@ class TestOnceAndBounded:
         said = [
             prepare(ConversionJob(Huge(side), destination, model="x4")).memory_bytes for side in (10**4, 10**5, 10**6)
         ]
-        assert said[1] == said[2] < 4 * 10**9
+        assert said[2] < 1.2 * said[1] < 3 * 10**9
 
     def test_preparing_reads_and_writes_nothing(self, tmp_path: Path, destination: Path) -> None:
         from examples import CountingSource
@@ -210,9 +210,11 @@ class TestProgress:
         assert told == [1, 2, 3]
         assert list(tmp_path.iterdir()) == []
 
-    def test_cancelling_works_between_the_levels_too(self, tmp_path: Path, destination: Path) -> None:
+    def test_cancelling_works_between_the_levels_too_and_keeps_what_is_done(
+        self, tmp_path: Path, destination: Path
+    ) -> None:
         told: list[tuple[int, int]] = []
-        with pytest.raises(Cancelled):
+        with pytest.raises(Cancelled, match="what is done is kept"):
             mgbp.convert(
                 an_image(300, 300),
                 destination,
@@ -220,7 +222,7 @@ class TestProgress:
                 progress=lambda *at: told.append(at),
                 cancelled=lambda: bool(told) and told[-1][0] == told[-1][1] - 1,
             )
-        assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == [f"{destination.name}.partial"]
 
 
 class TestNothingLost:

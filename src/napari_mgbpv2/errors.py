@@ -34,6 +34,10 @@ class DestinationError(MGBPv2Error, OSError):
     """The destination exists already or cannot be written."""
 
 
+class ClusterError(MGBPv2Error, RuntimeError):
+    """A cluster has no workers, or such as cannot do the work."""
+
+
 class Cancelled(MGBPv2Error):
     """The work was stopped on request before it was complete."""
 

@@ -10,6 +10,7 @@ every size fit and is cut off at the end.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -273,3 +274,12 @@ def _amplitude(value: float | Tensor, image: Tensor) -> Tensor | None:
     if not bool(amplitude.any()):
         return None
     return amplitude.reshape(-1, 1, 1, 1)
+
+
+def weights_hash(network: Network) -> str:
+    """SHA-256 of a network's configuration and weights, in hexadecimal: what tells it from others without a file."""
+    found = hashlib.sha256(repr(configurations(network)).encode())
+    for name, weights in sorted(network.state_dict().items()):
+        found.update(name.encode())
+        found.update(weights.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

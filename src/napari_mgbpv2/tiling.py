@@ -10,6 +10,7 @@ Positions are target pixels of the image along one axis; the reflected border ha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +91,12 @@ class TileAxis:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def overlap(self) -> int:
+        """Least number of pixels that neighbours share, guards included; 0 for a single tile."""
+        steps = [after - before for before, after in itertools.pairwise(self.starts)]
+        return self.tile - max(steps) if steps else 0
+
     def span(self, index: int) -> Span:
         """All positions that a tile computes, its guard and the image's border included."""
         return Span(self.starts[index], self.starts[index] + self.tile)
@@ -106,6 +113,13 @@ class TileAxis:
         starts, stops = self._core_ends
         return range(
             int(np.searchsorted(stops, span.start, side="right")), int(np.searchsorted(starts, span.stop, side="left"))
+        )
+
+    def starting_in(self, span: Span) -> range:
+        """Indices of the tiles whose cores start within ``span``: of spans that divide an image, each tile has one."""
+        starts, _ = self._core_ends
+        return range(
+            int(np.searchsorted(starts, span.start, side="left")), int(np.searchsorted(starts, span.stop, side="left"))
         )
 
     def weights(self, index: int) -> Weights:

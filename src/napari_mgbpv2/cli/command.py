@@ -23,9 +23,24 @@ def parser_of(command: str, description: str, epilog: str) -> argparse.ArgumentP
 
 
 def run_command(
-    parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
+    parser: argparse.ArgumentParser,
+    work: Callable[[argparse.Namespace], int | None],
+    arguments: Sequence[str] | None,
+    *,
+    interrupted: str = "interrupted; nothing unfinished was left",
 ) -> int:
     """Parse and work; turn what goes wrong into one line on standard error.
+
+    Parameters
+    ----------
+    parser
+        Of the command's options.
+    work
+        Takes the options; may return an exit status.
+    arguments
+        Of the command line; by default those of this process.
+    interrupted
+        What to say after Ctrl-C.
 
     Returns
     -------
@@ -34,25 +49,20 @@ def run_command(
     """
     options = parser.parse_args(arguments)
     try:
-        work(options)
+        return work(options) or 0
     except KeyboardInterrupt:
         if options.debug:
             raise
-        print(f"{parser.prog}: interrupted; nothing unfinished was left", file=sys.stderr)
+        print(f"{parser.prog}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except (MGBPv2Error, MemoryError, OSError) as error:
         if options.debug:
             raise
-        message = str(error) or ("not enough memory; use a smaller --tile" if isinstance(error, MemoryError) else "")
-        print(f"{parser.prog}: {message or type(error).__name__}", file=sys.stderr)
+        print(f"{parser.prog}: {sentence_of(error)}", file=sys.stderr)
         return 1
-    return 0
 
 
-def readable_bytes(count: float) -> str:
-    """Write a number of bytes as people do: "4.2 MB"."""
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
-        count /= 1000
-        del units[0]
-    return f"{count:.0f} {units[0]}" if units[0] == "B" or count >= 100 else f"{count:.1f} {units[0]}"
+def sentence_of(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    message = str(error) or ("not enough memory; use a smaller --tile" if isinstance(error, MemoryError) else "")
+    return message.strip().split("\n")[0] or type(error).__name__

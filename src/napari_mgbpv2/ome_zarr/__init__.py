@@ -1,6 +1,7 @@
 """Writing OME-Zarr: whole shards, a pyramid of stored levels, and all of it visible at once; after a stop, the rest."""
 
 from napari_mgbpv2.ome_zarr.halving import halve
+from napari_mgbpv2.ome_zarr.journal import remove_journal
 from napari_mgbpv2.ome_zarr.layout import CODECS, FORMATS, ImageLayout, Region
 from napari_mgbpv2.ome_zarr.place import free_space, partial_of, provenance_of
 from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
@@ -20,4 +21,5 @@ __all__ = [
     "halve",
     "partial_of",
     "provenance_of",
+    "remove_journal",
 ]

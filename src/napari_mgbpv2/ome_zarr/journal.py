@@ -57,10 +57,6 @@ class Journal:
         if self._file is not None:
             self._file.close()
 
-    def remove(self, store: Path) -> None:
-        """Delete the file of a store that has been published since."""
-        (store / NAME).unlink(missing_ok=True)
-
     def _write(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None
         with self._lock:
@@ -83,6 +79,11 @@ def has_shards(store: Path) -> bool:
         return bool(_read(store / NAME)[1])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def remove_journal(store: Path) -> None:
+    """Delete the journal of a store that has been published since."""
+    (store / NAME).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:

@@ -45,6 +45,8 @@ class ImageLayout:
         Pixels along y and x in what is read at once and in what is one file; the shard a multiple of the chunk.
     colour
         Whether c holds the samples R, G, B or R, G, B, A of one colour image; they then share a chunk.
+    interleaved
+        Whether the channels share a chunk though they are no colours.
     levels
         Number of pyramid levels; None halves y and x until both are at most 256.
     format
@@ -77,6 +79,7 @@ class ImageLayout:
     chunk: int = 512
     shard: int = 2048
     colour: bool = False
+    interleaved: bool = False
     levels: int | None = None
     format: str = "0.5"
     codec: str = "zstd"
@@ -137,7 +140,7 @@ class ImageLayout:
     def chunk_shape(self, level: int = 0) -> tuple[int, ...]:
         """Shape of what is compressed and read at once."""
         *_, height, width = self.level_shapes()[level]
-        others = (self.channels if axis == "c" and self.colour else 1 for axis in self.axes[:-2])
+        others = (self.channels if axis == "c" and (self.colour or self.interleaved) else 1 for axis in self.axes[:-2])
         return (*others, min(self.chunk, height), min(self.chunk, width))
 
     def shard_shape(self, level: int = 0) -> tuple[int, ...]:

@@ -201,7 +201,9 @@ class ShardStore:
         return "" if self.layout.format == "zarr" else str(level)
 
     def _range(self, data: npt.NDArray[Any]) -> tuple[float | None, float | None]:
-        if "c" not in self.layout.axes or self.layout.colour:  # colours are shown as they are
+        if (
+            "c" not in self.layout.axes or self.layout.colour or self.layout.interleaved
+        ):  # colours are shown as they are
             return None, None
         values = data[np.isfinite(data)] if data.dtype.kind == "f" else data
         return (values.min().item(), values.max().item()) if values.size else (None, None)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import Cancelled, DestinationError
-from napari_mgbpv2.ome_zarr.journal import Job, Journal, has_shards, job_in
+from napari_mgbpv2.ome_zarr.journal import Job, Journal, has_shards, job_in, remove_journal
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.place import Place, telling_os_errors
 from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
@@ -95,6 +95,10 @@ class OMEZarrWriter:
     def is_stored(self, index: Index, level: int = 0) -> bool:
         """Whether a shard is on the disk."""
         return bool(self._stored[level][index])
+
+    def stored(self, level: int = 0) -> Iterator[Index]:
+        """All shards of a level that are on the disk."""
+        return (tuple(map(int, index)) for index in np.argwhere(self._stored[level]))
 
     def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> StoredShard:
         """Write one whole shard, down to the disk.
@@ -203,7 +207,8 @@ class OMEZarrWriter:
             file = self._finish(self._place.partial, self.store.levels()) if self._finish else None
             self._journal.close()
             self._place.publish(file)
-            self._journal.remove(self._place.destination)
+            if file is None:
+                remove_journal(self._place.destination)
             self._open = False
         return self._place.destination
 
@@ -325,12 +330,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say in what two jobs differ, for people; empty if they do not."""
     told = []
     for name in dict.fromkeys([*before, *now]):
-        old, new = before.get(name), now.get(name)
+        old, new, words = before.get(name), now.get(name), name.replace("_", " ")
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = differences(old, new)
-            told += [f"{name}: {inner}"] if inner else []
+            told += [f"{words}: {inner}"] if inner else []
         elif old != new:
-            told.append(f"{name.replace('_', ' ')} was {_short(old)} and is {_short(new)}")
+            told.append(f"{words} was {_short(old)} and is {_short(new)}")
     return "; ".join(told)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.wording import readable_seconds
 
 EXPECTED = (MGBPv2Error, MemoryError, OSError)  # errors that one sentence tells all about
 
@@ -64,24 +65,6 @@ class Clock:
         if done >= total or now - self._told >= self.interval:
             self._told = now
             self.tell(Step(done, total, now - self._began))
-
-
-def readable_seconds(seconds: float) -> str:
-    """Write a time as people do: "40 s", "3 min", "2.5 h", "4 days"."""
-    for size, unit in ((172_800, "days"), (7_200, "h"), (100, "min")):
-        if seconds >= size:
-            value = seconds / {"days": 86_400, "h": 3_600, "min": 60}[unit]
-            return f"{value:.2g} {unit}" if value < 10 else f"{value:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
-
-
-def readable_bytes(count: float) -> str:
-    """Write a number of bytes as people do: "4.2 MB"."""
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
-        count /= 1000
-        del units[0]
-    return f"{count:.0f} {units[0]}" if units[0] == "B" or count >= 100 else f"{count:.1f} {units[0]}"
 
 
 def sentence_of(error: BaseException) -> str:

@@ -35,9 +35,11 @@ class UpscalePlan:
     model
         Name of the model, for people.
     model_hash
-        SHA-256 of its file; empty for a network in memory.
+        SHA-256 of its file, or of the weights of a network in memory.
     guard
         Target pixels that a tile loses where it has a neighbour.
+    device
+        Name of the device that this process would compute on.
     tile_bytes
         Estimated memory that the network needs for a tile, in bytes.
     compute_tile
@@ -51,6 +53,7 @@ class UpscalePlan:
     model: str
     model_hash: str
     guard: int
+    device: str
     tile_bytes: int
     compute_tile: TileUpscaler
 
@@ -99,16 +102,15 @@ def plan_upscale(
     check_scale(scale)
     from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision
     from napari_mgbpv2.lazy import TiledLayout, lazy_source
-    from napari_mgbpv2.network import configurations
+    from napari_mgbpv2.network import configurations, weights_hash
 
     name, network, file = open_model(model, scale)
     configs = configurations(network)
     scale = fitting_scale(name, network.scale, scale)
     if noise and not configs[0].noise_channels:
         raise ModelError(f"the model {name} has no noise input; use noise=0 or another model.")
-    if device is not None:
-        choose_device(device)
-    choose_precision(precision, device or choose_device())
+    chosen = choose_device(device)
+    choose_precision(precision, chosen)
     if guard is None:
         guard = max(config.reach for config in configs) if network.guard is None else network.guard
 
@@ -139,8 +141,9 @@ def plan_upscale(
         layout=layout,
         values=values,
         model=name,
-        model_hash=file.sha256 if isinstance(file, ModelFile) else "",
+        model_hash=file.sha256 if isinstance(file, ModelFile) else weights_hash(network),
         guard=guard,
+        device=chosen,
         tile_bytes=max(config.bytes_per_pixel for config in configs) * grid.rows.tile * grid.columns.tile,
         compute_tile=compute,
     )

@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.finetuning.view import FinetuneView
 from napari_mgbpv2.plugin.finetuning.working import News, Request, Trained, finetune, free_name
-from napari_mgbpv2.plugin.jobs import readable_seconds
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.models import MODELS, own_folder
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
+from napari_mgbpv2.wording import readable_seconds
 
 
 class FinetuneWidget(QWidget):

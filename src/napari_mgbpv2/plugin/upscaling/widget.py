@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion.estimating import Estimate, estimate
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.jobs import Step, is_out_of_memory
@@ -23,7 +24,7 @@ from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
 from napari_mgbpv2.plugin.showing import FilledLayer
 from napari_mgbpv2.plugin.stored import open_levels
-from napari_mgbpv2.plugin.upscaling.estimate import Estimate, estimate, prepare_layer
+from napari_mgbpv2.plugin.upscaling.preparing import prepare_layer
 from napari_mgbpv2.plugin.upscaling.saving import convert_with_retries, smaller_tile
 from napari_mgbpv2.plugin.upscaling.view import UpscaleView
 

@@ -1,4 +1,4 @@
-"""What upscaling will take, said before it begins: size, disk, memory, and time from a short measured probe."""
+"""What a conversion will take, said before it begins: size, disk, memory, and time from a short measured probe."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare
-from napari_mgbpv2.plugin.choices import Choices
-from napari_mgbpv2.plugin.jobs import readable_bytes, readable_seconds
-from napari_mgbpv2.plugin.layer_image import LayerImage
-from napari_mgbpv2.sources import ImageSource
+from napari_mgbpv2.conversion.job import Prepared
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.wording import readable_bytes, readable_seconds
 
 PROBE_SIDE = 320  # target pixels along each side of the probe
 PROBE_RUNS, PROBE_SECONDS = 3, 0.5  # it is run that often, or for that long: the fastest counts
@@ -70,47 +67,29 @@ class Estimate:
         return "; ".join(lacking)
 
 
-def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, destination: Path) -> Prepared:
-    """Prepare the conversion of a layer; reads no pixel, writes nothing.
+def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
+    """Estimate what a conversion takes; runs the network once or twice on a small image of noise.
 
     Parameters
     ----------
-    image
-        The layer's image.
-    place
-        ``scale``, ``translate`` and ``units`` of the layer, one entry an axis.
-    choices
-        How.
-    destination
-        The OME-Zarr to write.
-
-    Raises
-    ------
-    MGBPv2Error
-        It cannot be done so; the message says why.
+    prepared
+        The conversion.
+    folder
+        Where the result is to be, if not at the job's destination.
     """
-    options = choices.options(image.axes, image.value_range)
-    source = _source_of(image, place, str(options["axes"]))
-    job = ConversionJob(source, destination, choices.scale, choices.model, options)
-    return prepare(job)
-
-
-def estimate(prepared: Prepared, destination_folder: Path) -> Estimate:
-    """Estimate what a conversion takes; runs the network once or twice on a small image of noise."""
     import psutil
 
-    from napari_mgbpv2.engine import choose_device
     from napari_mgbpv2.ome_zarr import free_space
 
     plan = prepared.plan
     layout = plan.layout
-    pixels = layout.tiles * layout.grid.rows.tile * layout.grid.columns.tile
+    pixels = (1 + prepared.walk.extra_share) * layout.tiles * layout.grid.rows.tile * layout.grid.columns.tile
     return Estimate(
         shape=tuple(size for axis, size in enumerate(layout.shape) if axis != layout.samples),
-        device=choose_device(plan.compute_tile.device),
+        device=plan.device,
         tiles=layout.tiles,
         disk_bytes=prepared.disk_bytes,
-        free_bytes=free_space(destination_folder),
+        free_bytes=free_space(folder or prepared.job.destination),
         memory_bytes=prepared.memory_bytes,
         available_bytes=psutil.virtual_memory().available,
         seconds=pixels / measured_speed(plan),
@@ -120,7 +99,7 @@ def estimate(prepared: Prepared, destination_folder: Path) -> Estimate:
 def measured_speed(plan: UpscalePlan) -> float:
     """Measure target pixels a second that go through a plan's network; once for each kind."""
     compute, samples = plan.compute_tile, plan.layout.groups[0].size
-    key = (plan.model_hash or id(compute.model), compute.device, compute.precision, samples)
+    key = (plan.model_hash, compute.device, compute.precision, samples)
     if key not in _speeds:
         from napari_mgbpv2.engine import ModelFile
 
@@ -143,22 +122,3 @@ def measured_speed(plan: UpscalePlan) -> float:
             times.append(time.perf_counter() - began)
         _speeds[key] = probe.layout.grid.rows.tile * probe.layout.grid.columns.tile / min(times)
     return _speeds[key]
-
-
-def _source_of(image: LayerImage, place: dict[str, Any], axes: str) -> ImageSource:
-    from napari_mgbpv2.sources.image import long_unit
-
-    spatial = axes.replace("s", "")
-    placed = [axis for axis in spatial if axis != "c"]
-    numbers = {axis: spatial.index(axis) for axis in placed}
-    return ImageSource(
-        data=image.data,
-        axes=axes,
-        pixel_size={axis: float(abs(place["scale"][number])) for axis, number in numbers.items()},
-        units={axis: long_unit(str(place["units"][number])) for axis, number in numbers.items()},
-        translation={axis: float(place["translate"][number]) for axis, number in numbers.items()},
-        channel_names=None,
-        channel_colors=None,
-        path=image.name,
-        kind="napari layer",
-    )

@@ -1,0 +1,203 @@
+"""How `mgbpv2-upscale` tells of its work: a bar for people, lines of JSON for machines, or next to nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from napari_mgbpv2.conversion import Prepared, Report
+from napari_mgbpv2.wording import readable_bytes, readable_seconds
+
+JSON_SECONDS = 1.0  # between two lines of progress
+
+
+class Quiet:
+    """Says where a result is, on standard output, and what has failed, on standard error."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def plan(self, prepared: Prepared) -> None:
+        """Tell what will be done."""
+
+    def estimate(self, prepared: Prepared) -> None:
+        """Tell what will be done and how long it will take: all that is asked for."""
+        from napari_mgbpv2.conversion.estimating import estimate
+
+        found = estimate(prepared)
+        print(f"{summary(prepared)}; about {readable_seconds(found.seconds)}")
+
+    def progress(self, report: Report) -> None:
+        """Tell where the work stands."""
+
+    def done(self, source: str, result: Path, last: Report | None) -> None:
+        """Tell that a result is complete; without a report, it has been so before."""
+        print(result, flush=True)
+
+    def failed(self, source: str, sentence: str) -> None:
+        """Tell that a source has failed."""
+        print(f"{self.command}: {sentence}", file=sys.stderr, flush=True)
+
+    def end(self, done: int, failed: Sequence[str]) -> None:
+        """Tell the outcome of several sources."""
+        if failed:
+            print(f"{self.command}: {done} done, {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
+
+
+class Human(Quiet):
+    """Also says what will be done, shows a bar, and sums up."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command)
+        self._bar: Any = None
+
+    def plan(self, prepared: Prepared) -> None:
+        """Print a line."""
+        print(summary(prepared), file=sys.stderr, flush=True)
+
+    def progress(self, report: Report) -> None:
+        """Move the bar: megapixels of the result, their rate, the time left, tiles, and bytes written."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            form = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} Mpx [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+            first = max(0, report.tiles - 1) / report.all_tiles * report.all_megapixels
+            self._bar = tqdm(
+                total=report.all_megapixels, initial=first, unit=" Mpx", bar_format=form, disable=None, delay=0.1
+            )
+        self._bar.set_postfix_str(
+            f"{report.tiles}/{report.all_tiles} tiles, {readable_bytes(report.bytes_written)} written", refresh=False
+        )
+        self._bar.update(report.tiles / report.all_tiles * report.all_megapixels - self._bar.n)
+
+    def done(self, source: str, result: Path, last: Report | None) -> None:
+        """Print where the result is, and what was not as planned."""
+        self._close()
+        if last is None:
+            print(f"{result} was complete already", file=sys.stderr)
+        elif last.repeated_tiles:
+            share = last.repeated_tiles / last.all_tiles
+            print(f"{last.repeated_tiles} tiles ({share:.1%}) ran twice, at borders of areas", file=sys.stderr)
+        super().done(source, result, last)
+
+    def failed(self, source: str, sentence: str) -> None:
+        """Print why."""
+        self._close()
+        super().failed(source, sentence)
+
+    def end(self, done: int, failed: Sequence[str]) -> None:
+        """Print how many."""
+        if not failed:
+            print(f"{self.command}: all {done} done", file=sys.stderr)
+        super().end(done, failed)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Machine(Quiet):
+    """Prints one JSON object a line, each with an "event": plan, progress, done, failed, end."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command)
+        self._told = 0.0
+
+    def plan(self, prepared: Prepared) -> None:
+        """Print the plan."""
+        _print("plan", **plan_of(prepared))
+
+    def estimate(self, prepared: Prepared) -> None:
+        """Print the plan with the estimated time."""
+        from napari_mgbpv2.conversion.estimating import estimate
+
+        _print("plan", **plan_of(prepared), estimated_seconds=round(estimate(prepared).seconds, 3))
+
+    def progress(self, report: Report) -> None:
+        """Print the report, but not more often than anybody reads it."""
+        now = time.monotonic()
+        if now - self._told >= JSON_SECONDS or report.shards == report.all_shards:
+            self._told = now
+            _print("progress", **asdict(report), seconds_left=seconds_left(report))
+
+    def done(self, source: str, result: Path, last: Report | None) -> None:
+        """Print where the result is."""
+        _print("done", source=source, destination=str(result), **({} if last is None else asdict(last)))
+
+    def failed(self, source: str, sentence: str) -> None:
+        """Print why."""
+        _print("failed", source=source, error=sentence)
+
+    def end(self, done: int, failed: Sequence[str]) -> None:
+        """Print the outcome."""
+        _print("end", done=done, failed=list(failed))
+
+
+def summary(prepared: Prepared) -> str:
+    """Say in a line what will be done and what it takes."""
+    from napari_mgbpv2.ome_zarr import free_space
+
+    plan, source = prepared.plan, prepared.source
+    grid = plan.layout.grid
+    free = free_space(prepared.job.destination)
+    line = (
+        f"{source.path} ({source.kind}, {_size(source.data.shape)} {plan.axes} {plan.layout.dtype})"
+        f" -> {_size(plan.layout.shape)} with {plan.model} on {plan.device}; "
+        f"{plan.layout.tiles} tiles of {grid.rows.tile} x {grid.columns.tile} px, "
+        f"{grid.computed_share:.2f} px computed for each"
+    )
+    if prepared.walk.extra_share:
+        line += f", {prepared.walk.extra_share:.1%} of the tiles twice to keep the memory small"
+    line += (
+        f"; about {readable_bytes(prepared.memory_bytes)} of memory a process, "
+        f"at most {readable_bytes(prepared.disk_bytes)} of disk ({readable_bytes(free)} free)"
+    )
+    return f"{line}; WARNING: the disk may not suffice" if prepared.disk_bytes > free else line
+
+
+def plan_of(prepared: Prepared) -> dict[str, Any]:
+    """Return what will be done and what it takes, JSON-able."""
+    from napari_mgbpv2.ome_zarr import free_space
+
+    plan, source = prepared.plan, prepared.source
+    grid = plan.layout.grid
+    return {
+        "source": source.path,
+        "kind": source.kind,
+        "axes": plan.axes,
+        "source_shape": list(source.data.shape),
+        "shape": list(plan.layout.shape),
+        "dtype": str(plan.layout.dtype),
+        "destination": str(prepared.job.destination.absolute()),
+        "scale": plan.scale,
+        "model": plan.model,
+        "device": plan.device,
+        "tiles": plan.layout.tiles,
+        "tile": [grid.rows.tile, grid.columns.tile],
+        "computed_share": grid.computed_share,
+        "extra_share": prepared.walk.extra_share,
+        "memory_bytes": prepared.memory_bytes,
+        "disk_bytes": prepared.disk_bytes,
+        "free_bytes": free_space(prepared.job.destination),
+    }
+
+
+def seconds_left(report: Report) -> float | None:
+    """Estimate the time left from the tiles of this run; None before the first one."""
+    if not report.tiles or not report.seconds:
+        return None
+    return round(report.seconds / report.tiles * (report.all_tiles - report.tiles), 1)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _print(event: str, **values: Any) -> None:
+    print(json.dumps({"event": event, **values}), flush=True)

@@ -1,0 +1,169 @@
+"""Batch conversion: an image of any size, upscaled into an OME-Zarr or OME-TIFF on disk.
+
+A `ConversionJob` says what is wanted, `prepare` opens, checks and plans it without reading a pixel, and `run` does it:
+shard by shard, each computed from its tiles, and the levels of the pyramid as they become ready. The unit of work is
+one whole shard, made by one thread or by one worker of a cluster; no Dask graph is involved.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mgbpv2.conversion.job import Asked, ConversionJob, Prepared, Progress
+from napari_mgbpv2.conversion.local import run_here
+from napari_mgbpv2.conversion.preparing import prepare
+from napari_mgbpv2.conversion.progress import Report, Tally, Tell
+from napari_mgbpv2.conversion.publishing import finished_before, tiff_of
+from napari_mgbpv2.conversion.working import ShardWork
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_mgbpv2.upscaling.choosing import Model
+
+__all__ = ["Asked", "ConversionJob", "Prepared", "Progress", "Report", "Tell", "convert", "prepare", "run"]
+
+
+def convert(
+    source: Any,
+    destination: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    model: Model | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    levels: int | None = None,
+    series: int = 0,
+    level: int = 0,
+    progress: Progress | None = None,
+    cancelled: Asked | None = None,
+    client: Client | None = None,
+    **options: Any,
+) -> Path:
+    """Upscale an image into an OME-Zarr on disk, or into an OME-TIFF.
+
+    Memory does not grow with the image. The destination appears at once when all of it is complete. What an interrupted
+    conversion has done is kept beside it, and ``resume`` goes on with that, to the same bytes.
+
+    Parameters
+    ----------
+    source
+        Path or URL of an image: TIFF, PNG, JPEG, Zarr, OME-Zarr and others, see `napari_mgbpv2.sources.open_source`. Or
+        an array, as `upscale` takes it.
+    destination
+        The OME-Zarr to write, by custom ending in ``.ome.zarr``. If it ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF.
+    scale, model
+        As `upscale` has them.
+    overwrite
+        Replace an image that is there, once the new one is complete, and drop unfinished work. Nothing else is ever
+        replaced.
+    resume
+        Go on with what an earlier conversion of the same source with the same settings has left unfinished. Where it is
+        complete, there is nothing to do; where there is none, it begins.
+    levels
+        Number of pyramid levels; by default until y and x are at most 256.
+    series, level
+        Which image of a file that holds several, and which resolution of a pyramid.
+    progress
+        Called with the number of steps done and of all steps.
+    cancelled
+        Asked before each step; the conversion ends when it says so.
+    client
+        A client of `distributed`, whose workers share the work; they must see the source and the destination.
+    **options
+        ``axes``, ``noise``, ``seed``, ``tile``, ``overlap``, ``guard``, ``window``, ``value_range``, ``device`` and
+        ``precision`` as `upscale` has them; ``pixel_size``, ``unit``, ``format``, ``chunk``, ``shard`` and ``codec`` as
+        `ConversionJob` has them.
+
+    Returns
+    -------
+    Path
+        The destination, absolute.
+
+    Raises
+    ------
+    SourceError
+        The source is missing, damaged or of an unknown format.
+    DestinationError
+        Something is at the destination already, it cannot be written, or there is unfinished work that is not to be
+        resumed, or is that of another job.
+    Cancelled
+        ``cancelled`` said so.
+    ClusterError
+        The cluster has no workers, they do not see the files, or they died again and again.
+    ImageError, ModelError, TilingError, DeviceError
+        As `upscale` has them.
+    """
+    about_output = {name: options.pop(name) for name in _OUTPUT if name in options}
+    job = ConversionJob(
+        source=source,
+        destination=Path(destination),
+        scale=scale,
+        model=model,
+        options=options,
+        overwrite=overwrite,
+        resume=resume,
+        levels=levels,
+        series=series,
+        level=level,
+        **about_output,
+    )
+    return run(prepare(job), progress, cancelled, client=client)
+
+
+_OUTPUT = ("pixel_size", "unit", "format", "chunk", "shard", "codec")
+
+
+def run(
+    prepared: Prepared,
+    progress: Progress | None = None,
+    cancelled: Asked | None = None,
+    *,
+    client: Client | None = None,
+    tell: Tell | None = None,
+) -> Path:
+    """Convert.
+
+    Parameters
+    ----------
+    prepared
+        What `prepare` gives.
+    progress
+        Called with the number of steps done and of all: tiles, and shards of further pyramid levels.
+    cancelled
+        Asked before each step.
+    client
+        As `convert` has it.
+    tell
+        Called with a `Report` after each step.
+
+    Returns
+    -------
+    Path
+        The destination, absolute.
+    """
+    from napari_mgbpv2.ome_zarr import OMEZarrWriter
+
+    job, layout = prepared.job, prepared.layout
+    if job.resume and finished_before(prepared):
+        return Path(os.path.abspath(job.destination))
+    with OMEZarrWriter(
+        job.destination,
+        layout,
+        overwrite=job.overwrite,
+        job=layout.provenance,
+        resume=job.resume,
+        finish=partial(tiff_of, prepared, cancelled) if job.makes_tiff else None,
+    ) as writer:
+        work = ShardWork.of(prepared)
+        tally = Tally(prepared, work, writer, progress, cancelled, tell)
+        if client is None:
+            run_here(prepared, work, writer, tally)
+        else:
+            from napari_mgbpv2.conversion.cluster import run_on_cluster
+
+            run_on_cluster(prepared, work, writer, tally, client)
+        return writer.commit()

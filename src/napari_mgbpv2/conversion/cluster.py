@@ -1,0 +1,216 @@
+"""Converting on `dask.distributed`: one task a shard, a few at a time, each written by the worker that computes it.
+
+Every worker walks through an area of its own, so that tiles across the borders of its shards stay in its memory; one
+that has finished its area takes half of what another has left. Tasks write files and return their sizes: no pixel
+travels, and the graph never holds more than what is in flight. Shards are complete files or not there, and equal
+whoever makes them: a worker may die at any time, or two may make the same shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.conversion.areas import Areas
+from napari_mgbpv2.conversion.job import Prepared
+from napari_mgbpv2.conversion.progress import Tally
+from napari_mgbpv2.conversion.workers import PATIENCE, check_workers
+from napari_mgbpv2.conversion.working import ShardWork
+from napari_mgbpv2.errors import ClusterError
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.lazy import ComputeTile, TiledImage
+    from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, ShardStore, StoredShard
+
+IN_FLIGHT = 2  # tasks a thread of a worker: the next one waits there when one is done
+MOST_DEATHS = 10  # of workers at one shard
+_CHECK_SECONDS = 0.5  # between questions whether to stop, and looks at which workers there are
+
+
+def run_on_cluster(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally, client: Any) -> None:
+    """Make all shards that are missing, of all levels, on the workers of a cluster.
+
+    Raises
+    ------
+    ClusterError
+        There are no workers, they do not have this package, do not see the files, or die at one shard again and again.
+    """
+    check_workers(client, writer.store.path)
+    run = _Run(prepared, work, writer, tally, client)
+    try:
+        run.all()
+    except BaseException:
+        run.cancel()
+        raise
+
+
+@dataclass(frozen=True)
+class _Task:
+    level: int
+    index: Index
+    worker: str | None  # whose area it is of; a shard of a further level is of none
+
+
+class _Run:
+    def __init__(self, prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally, client: Any) -> None:
+        self._work, self._writer, self._tally, self._client = work, writer, tally, client
+        self._walk = prepared.walk
+        self._token = uuid.uuid4().hex
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._tasks: dict[Any, _Task] = {}
+        self._busy: Counter[str | None] = Counter()
+        self._deaths: Counter[tuple[int, Index]] = Counter()
+        self._further: deque[tuple[int, Index]] = deque()
+        self._number = itertools.count()
+
+    def all(self) -> None:
+        """Keep all workers busy until nothing is missing."""
+        stored = (number for number, index in enumerate(self._walk) if not self._writer.is_stored(index))
+        areas = Areas(np.fromiter(stored, np.int64))
+        for level in range(1, len(self._writer.layout.level_shapes())):
+            self._further += [(level, index) for index in self._writer.missing(level)]
+        threads: dict[str, int] = {}
+        looked, seen = -np.inf, time.monotonic()
+        while True:
+            self._tally.check()
+            now = time.monotonic()
+            if now - looked > _CHECK_SECONDS:
+                threads, looked = dict(self._client.nthreads()), now
+            if threads:
+                seen = now
+            elif now - seen > PATIENCE:
+                raise ClusterError(f"the cluster has had no workers for {PATIENCE:.0f} s; start some and resume.")
+            self._fill(threads, areas)
+            if not self._tasks and threads and not len(areas):
+                return
+            with contextlib.suppress(queue.Empty):
+                self._take(self._done.get(timeout=_CHECK_SECONDS))
+
+    def cancel(self) -> None:
+        """Drop all tasks that have not begun; those that have end by themselves."""
+        with contextlib.suppress(Exception):  # the scheduler may have gone
+            self._client.cancel(list(self._tasks))
+
+    def _fill(self, threads: dict[str, int], areas: Areas) -> None:
+        while self._further and self._busy[None] < 2 * IN_FLIGHT * sum(threads.values()):
+            level, index = self._further.popleft()
+            self._submit(_Task(level, index, None))
+        for worker, count in threads.items():
+            while self._busy[worker] < IN_FLIGHT * count and (number := areas.next(worker)) is not None:
+                self._submit(_Task(0, self._walk[number], worker))
+
+    def _submit(self, task: _Task) -> None:
+        key = f"mgbpv2-shard-{self._token}-{next(self._number)}"
+        if task.level:
+            future = self._client.submit(
+                _build_shard, self._writer.store, task.index, task.level, key=key, pure=False, priority=10
+            )
+        else:
+            future = self._client.submit(
+                _make_shard,
+                self._work,
+                self._writer.store,
+                self._token,
+                task.index,
+                key=key,
+                pure=False,
+                workers=[task.worker],
+                allow_other_workers=True,
+            )
+        self._tasks[future] = task
+        self._busy[task.worker] += 1
+        future.add_done_callback(self._done.put)
+
+    def _take(self, future: Any) -> None:
+        task = self._tasks.pop(future)
+        self._busy[task.worker] -= 1
+        if future.status == "finished":
+            shard, tiles_run = future.result()
+            self._writer.record(shard)
+            self._tally.add(shard, tiles_run)
+            above = self._writer.ready_above(shard)
+            if above is not None and not self._writer.is_stored(above, shard.level + 1):
+                self._further.append((shard.level + 1, above))
+            return
+        self._after_failure(future, task)
+
+    def _after_failure(self, future: Any, task: _Task) -> None:
+        from distributed import KilledWorker
+
+        error = future.exception() if future.status == "error" else None
+        if error is not None and not isinstance(error, KilledWorker):
+            raise error
+        self._deaths[task.level, task.index] += 1
+        if self._deaths[task.level, task.index] >= MOST_DEATHS:
+            raise ClusterError(
+                f"workers die again and again at shard {task.index} of level {task.level}; they may lack memory: "
+                "use fewer workers or smaller tiles, and resume."
+            ) from error
+        self._submit(task)
+
+
+def _build_shard(store: ShardStore, index: Index, level: int) -> tuple[StoredShard, int]:
+    with _told(store):
+        return store.build(index, level), 0
+
+
+def _make_shard(work: ShardWork, store: ShardStore, token: str, index: Index) -> tuple[StoredShard, int]:
+    """Compute and write a shard in this process; return also how many tiles have been run for it."""
+    image, counter = _image_of(token, work)
+    pixels = work.pixels(image, index)
+    with _told(store):
+        return store.write(store.layout.shard_region(index), pixels), counter.take()
+
+
+@contextlib.contextmanager
+def _told(store: ShardStore) -> Iterator[None]:
+    from napari_mgbpv2.ome_zarr.place import telling_os_errors
+
+    with telling_os_errors(store.path.with_suffix("")):  # without .partial
+        yield
+
+
+class _Counter:
+    """Counts the tiles that this process runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def around(self, compute: ComputeTile) -> ComputeTile:
+        def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> npt.NDArray[np.float32]:
+            with self._lock:
+                self._count += 1
+            return compute(plane, group, row, column)
+
+        return counted
+
+    def take(self) -> int:
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
+_images: dict[str, tuple[TiledImage, _Counter]] = {}  # of the run that this process works for
+_images_lock = threading.Lock()
+
+
+def _image_of(token: str, work: ShardWork) -> tuple[TiledImage, _Counter]:
+    """Return the image that all tasks of a run share in this process, with its tiles."""
+    with _images_lock:
+        if token not in _images:
+            _images.clear()
+            counter = _Counter()
+            _images[token] = work.image(counter.around), counter
+        return _images[token]

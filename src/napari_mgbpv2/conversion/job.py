@@ -1,0 +1,131 @@
+"""What is wanted of a conversion, and the same once it has been checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mgbpv2.conversion.walking import Walk, plan_walk
+from napari_mgbpv2.sources import ImageSource
+from napari_mgbpv2.upscaling import UpscalePlan
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.ome_zarr import ImageLayout
+    from napari_mgbpv2.upscaling.choosing import Model
+
+Progress = Callable[[int, int], None]
+Asked = Callable[[], bool]
+
+TILE_CACHE_BYTES = 2**30  # of tiles that lie across shards; beyond it, some are computed again
+PROCESS_BYTES = 500 * 2**20  # Python with torch and zarr loaded
+IN_FLIGHT = 3  # shards at a time: one is read or blended and one is written while the network is busy with another
+TIFF_ENDINGS = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ConversionJob:
+    """What to convert, and how.
+
+    Attributes
+    ----------
+    source
+        Path or URL of an image, an array as `upscale` takes it, or an image that is open already.
+    destination
+        Path of the OME-Zarr to write; of a name that ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF with a pyramid.
+    scale, model
+        As `upscale` has them.
+    options
+        Further options of `upscale`, by name.
+    overwrite
+        Whether an image that is at the destination may be replaced, once the new one is complete.
+    resume
+        Whether to go on with what an earlier run of the same job has left unfinished. What is complete already is not
+        done again.
+    levels
+        Number of pyramid levels; by default until y and x are at most 256.
+    series, level
+        Which image of a file that holds several, and which resolution of a pyramid.
+    pixel_size, unit
+        Of the source, where the file does not say or somebody knows better: one number for y and x, or one an axis.
+    format
+        Of a Zarr: "0.5" or "0.4" of OME-Zarr, or "zarr", a plain array.
+    chunk, shard
+        Side in pixels of what is compressed and read at once, and of what is one file, computed and written at once. By
+        default 512, and 1024 or, for huge images, 2048.
+    codec
+        "zstd" (fast), "zstd-9" (small), "lz4" (fastest) or "none".
+    """
+
+    source: Any
+    destination: Path
+    scale: int | None = None
+    model: Model | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+    resume: bool = False
+    levels: int | None = None
+    series: int = 0
+    level: int = 0
+    pixel_size: float | Mapping[str, float] | None = None
+    unit: str | Mapping[str, str] | None = None
+    format: str = "0.5"
+    chunk: int = 512
+    shard: int | None = None
+    codec: str = "zstd"
+
+    @property
+    def makes_tiff(self) -> bool:
+        """Whether the result is a TIFF."""
+        return self.destination.suffix.lower() in TIFF_ENDINGS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that has been checked: what will be done, and what it will take.
+
+    Attributes
+    ----------
+    job
+        The job.
+    source
+        The opened image.
+    plan
+        How it is upscaled.
+    layout
+        What is written.
+    """
+
+    job: ConversionJob
+    source: ImageSource
+    plan: UpscalePlan
+    layout: ImageLayout
+
+    @cached_property
+    def walk(self) -> Walk:
+        """The order in which shards are made."""
+        height, width = self.layout.shard_shape()[-2:]
+        tiles = max(4, TILE_CACHE_BYTES // self._tile_bytes)
+        return plan_walk(self.layout.shard_counts(), (height, width), self.plan.layout.grid, tiles)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that a process needs at its peak, estimated; independent of the image's size beyond a bound."""
+        shard = math.prod(self.layout.shard_shape())
+        carried = (self.walk.carried_tiles + IN_FLIGHT) * self._tile_bytes
+        # the blended and the finished pixels of a shard
+        shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)
+        return PROCESS_BYTES + self.plan.tile_bytes + min(TILE_CACHE_BYTES, carried) + shards
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that the result needs at the most: all levels, before compression; twice that for a TIFF."""
+        return self.layout.uncompressed_bytes * (2 if self.job.makes_tiff else 1)
+
+    @property
+    def _tile_bytes(self) -> int:
+        grid = self.plan.layout.grid
+        return grid.rows.tile * grid.columns.tile * self.plan.compute_tile.channels * 4

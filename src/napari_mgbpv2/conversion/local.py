@@ -1,0 +1,83 @@
+"""Converting in this process: a few shards in flight, so that reading, the network and writing overlap."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from napari_mgbpv2.conversion.job import IN_FLIGHT, Prepared
+from napari_mgbpv2.conversion.progress import Tally
+from napari_mgbpv2.conversion.working import ShardWork
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, StoredShard
+
+
+def run_here(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally) -> None:
+    """Make all shards that are missing, of all levels.
+
+    A shard of a further level is made as soon as those below it are stored, while the network works on the next ones.
+    """
+    image = work.image(tally.around_tile)
+    climbing = _Climbing(writer, tally)
+
+    def make(index: Index) -> None:
+        tally.check()
+        region = writer.layout.shard_region(index)
+        shard = writer.write(region, work.pixels(image, index))
+        tally.add(shard)
+        climbing.above(shard)
+
+    in_flight: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="mgbpv2-shard") as pool:
+        try:
+            climbing.all_that_is_ready()
+            for index in prepared.walk:
+                if writer.is_stored(index):
+                    continue
+                in_flight.append(pool.submit(make, index))
+                if len(in_flight) == IN_FLIGHT:
+                    in_flight.popleft().result()
+            while in_flight:
+                in_flight.popleft().result()
+        except BaseException:
+            tally.stop()  # the threads end before their next tile, and the pool waits for them
+            for future in in_flight:
+                future.cancel()
+            raise
+
+
+class _Climbing:
+    """Makes shards of further levels, each by the thread that has stored the last of those below it."""
+
+    def __init__(self, writer: OMEZarrWriter, tally: Tally) -> None:
+        self._writer, self._tally = writer, tally
+        self._lock = threading.Lock()
+        self._claimed: set[tuple[int, Index]] = set()
+
+    def all_that_is_ready(self) -> None:
+        """Make what an earlier run has left ready."""
+        for level in range(1, len(self._writer.layout.level_shapes())):
+            for index in list(self._writer.missing(level)):
+                self._build(index, level)
+
+    def above(self, shard: StoredShard) -> None:
+        """Make what a shard has completed, and so on up to the smallest level."""
+        while True:
+            level = shard.level + 1
+            with self._lock:
+                index = self._writer.ready_above(shard)
+                if index is None or (level, index) in self._claimed or self._writer.is_stored(index, level):
+                    return
+                self._claimed.add((level, index))
+            shard = self._build(index, level)
+            with self._lock:
+                self._claimed.discard((level, index))
+
+    def _build(self, index: Index, level: int) -> StoredShard:
+        self._tally.check()
+        shard = self._writer.build(index, level)
+        self._tally.add(shard)
+        return shard

@@ -1,0 +1,141 @@
+"""Preparing a conversion: the source is opened, the work planned, the result laid out, and all of it checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from napari_mgbpv2.conversion.job import ConversionJob, Prepared
+from napari_mgbpv2.errors import DestinationError, ImageError
+from napari_mgbpv2.sources import ImageSource, bare_source, described_as, open_source
+from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.ome_zarr import ImageLayout
+
+SMALL_SHARD, LARGE_SHARD = 1024, 2048  # side of what is computed and written at once, in pixels
+MOST_SMALL_SHARDS = 4096  # of a plane; beyond it, fewer and larger files are easier on the file system
+TIFF_TILE_UNIT = 16  # pixels
+_NGFF_ORDER = "tczyx"
+
+
+def prepare(job: ConversionJob) -> Prepared:
+    """Open and check everything that a job needs; reads no pixel, writes nothing. Errors as `convert` has them."""
+    source = _open(job)
+    plan = plan_upscale(source.data, job.scale, model=job.model, **{**job.options, "axes": source.axes})
+    return Prepared(job, source, plan, _layout(job, source, plan))
+
+
+def _open(job: ConversionJob) -> ImageSource:
+    source, axes = job.source, job.options.get("axes")
+    if isinstance(source, (str, os.PathLike)):
+        source = open_source(source, series=job.series, level=job.level)
+    if not isinstance(source, ImageSource):
+        from napari_mgbpv2.upscaling import image_and_axes
+
+        image, axes = image_and_axes(job.source, axes)
+        source = bare_source(image, axes, job.destination.name, "array")
+    return described_as(source, axes=axes, pixel_size=job.pixel_size, unit=job.unit)
+
+
+def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> ImageLayout:
+    from napari_mgbpv2.ome_zarr import ImageLayout
+
+    if job.makes_tiff:
+        _check_tiff(job, plan)
+    if {"c", "s"} <= set(plan.axes):
+        raise ImageError(f"{source.path}: has channels and colour samples; OME-Zarr has one axis for both: pick one.")
+    axes = plan.axes.replace("s", "c")
+    if unknown := set(axes) - set(_NGFF_ORDER):
+        raise ImageError(
+            f"{source.path}: has the axes {plan.axes!r}; OME-Zarr takes t, c, z, y and x, not {', '.join(unknown)}."
+        )
+    wanted = "".join(sorted(axes, key=_NGFF_ORDER.index))
+    sizes = dict(zip(axes, plan.layout.shape, strict=True))
+    factor = {axis: plan.scale if axis in "yx" else 1 for axis in wanted}
+    pixel_size = {axis: source.pixel_size.get(axis, 1.0) for axis in wanted}
+    # The corner of the image stays where it is, so the centre of its first pixel moves by half of what the pixel loses.
+    translation = {
+        axis: source.translation.get(axis, 0.0) + pixel_size[axis] * (1 / factor[axis] - 1) / 2 for axis in wanted
+    }
+    shard = _shard(sizes["y"], sizes["x"], job.chunk) if job.shard is None else job.shard
+    return ImageLayout(
+        shape=tuple(sizes[axis] for axis in wanted),
+        dtype=plan.layout.dtype,
+        axes=wanted,
+        pixel_size=tuple(pixel_size[axis] / factor[axis] for axis in wanted),
+        units=tuple(source.units.get(axis) for axis in wanted),
+        translation=tuple(translation[axis] for axis in wanted),
+        name=source.name,
+        channel_names=source.channel_names if "c" in plan.axes else None,
+        channel_colors=source.channel_colors if "c" in plan.axes else None,
+        provenance=_provenance(job, source, plan, shard),
+        chunk=job.chunk,
+        shard=shard,
+        colour="s" in plan.axes and sizes["c"] in (3, 4),
+        interleaved="s" in plan.axes,
+        levels=job.levels,
+        format=job.format,
+        codec=job.codec,
+    )
+
+
+def _check_tiff(job: ConversionJob, plan: UpscalePlan) -> None:
+    """Say now, not after hours, that there can be no such TIFF."""
+    from napari_mgbpv2.ome_tiff import tiff_dtype
+
+    tiff_dtype(plan.layout.dtype)
+    if job.chunk % TIFF_TILE_UNIT:
+        raise DestinationError(
+            f"chunks of {job.chunk} px cannot be the tiles of a TIFF: choose a multiple of {TIFF_TILE_UNIT}"
+        )
+    if job.format != "0.5":
+        raise DestinationError(f"{job.destination} is a TIFF by its name: it has no format {job.format!r}")
+
+
+def _shard(height: int, width: int, chunk: int) -> int:
+    """Side of a shard: small ones need less memory and lose less when work is interrupted."""
+    small = -(-height // SMALL_SHARD) * -(-width // SMALL_SHARD)
+    wanted = SMALL_SHARD if small <= MOST_SMALL_SHARDS else LARGE_SHARD
+    return -(-wanted // chunk) * chunk if chunk > 0 else wanted
+
+
+def _provenance(job: ConversionJob, source: ImageSource, plan: UpscalePlan, shard: int) -> dict[str, Any]:
+    """Say how the image comes to be: for people, and to know whether unfinished work may be gone on with."""
+    grid, compute = plan.layout.grid, plan.compute_tile
+    told = {
+        "source": source.path,
+        "source_kind": source.kind,
+        "source_identity": source.fingerprint(),
+        "source_axes": source.axes,
+        "scale": plan.scale,
+        "model": plan.model,
+        "model_sha256": plan.model_hash,
+        "tile": [grid.rows.tile, grid.columns.tile],
+        "tiles": [len(grid.rows), len(grid.columns)],
+        "overlap": [grid.rows.overlap, grid.columns.overlap],
+        "guard": plan.guard,
+        "window": grid.rows.window,
+        "noise": compute.noise,
+        "seed": compute.seed,
+        "value_range": [plan.values.low, plan.values.high],
+        "precision": compute.precision or "float32",
+        "device": plan.device.partition(":")[0],
+        "output": {
+            "format": "ome-tiff" if job.makes_tiff else job.format,
+            "levels": job.levels,
+            "chunk": job.chunk,
+            "shard": shard,
+            "codec": job.codec,
+            "shape": list(plan.layout.shape),
+            "dtype": str(plan.layout.dtype),
+            "pixel_size": source.pixel_size,
+            "units": source.units,
+            "translation": source.translation,
+        },
+        "versions": {name: version(name) for name in ("napari-mgbpv2", "torch", "zarr")},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(told))  # as it will be read again
+    return plain

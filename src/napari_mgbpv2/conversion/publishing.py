@@ -1,0 +1,66 @@
+"""The end of a conversion: whether it has been reached before, and a TIFF where one is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_mgbpv2.conversion.job import Asked, Prepared
+from napari_mgbpv2.errors import DestinationError, MGBPv2Error
+
+
+def finished_before(prepared: Prepared) -> bool:
+    """Whether the destination is the complete result of this very job.
+
+    Raises
+    ------
+    DestinationError
+        It is a result of ours, but of another job.
+    """
+    from napari_mgbpv2.ome_tiff import read_provenance
+    from napari_mgbpv2.ome_zarr import differences, provenance_of, remove_journal
+
+    destination = Path(os.path.abspath(prepared.job.destination))
+    found = read_provenance(destination) if prepared.job.makes_tiff else provenance_of(destination)
+    if found is None:
+        return False
+    if different := differences(_without_versions(found), _without_versions(prepared.layout.provenance)):
+        raise DestinationError(f"{destination} is complete, but made with other settings: {different}")
+    if not prepared.job.makes_tiff:
+        remove_journal(destination)  # a kill between the renaming and this leaves it
+    return True
+
+
+def tiff_of(prepared: Prepared, cancelled: Asked | None, folder: Path, levels: list[Any]) -> Path:
+    """Write the levels of a complete pyramid into an OME-TIFF in a folder, and return the file."""
+    from napari_mgbpv2.ome_tiff import write_ome_tiff
+
+    layout, path = prepared.layout, folder / "image.ome.tif"
+    path.unlink(missing_ok=True)  # of a run that was stopped while it wrote
+    try:
+        write_ome_tiff(
+            path,
+            levels,
+            axes=layout.axes,
+            colour=layout.colour,
+            pixel_size=layout.pixel_size,
+            units=layout.units,
+            translation=layout.translation,
+            name=layout.name,
+            channel_names=layout.channel_names,
+            channel_colors=layout.channel_colors,
+            provenance=layout.provenance,
+            tile=layout.chunk,
+            cancelled=cancelled,
+        )
+    except MGBPv2Error as error:  # which names a file that the user does not know
+        raise type(error)(str(error).replace(str(path), str(prepared.job.destination))) from error
+    return path
+
+
+def _without_versions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what may change after an image is complete."""
+    return {name: value for name, value in json.loads(json.dumps(dict(provenance))).items() if name != "versions"}

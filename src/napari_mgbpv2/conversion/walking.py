@@ -1,0 +1,107 @@
+"""The order in which shards are made: such that tiles across their borders wait in memory, each run once.
+
+A tile that lies across the border of two shards is run for the first of them and kept for the second one. In a walk
+along rows, a whole row of such tiles is kept until the next row of shards comes. What must be kept is least when the
+rows of the walk run along the shorter side of the image; and where even that is too much, the image is cut into bands,
+whose borders alone cost tiles that are run twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from napari_mgbpv2.tiling import Span, TileAxis, TileGrid
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """An order of all shards of an image, and what it costs.
+
+    Attributes
+    ----------
+    counts
+        Number of shards along each axis; y and x are the last two.
+    along
+        The axis that the rows of the walk run along, "x" or "y".
+    band
+        Shards of a row at the most.
+    carried_tiles
+        Tiles that are kept at the most, across the borders of shards.
+    extra_share
+        Tiles that are run a second time, as a share of all tiles.
+    """
+
+    counts: tuple[int, ...]
+    along: str
+    band: int
+    carried_tiles: int
+    extra_share: float
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def __getitem__(self, number: int) -> Index:
+        """Shard at a position of the walk."""
+        short, long = self._sides
+        plane, rest = divmod(number, short * long)
+        before = rest // (self.band * long)  # whole bands of the plane
+        width = min(self.band, short - before * self.band)
+        row, column = divmod(rest - before * self.band * long, width)
+        across = before * self.band + column
+        others: list[int] = []
+        for count in reversed(self.counts[:-2]):
+            plane, position = divmod(plane, count)
+            others.insert(0, position)
+        return (*others, row, across) if self.along == "x" else (*others, across, row)
+
+    def __iter__(self) -> Iterator[Index]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """Count the shards along a row of the walk, all bands together, and across it."""
+        rows, columns = self.counts[-2:]
+        return (columns, rows) if self.along == "x" else (rows, columns)
+
+
+def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, most_tiles: int) -> Walk:
+    """Choose an order of shards.
+
+    Parameters
+    ----------
+    counts
+        Number of shards along each axis; y and x are the last two.
+    shard
+        Height and width of a shard in pixels.
+    grid
+        Tiles of a plane.
+    most_tiles
+        Tiles that may be kept.
+    """
+    walks = [
+        _plan_along("x", counts, counts[-1], shard[1], grid.columns, most_tiles),
+        _plan_along("y", counts, counts[-2], shard[0], grid.rows, most_tiles),
+    ]
+    return min(walks, key=lambda walk: (walk.extra_share, walk.carried_tiles))
+
+
+def _plan_along(along: str, counts: tuple[int, ...], shards: int, shard: int, tiles: TileAxis, most_tiles: int) -> Walk:
+    def carried(band: int) -> int:
+        """Tiles across two rows of shards, of a band: those to come and those that are being used up."""
+        return 2 * min(len(tiles), -(-band * shard * len(tiles) // tiles.size) + 2) + 2
+
+    band = shards
+    while band > 1 and carried(band) > most_tiles:
+        band = -(-band // 2)
+    twice = sum(_across(tiles, start * shard) for start in range(band, shards, band))
+    return Walk(counts, along, band, carried(band), twice / len(tiles))
+
+
+def _across(tiles: TileAxis, border: int) -> int:
+    """Count the tiles of an axis whose cores meet both sides of a border."""
+    before, after = tiles.touching(Span(border - 1, border)), tiles.touching(Span(border, border + 1))
+    return len(range(max(before.start, after.start), min(before.stop, after.stop)))

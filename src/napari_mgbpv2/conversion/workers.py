@@ -1,0 +1,115 @@
+"""The workers of a conversion: processes of this machine, or a cluster that runs already."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mgbpv2.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_SECONDS = 20.0
+PATIENCE = 60.0  # seconds without any worker before the work is given up
+_MISSING = "several workers need dask.distributed: pip install 'napari-mgbpv2[distributed]'."
+
+
+def check_workers(client: Any, store: Path) -> None:
+    """Raise `ClusterError` unless there are workers that can do the work: with this package, and the same files.
+
+    Parameters
+    ----------
+    client
+        Of the cluster.
+    store
+        A directory that is to be written to.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not client.nthreads():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the cluster has had no workers for {PATIENCE:.0f} s; start some.")
+        time.sleep(0.5)
+    try:
+        seen = client.run(_sees, store)
+    except ImportError as error:
+        raise ClusterError("the workers of the cluster lack napari-mgbpv2; install it where they run.") from error
+    if blind := [worker for worker, sees in seen.items() if not sees]:
+        raise ClusterError(
+            f"{store.parent} is not the same place for the workers ({', '.join(blind[:3])}): "
+            "source and destination must lie on storage that all of them share."
+        )
+
+
+def _sees(store: Path) -> bool:
+    return store.is_dir()
+
+
+@contextlib.contextmanager
+def local_workers(count: int) -> Iterator[Client]:
+    """Start processes of this machine and end them; with GPUs, one for each, by dask-cuda.
+
+    Parameters
+    ----------
+    count
+        Number of processes; they share the machine's cores.
+
+    Raises
+    ------
+    ClusterError
+        dask.distributed is missing, or dask-cuda where there are GPUs.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ClusterError(_MISSING) from error
+    from napari_mgbpv2.engine import choose_device
+
+    threads = max(1, (os.cpu_count() or 1) // count)
+    with dask.config.set(
+        {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    ):
+        cluster: Any
+        if choose_device() == "cuda":
+            try:
+                from dask_cuda import LocalCUDACluster  # type: ignore[import-not-found, unused-ignore]
+            except ImportError as error:
+                raise ClusterError("several workers with GPUs need dask-cuda: pip install dask-cuda.") from error
+            cluster = LocalCUDACluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+        else:
+            cluster = LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            )
+        with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
+            yield client
+
+
+@contextlib.contextmanager
+def cluster_at(address: str) -> Iterator[Client]:
+    """Connect to a cluster that runs already.
+
+    Parameters
+    ----------
+    address
+        Of its scheduler, such as "tcp://10.0.0.1:8786".
+
+    Raises
+    ------
+    ClusterError
+        dask.distributed is missing, or nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError(_MISSING) from error
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"{address}: no dask scheduler answers there; check the address.") from error
+    with client:
+        yield client

@@ -1,0 +1,94 @@
+"""Making one shard of the result: what travels to other processes, and how shards and tiles belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.conversion.job import TILE_CACHE_BYTES, Prepared
+from napari_mgbpv2.tiling import Span, TileAxis
+from napari_mgbpv2.upscaling import UpscalePlan
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.lazy import ComputeTile, TiledImage
+    from napari_mgbpv2.ome_zarr import ImageLayout, Index
+
+
+@dataclass(frozen=True)
+class ShardWork:
+    """Makes shards of a result whose axes stand in another order than those of the source may.
+
+    Parameters
+    ----------
+    plan
+        How the image is upscaled.
+    layout
+        What is written.
+    """
+
+    plan: UpscalePlan
+    layout: ImageLayout
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> ShardWork:
+        """Take what making shards needs of a conversion."""
+        return cls(prepared.plan, prepared.layout)
+
+    def image(self, around: Callable[[ComputeTile], ComputeTile]) -> TiledImage:
+        """Make the image that shards are cut from; it keeps the tiles that lie across their borders."""
+        return self.plan.tiled_image(cache_bytes=TILE_CACHE_BYTES, keep_served=False, around=around)
+
+    def pixels(self, image: TiledImage, index: Index) -> npt.NDArray[Any]:
+        """Compute the pixels of a shard."""
+        region = self.layout.shard_region(index)
+        spans = [Span(region[at].start, region[at].stop) for at in self._positions]
+        back = [self._axes.index(axis) for axis in self.layout.axes]
+        return np.ascontiguousarray(image.region(spans).transpose(back))
+
+    @property
+    def samples(self) -> int:
+        """Samples of a colour pixel; 0 where the image has no such axis."""
+        tiled = self.plan.layout
+        return 0 if tiled.samples is None else tiled.shape[tiled.samples]
+
+    @property
+    def tile_counts(self) -> tuple[int, int, int, int]:
+        """Number of planes, of groups of samples, and of rows and columns of tiles."""
+        tiled = self.plan.layout
+        return tiled.planes, len(tiled.groups), len(tiled.grid.rows), len(tiled.grid.columns)
+
+    def plane_number(self, plane: tuple[int, ...]) -> int:
+        """Number of a plane among all planes."""
+        sizes = [self.plan.layout.shape[axis] for axis in self.plan.layout.plane_axes]
+        return int(np.ravel_multi_index(plane, sizes)) if sizes else 0
+
+    def tiles_of(self, index: Index) -> tuple[int, slice, slice, slice]:
+        """Plane, groups, rows and columns of the tiles that start in a shard: each tile does so in one."""
+        region, tiled = self.layout.shard_region(index), self.plan.layout
+        plane = self.plane_number(tuple(region[self._positions[axis]].start for axis in tiled.plane_axes))
+        groups = slice(0, len(tiled.groups))
+        if tiled.samples is not None:
+            channels = region[self._positions[tiled.samples]]
+            starting = [n for n, group in enumerate(tiled.groups) if channels.start <= group.start < channels.stop]
+            groups = slice(starting[0], starting[-1] + 1) if starting else slice(0, 0)
+        grid = tiled.grid
+        return plane, groups, _starting(grid.rows, region[-2]), _starting(grid.columns, region[-1])
+
+    @cached_property
+    def _axes(self) -> str:
+        return self.plan.axes.replace("s", "c")
+
+    @cached_property
+    def _positions(self) -> list[int]:
+        """Where each axis of the source stands in the result."""
+        return [self.layout.axes.index(axis) for axis in self._axes]
+
+
+def _starting(tiles: TileAxis, part: slice) -> slice:
+    found = tiles.starting_in(Span(part.start, part.stop))
+    return slice(found.start, found.stop)

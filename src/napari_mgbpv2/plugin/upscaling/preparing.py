@@ -1,0 +1,55 @@
+"""What a layer is to a conversion: an opened image, in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare
+from napari_mgbpv2.plugin.choices import Choices
+from napari_mgbpv2.plugin.layer_image import LayerImage
+from napari_mgbpv2.sources import ImageSource
+
+
+def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, destination: Path) -> Prepared:
+    """Prepare the conversion of a layer; reads no pixel, writes nothing.
+
+    Parameters
+    ----------
+    image
+        The layer's image.
+    place
+        ``scale``, ``translate`` and ``units`` of the layer, one entry an axis.
+    choices
+        How.
+    destination
+        The OME-Zarr to write.
+
+    Raises
+    ------
+    MGBPv2Error
+        It cannot be done so; the message says why.
+    """
+    options = choices.options(image.axes, image.value_range)
+    source = _source_of(image, place, str(options["axes"]))
+    job = ConversionJob(source, destination, choices.scale, choices.model, options)
+    return prepare(job)
+
+
+def _source_of(image: LayerImage, place: dict[str, Any], axes: str) -> ImageSource:
+    from napari_mgbpv2.sources.image import long_unit
+
+    spatial = axes.replace("s", "")
+    placed = [axis for axis in spatial if axis != "c"]
+    numbers = {axis: spatial.index(axis) for axis in placed}
+    return ImageSource(
+        data=image.data,
+        axes=axes,
+        pixel_size={axis: float(abs(place["scale"][number])) for axis, number in numbers.items()},
+        units={axis: long_unit(str(place["units"][number])) for axis, number in numbers.items()},
+        translation={axis: float(place["translate"][number]) for axis, number in numbers.items()},
+        channel_names=None,
+        channel_colors=None,
+        path=image.name,
+        kind="napari layer",
+    )
