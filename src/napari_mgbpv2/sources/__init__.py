@@ -16,6 +16,7 @@ from napari_mgbpv2.sources.describing import described_as
 from napari_mgbpv2.sources.finding import find_sources
 from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, bare_source
 from napari_mgbpv2.sources.units import long_unit
+from napari_mgbpv2.sources.urls import is_url
 
 __all__ = [
     "ArrayLike",
@@ -48,8 +49,9 @@ def open_source(
     Parameters
     ----------
     path
-        A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder or a
-        .zip of one), a .npy file, or a picture that Pillow reads (PNG, JPEG, WebP, BMP, ...; the first frame).
+        A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder, a .zip
+        of one, or an address, https:// or s3://), a .npy file, or a picture that Pillow reads (PNG, JPEG, WebP, BMP,
+        ...; the first frame).
     series
         Which image of a file that holds several.
     level
@@ -65,18 +67,20 @@ def open_source(
     Raises
     ------
     SourceError
-        The file is missing, empty, damaged or cut short, of an unknown format, or has no such series or level.
+        The file is missing, empty, damaged or cut short, of an unknown format, or has no such series or level; the
+        network does not give it, or the package that reads it is not installed.
         Damage that only shows in the pixels is raised when they are read.
     ImageError
         As `described_as` has it.
     """
-    source = _open(os.path.abspath(os.fspath(path)), series, level)
+    path = os.fspath(path)
+    source = _open(path if is_url(path) else os.path.abspath(path), series, level)
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
 
 def _open(path: str, series: int, level: int) -> ImageSource:
     # Each format's library is imported only when a file needs it.
-    start = b"" if os.path.isdir(path) else _first_bytes(path)
+    start = b"" if is_url(path) or os.path.isdir(path) else _first_bytes(path)
     if not start or start.startswith(_ZIP_MAGICS):
         from napari_mgbpv2.sources.zarrs import open_zarr
 

@@ -18,6 +18,7 @@ from napari_mgbpv2.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.identity import identity_of_array, identity_of_files
 from napari_mgbpv2.sources.units import long_unit as long_unit
+from napari_mgbpv2.sources.urls import is_url, last_part
 
 Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
@@ -66,7 +67,7 @@ class ImageSource:
     channel_colors
         "RRGGBB", one for each channel like ``channel_names``, or None.
     path
-        Absolute path of the file or folder.
+        Absolute path of the file or folder, or its address on the network.
     kind
         What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
     series, level
@@ -95,6 +96,7 @@ class ImageSource:
 
             - for a file, ``path`` and ``files``: size and time of change of each file that it consists of. Of a Zarr
               in a folder these are its metadata, which are written anew with it; its chunks are not looked at;
+            - for a Zarr on the network, ``url`` and ``documents``: hash, ETag and time of change of its metadata;
             - for an array in memory, ``sha256`` of its content; None where it is large, or no NumPy array: then equal
               fingerprints do not prove equal pixels.
 
@@ -116,12 +118,12 @@ class ImageSource:
     @property
     def name(self) -> str:
         """File name without its suffixes: "cells" for "cells.ome.zarr"."""
-        name = Path(self.path).name
-        if not os.path.isdir(self.path):
-            name = Path(name).stem
+        full = last_part(self.path) if is_url(self.path) else Path(self.path).name
+        # a Zarr on the network is a folder, too
+        name = full if is_url(self.path) or os.path.isdir(self.path) else Path(full).stem
         for suffix in (".zarr", ".tif", ".tiff", ".ome"):  # in this order: .ome stands before .zarr or .tif
             name = name.removesuffix(suffix)
-        return name or Path(self.path).name
+        return name or full
 
 
 class FileArray(ABC):

@@ -1,4 +1,4 @@
-"""Zarr arrays and groups of v2 and v3, and OME-Zarr up to 0.5, in a folder, a .zip or an open store."""
+"""Zarr arrays and groups of v2 and v3, and OME-Zarr up to 0.5, in a folder, a .zip, on the network or open already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,10 @@ from napari_mgbpv2.sources.image import (
     pixel_dtype,
     placed,
 )
+from napari_mgbpv2.sources.remote import ZARR_METADATA, RemoteStore, is_of_network, reason_of, remote_store
 from napari_mgbpv2.sources.units import long_unit
+from napari_mgbpv2.sources.urls import is_url
 
-_METADATA = (*ZARR_MARKERS, ".zattrs")
 _AXIS_NAMES = {
     "time": "t", "depth": "z", "plane": "z", "channel": "c", "channels": "c", "ch": "c", "row": "y", "height": "y",
     "column": "x", "col": "x", "width": "x", "sample": "s", "samples": "s", "rgb": "s", "rgba": "s",
@@ -50,7 +50,7 @@ def open_zarr(path: str, series: int, level: int) -> ImageSource:
     Parameters
     ----------
     path
-        A folder or a .zip file.
+        A folder, a .zip file, or an address on the network.
     series
         Which image of a bioformats2raw collection, or which of several multiscales.
     level
@@ -150,17 +150,27 @@ class ZarrArray(FileArray):
         try:
             return np.asarray(self._array[window], dtype=self.dtype)
         except Exception as error:  # each codec has its own
+            advice = "check the network" if is_of_network(error) else "the Zarr is damaged: copy or write it again"
             raise SourceError(
-                f"{self.path}: a chunk of {self._array.name} cannot be read ({error}); "
-                "the Zarr is damaged: copy or write it again."
+                f"{self.path}: a chunk of {self._array.name} cannot be read ({reason_of(error)}); {advice}."
             ) from error
+
+    def identity(self) -> dict[str, Any]:
+        """What the pixels come from, as `ImageSource.fingerprint` tells it."""
+        store = self._array.store
+        return store.identity(self.path, self._folders()) if isinstance(store, RemoteStore) else super().identity()
 
     def _files(self) -> Iterable[str]:
         store = self._array.store
         if not isinstance(store, LocalStore):
             return [self.path]
-        folders = [store.root / self._array.path, *(store.root / above for above in Path(self._array.path).parents)]
-        return [str(folder / name) for folder in folders for name in _METADATA if (folder / name).exists()]
+        files = (store.root / folder / name for folder in self._folders() for name in ZARR_METADATA)
+        return [str(file) for file in files if file.exists()]
+
+    def _folders(self) -> list[str]:
+        """Return where in the store the array's metadata are: its folder, and those above up to the root, ""."""
+        parts = self._array.path.split("/") if self._array.path else []
+        return ["/".join(parts[:count]) for count in range(len(parts) + 1)]
 
     def _check_shards(self, window: Window, shards: tuple[int, ...], store: LocalStore) -> None:
         """Refuse empty files, as a power cut leaves them; some versions of zarr read them as fill values."""
@@ -172,15 +182,23 @@ class ZarrArray(FileArray):
 
 
 def _open_node(path: str) -> zarr.Array[Any] | zarr.Group:
-    folder = os.path.isdir(path)
-    root = "" if folder else _root_in_zip(path)
-    if folder and not is_zarr(path):
-        raise SourceError(f"{path}: is a folder without Zarr metadata; give an image file or the Zarr itself.")
+    store, root = _store_of(path)
     try:
-        # Read only and by path, so a pickled array finds its file again.
-        return zarr.open(path if folder else ZipStore(path, mode="r"), mode="r", path=root)
+        return zarr.open(store, mode="r", path=root)
     except Exception as error:  # damaged JSON, unknown codecs and data types all end here
-        raise SourceError(f"{path}: cannot be read as Zarr ({error}); its metadata are damaged or unknown.") from error
+        advice = "check the network and try again" if is_of_network(error) else "its metadata are damaged or unknown"
+        raise SourceError(f"{path}: cannot be read as Zarr ({reason_of(error)}); {advice}.") from error
+
+
+def _store_of(path: str) -> tuple[Store, str]:
+    """Return the store of a Zarr and the place of its root in it; it pickles by its path or address."""
+    if is_url(path):
+        return remote_store(path), ""
+    if not os.path.isdir(path):
+        return ZipStore(path, mode="r"), _root_in_zip(path)
+    if not is_zarr(path):
+        raise SourceError(f"{path}: is a folder without Zarr metadata; give an image file or the Zarr itself.")
+    return LocalStore(path, read_only=True), ""
 
 
 def _root_in_zip(path: str) -> str:
@@ -219,7 +237,12 @@ def _telling_of_damage(path: str) -> Iterator[None]:
 def _arrays(path: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
     try:
         return dict(group.arrays())
-    except Exception as error:  # the metadata of a member are damaged
+    except Exception as error:  # the metadata of a member are damaged, or the store does not list members
+        if is_of_network(error):
+            raise SourceError(
+                f"{path}: this Zarr group has no OME metadata, and its server does not list what is in it; "
+                "give the address of an array in it."
+            ) from error
         raise SourceError(f"{path}: something in it cannot be read as Zarr ({error}); copy it again.") from error
 
 
