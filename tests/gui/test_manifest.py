@@ -22,9 +22,14 @@ class TestManifest:
         done = CliRunner().invoke(app, ["validate", "napari-mgbpv2", "--imports"])
         assert done.exit_code == 0, done.output
 
-    def test_it_offers_three_widgets(self) -> None:
+    def test_it_offers_four_widgets(self) -> None:
         names = {widget.display_name for widget in CONTRIBUTIONS.widgets}
-        assert names == {"Upscale (MGBPv2)", "Fine-tune (MGBPv2)", "Batch to OME-Zarr (MGBPv2)"}
+        assert names == {
+            "Upscale (MGBPv2)",
+            "Fine-tune (MGBPv2)",
+            "Batch to OME-Zarr (MGBPv2)",
+            "Inspect (MGBPv2)",
+        }
 
     @pytest.mark.parametrize("menu", sorted(CONTRIBUTIONS.menus))
     def test_its_menus_are_ones_that_napari_shows(self, menu: str) -> None:
