@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from examples import a_network
-from napari_mgbpv2.checkpoints import export_model, load_model, locate, published_state_dict, save_model
+from napari_mgbpv2.checkpoints import card_of, export_model, load_model, locate, published_state_dict, save_model
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model_zoo import find_model, read_card
@@ -166,6 +166,18 @@ class TestDescription:
         assert card.parameters == sum(parameter.numel() for parameter in a_network(SMALL).parameters())
         assert (card.trained_on, card.scores) == ("cells", {"PSNR": 31.25})
         assert card.training == {"steps": 100, "rates": [0.1, 0.01]}
+
+    def test_the_card_of_a_loaded_model_is_the_one_in_its_file(self, tmp_path: Path) -> None:
+        path = save_model(
+            a_network(SMALL, scale=4, guard=8), tmp_path / "a.safetensors", trained_on="cells", training={"steps": 9}
+        )
+        assert card_of(path, load_model(path)) == read_card(path)
+
+    def test_a_file_that_says_nothing_has_a_card_of_what_its_network_says(self, tmp_path: Path) -> None:
+        for path in (write_authors(a_network(SMALL), tmp_path), write_tensors(a_network(SMALL), tmp_path)):
+            card = card_of(path, load_model(path, scale=16))
+            assert (card.name, card.scale, card.guard, card.channels, card.noise) == (path.stem, 16, None, 3, True)
+            assert card.parameters == sum(parameter.numel() for parameter in a_network(SMALL).parameters())
 
     def test_it_arrives_whatever_the_length_of_the_header(self, tmp_path: Path) -> None:
         first_bytes = set()

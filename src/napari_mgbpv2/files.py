@@ -44,12 +44,13 @@ def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     Yields
     ------
     Path
-        A hidden name beside ``path``, with the same ending.
+        An empty, hidden file beside ``path``, with the same ending.
     """
     partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(f"{path} exists already")
+        partial.open("xb").close()  # what cannot be written shows before the work
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())

@@ -4,11 +4,13 @@ A file's tensors alone say which network they are; its name says nothing. Nothin
 authors' files are pickles, and are read by torch's loader for weights only.
 """
 
+from napari_mgbpv2.checkpoints.cards import card_of
 from napari_mgbpv2.checkpoints.published import download_model
 from napari_mgbpv2.checkpoints.reading import configuration_of, load_model, locate
-from napari_mgbpv2.checkpoints.writing import export_model, published_state_dict, save_model
+from napari_mgbpv2.checkpoints.writing import export_model, published_state_dict, save_model, whole_model_file
 
 __all__ = [
+    "card_of",
     "configuration_of",
     "download_model",
     "export_model",
@@ -16,4 +18,5 @@ __all__ = [
     "locate",
     "published_state_dict",
     "save_model",
+    "whole_model_file",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.files import write_whole
+from napari_mgbpv2.files import whole_file
 from napari_mgbpv2.network import MGBPv2, Network, configurations
 
 
@@ -70,7 +71,9 @@ def save_model(
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name!r} is not finite in {precision} and was not written.")
     content = save(state, {"napari_mgbpv2": json.dumps(description, allow_nan=False)})
-    return _write_whole(path, content, overwrite)
+    with whole_model_file(path, overwrite=overwrite) as partial:
+        partial.write_bytes(content)
+    return path
 
 
 def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -81,9 +84,11 @@ def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: b
     ModelError
         The file exists already or cannot be written.
     """
-    content = io.BytesIO()
+    path, content = Path(path), io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in published_state_dict(network).items()}, content)
-    return _write_whole(Path(path), content.getvalue(), overwrite)
+    with whole_model_file(path, overwrite=overwrite) as partial:
+        partial.write_bytes(content.getvalue())
+    return path
 
 
 def published_state_dict(network: Network) -> dict[str, Tensor]:
@@ -98,12 +103,19 @@ def published_state_dict(network: Network) -> dict[str, Tensor]:
     return state
 
 
-def _write_whole(path: Path, content: bytes, overwrite: bool) -> Path:
-    """Write a model file, all at once or not at all."""
+@contextmanager
+def whole_model_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """`files.whole_file` for a model.
+
+    Raises
+    ------
+    ModelError
+        The file exists already or cannot be written.
+    """
     try:
-        write_whole(path, content, overwrite=overwrite)
+        with whole_file(path, overwrite=overwrite) as partial:
+            yield partial
     except FileExistsError:
         raise ModelError(f"{path}: exists already; choose another name or ask to overwrite it.") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror}).") from error
-    return path
