@@ -159,6 +159,11 @@ class TestNpy:
         with pytest.raises(SourceError, match="an image has boolean, integer or floating-point pixels"):
             open_source(tmp_path / "a.npy")
 
+    def test_axes_that_cannot_be_told_can_be_said(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", pixels(1, 1, 1, 2, 20, 30))
+        source = open_source(tmp_path / "a.npy", axes="qtczyx")
+        assert source.axes == "qtczyx"
+
     def test_one_dimension_is_refused(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", pixels(20))
         with pytest.raises(SourceError, match=r"a\.npy: the image has 1 axes, shape \(20,\)"):

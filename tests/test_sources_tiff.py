@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -155,6 +156,114 @@ class TestTiffPixels:
         assert_reads(source, image)
 
 
+class TestTiffValues:
+    """What the numbers mean: black and white, palettes, missing pixels."""
+
+    @pytest.mark.parametrize("storage", [{}, {"compression": "zlib"}, {"tile": (16, 16), "byteorder": ">"}])
+    @pytest.mark.parametrize("dtype", ["u1", "u2"])
+    def test_white_that_is_zero_becomes_the_highest(self, tmp_path: Path, dtype: str, storage: dict[str, Any]) -> None:
+        image = pixels(40, 50, dtype=dtype)
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="miniswhite", **storage)
+        assert_reads(open_source(tmp_path / "a.tif"), np.iinfo(dtype).max - image)
+
+    def test_white_of_12_bits(self, tmp_path: Path) -> None:
+        image = pixels(40, 50) // 16
+        options: dict[str, Any] = {"photometric": "miniswhite", "compression": "jpeg2000", "bitspersample": 12}
+        tifffile.imwrite(tmp_path / "a.tif", image, **options)
+        assert_reads(open_source(tmp_path / "a.tif"), 4095 - image)
+
+    @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+    def test_palettes_become_colours(self, tmp_path: Path, compression: str) -> None:
+        picture = Image.fromarray(pixels(40, 50, 3, dtype="u1")).quantize(16)
+        picture.save(tmp_path / "a.tif", compression=compression)
+        source = open_source(tmp_path / "a.tif")
+        assert source.axes == "yxs"
+        assert_reads(source, np.asarray(picture.convert("RGB")))
+        assert_reads(pickle.loads(pickle.dumps(source)), np.asarray(picture.convert("RGB")))
+
+    def test_a_stack_of_palettes(self, tmp_path: Path) -> None:
+        image, colours = pixels(3, 40, 50, dtype="u1"), pixels(3, 256)
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="palette", colormap=colours)
+        source = open_source(tmp_path / "a.tif")
+        assert source.axes == "zyxs"
+        assert_reads(source, (colours.T // 256).astype("u1")[image])
+
+    def test_a_lookup_table_of_imagej_is_no_colour(self, tmp_path: Path) -> None:
+        image = pixels(40, 50, dtype="u1")
+        tifffile.imwrite(tmp_path / "a.tif", image, imagej=True, colormap=pixels(3, 256))
+        assert_reads(open_source(tmp_path / "a.tif"), image)
+
+    @pytest.mark.parametrize(("mode", "name"), [("CMYK", "CMYK"), ("LAB", "CIELAB"), ("YCbCr", "YCbCr without JPEG")])
+    def test_other_colours_are_refused(self, tmp_path: Path, mode: str, name: str) -> None:
+        Image.fromarray(pixels(40, 50, 3, dtype="u1")).convert(mode).save(tmp_path / "a.tif")
+        with pytest.raises(SourceError, match=rf"a\.tif: its colours are {name}; save it as RGB"):
+            open_source(tmp_path / "a.tif")
+
+    @pytest.mark.parametrize("storage", [{}, {"compression": "zlib", "predictor": 3}, {"tile": (16, 16)}])
+    @pytest.mark.parametrize(
+        ("dtype", "nodata", "said"),
+        [("f4", np.finfo("f4").min, "-3.4028234663852886e+38"), ("f4", -3.4e38, "-3.4e+38"), ("f8", -9999.0, "-9999 ")],
+    )
+    def test_missing_pixels_of_maps_are_nan(
+        self, tmp_path: Path, dtype: str, nodata: float, said: str, storage: dict[str, Any]
+    ) -> None:
+        image = pixels(40, 50, dtype=dtype)
+        image[3:9, 20:30] = nodata
+        tifffile.imwrite(tmp_path / "a.tif", image, extratags=[nodata_tag(said)], metadata=None, **storage)
+        image[3:9, 20:30] = np.nan
+        assert_reads(open_source(tmp_path / "a.tif"), image)
+        assert_reads(pickle.loads(pickle.dumps(open_source(tmp_path / "a.tif"))), image)
+
+    @pytest.mark.parametrize("said", ["none", "nan", "1e300", ""])
+    def test_what_is_no_value_of_the_type_is_no_missing_pixel(self, tmp_path: Path, said: str) -> None:
+        image = pixels(40, 50, dtype="f4")
+        tifffile.imwrite(tmp_path / "a.tif", image, extratags=[nodata_tag(said)], metadata=None)
+        assert_reads(open_source(tmp_path / "a.tif"), image)
+
+    def test_integers_have_no_nan_and_stay(self, tmp_path: Path) -> None:
+        image = pixels(40, 50, dtype="i2")
+        image[3] = -9999
+        tifffile.imwrite(tmp_path / "a.tif", image, extratags=[nodata_tag("-9999")], metadata=None)
+        assert_reads(open_source(tmp_path / "a.tif"), image)
+
+    def test_tiles_that_a_map_leaves_out_are_missing(self, tmp_path: Path) -> None:
+        blocks = itertools.chain([np.ones((16, 16), "f4").tobytes()], itertools.repeat(b"", 3))
+        with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+            tags = [nodata_tag("-9999")]
+            writer.write(blocks, shape=(32, 32), dtype="f4", tile=(16, 16), metadata=None, extratags=tags)
+        expected = np.full((32, 32), np.nan, "f4")
+        expected[:16, :16] = 1
+        assert_reads(open_source(tmp_path / "a.tif"), expected)
+
+
+def nodata_tag(said: str) -> tuple[int, str, int, str, bool]:
+    """Return GDAL's tag for the value of missing pixels, as tifffile takes it."""
+    return 42113, "s", 0, said, True
+
+
+class TestPieces:
+    """What is decoded at a time, which tells whether windows are cheap."""
+
+    @pytest.mark.parametrize(
+        ("shape", "storage", "piece"),
+        [
+            ((3, 40, 50), {}, (1, 1, 1)),
+            ((3, 40, 50), {"tile": (16, 32), "compression": "zlib"}, (1, 16, 32)),
+            ((3, 40, 50), {"rowsperstrip": 8, "compression": "zlib"}, (1, 8, 50)),
+            ((40, 50), {"compression": "zlib"}, (40, 50)),
+            ((20, 40, 50), {"tile": (16, 16, 32), "compression": "zlib"}, (16, 16, 32)),
+            ((40, 50, 3), {"tile": (16, 16), "photometric": "rgb"}, (16, 16, 3)),
+            ((3, 40, 50), {"tile": (16, 16), "photometric": "rgb", "planarconfig": "separate"}, (1, 16, 16)),
+            ((40, 50), {"tile": (16, 16), "photometric": "miniswhite"}, (16, 16)),
+        ],
+    )
+    def test_tiff(
+        self, tmp_path: Path, shape: tuple[int, ...], storage: dict[str, Any], piece: tuple[int, ...]
+    ) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", pixels(*shape, dtype="u1"), **{"photometric": "minisblack", **storage})
+        assert open_source(tmp_path / "a.tif").data.piece_shape == piece
+
+
 MULTIFILE_OME = """<?xml version="1.0" encoding="UTF-8"?>
 <OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="THIS"><Image ID="Image:0"><Pixels ID="Pixels:0"
 DimensionOrder="XYZCT" Type="uint16" SizeX="50" SizeY="40" SizeZ="2" SizeC="1" SizeT="1">
@@ -248,6 +357,21 @@ class TestTiffMetadata:
         assert source.pixel_size == {"y": 1.0, "x": 1.0}
         assert source.units == {"y": None, "x": None}
 
+    @pytest.mark.parametrize(
+        ("model", "unit", "size", "name"),
+        [(1, 9001, 0.5, "meter"), (1, 9002, 0.5, "foot"), (1, 0, 0.5, None), (2, 0, 1.0, None)],
+    )
+    def test_maps_say_what_a_pixel_is_on_the_ground(
+        self, tmp_path: Path, model: int, unit: int, size: float, name: str | None
+    ) -> None:
+        keys = (1, 1, 0, 2, 1024, 0, 1, model, 3076, 0, 1, unit)
+        corner = (0.0, 0.0, 0.0, 500000.0, 4600000.0, 0.0)
+        tags = [(33550, "d", 3, (0.5, 0.5, 0.0), True), (33922, "d", 6, corner, True), (34735, "H", 12, keys, True)]
+        tifffile.imwrite(tmp_path / "a.tif", pixels(32, 40), extratags=tags, metadata=None)
+        source = open_source(tmp_path / "a.tif")
+        assert source.pixel_size == {"y": size, "x": size}
+        assert source.units == {"y": name, "x": name}
+
     def test_slide_scans_say_micrometres_per_pixel(self, tmp_path: Path) -> None:
         about = "Aperio Image Library v11\n64x64 (16x16) none|AppMag = 40|MPP = 0.2520"
         image = pixels(64, 64, 3, dtype="u1")
@@ -265,10 +389,13 @@ class TestTiffMetadata:
         tifffile.imwrite(tmp_path / "a.tif", pixels(2, 5, 32, 40), photometric="minisblack", metadata={"axes": "RZYX"})
         assert open_source(tmp_path / "a.tif").axes == "tzyx"
 
-    def test_more_unknown_axes_are_refused(self, tmp_path: Path) -> None:
+    def test_more_unknown_axes_are_refused_unless_somebody_says_them(self, tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", pixels(2, 2, 2, 32, 40), photometric="minisblack")
-        with pytest.raises(SourceError, match=r"a\.tif: has the axes QQQYX"):
+        with pytest.raises(SourceError, match=r"a\.tif: has the axes QQQYX.*; say what they are with axes="):
             open_source(tmp_path / "a.tif")
+        source = open_source(tmp_path / "a.tif", axes="tczyx")
+        assert source.axes == "tczyx"
+        assert_reads(source, pixels(2, 2, 2, 32, 40))
 
     def test_damaged_ome_xml_leaves_the_pixels(self, tmp_path: Path) -> None:
         image = pixels(32, 40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,31 @@ class TestZarrArrays:
         image = pixels(40, 50)
         zarr.create_array(tmp_path / "a.zarr", data=image.astype(">u2"), zarr_format=2)
         assert_reads(open_source(tmp_path / "a.zarr"), image)
+
+    @pytest.mark.parametrize("name", ["_FillValue", "missing_value", "nodata"])
+    def test_the_value_of_missing_pixels_is_read_as_nan(self, tmp_path: Path, name: str) -> None:
+        image = pixels(40, 50, dtype="f4")
+        image[3:9, 20:30] = -9999
+        zarr.create_array(tmp_path / "a.zarr", data=image, attributes={name: -9999.0})
+        image[3:9, 20:30] = np.nan
+        assert_reads(open_source(tmp_path / "a.zarr"), image)
+        assert_reads(pickle.loads(pickle.dumps(open_source(tmp_path / "a.zarr"))), image)
+
+    @pytest.mark.parametrize("said", ["none", True, None, [1.0]])
+    def test_what_is_no_number_marks_no_missing_pixel(self, tmp_path: Path, said: Any) -> None:
+        image = np.ones((40, 50), "f4")
+        zarr.create_array(tmp_path / "a.zarr", data=image, attributes={"nodata": said})
+        assert_reads(open_source(tmp_path / "a.zarr"), image)
+
+    def test_chunks_are_decoded_at_a_time_not_shards(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(64, 64), chunks=(8, 16), shards=(32, 32), dtype="u2")
+        assert open_source(tmp_path / "a.zarr").data.piece_shape == (8, 16)
+
+    def test_axes_that_cannot_be_told_can_be_said(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(1, 2, 3, 1, 5, 6))
+        with pytest.raises(SourceError, match=r"a\.zarr: the image has 6 axes"):
+            open_source(tmp_path / "a.zarr")
+        assert_reads(open_source(tmp_path / "a.zarr", axes="qtczyx"), pixels(1, 2, 3, 1, 5, 6))
 
     def test_group_of_one_array(self, tmp_path: Path) -> None:
         image = pixels(40, 50)
@@ -276,6 +302,15 @@ class TestOMEZarr:
         source = open_source(path, level=1)
         assert source.pixel_size == {"y": 2.0, "x": 2.0}
         assert source.translation == {"y": 0.5, "x": 0.5}
+
+    def test_unknown_axes_are_refused_unless_somebody_says_them(self, tmp_path: Path) -> None:
+        axes = [{"name": "angle", "type": "other"}, *CYX[1:]]
+        scale = [[{"type": "scale", "scale": [1.0, 0.5, 0.5]}]]
+        write_ome_zarr(tmp_path / "a.zarr", [pixels(3, 20, 30)], axes, scale)
+        with pytest.raises(SourceError, match=r"a\.zarr: has the axes \['angle', 'y', 'x'\].*; say what they are"):
+            open_source(tmp_path / "a.zarr")
+        source = open_source(tmp_path / "a.zarr", axes="tyx")
+        assert (source.axes, source.pixel_size) == ("tyx", {"t": 1.0, "y": 0.5, "x": 0.5})
 
     def test_an_image_without_resolutions_is_refused(self, tmp_path: Path) -> None:
         zarr.open_group(tmp_path / "a.zarr", attributes={"ome": {"multiscales": [{"axes": CYX, "datasets": []}]}})

@@ -74,25 +74,25 @@ def open_source(
         As `described_as` has it.
     """
     path = os.fspath(path)
-    source = _open(path if is_url(path) else os.path.abspath(path), series, level)
+    source = _open(path if is_url(path) else os.path.abspath(path), series, level, axes)
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
 
-def _open(path: str, series: int, level: int) -> ImageSource:
+def _open(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
     # Each format's library is imported only when a file needs it.
     start = b"" if is_url(path) or os.path.isdir(path) else _first_bytes(path)
     if not start or start.startswith(_ZIP_MAGICS):
         from napari_mgbpv2.sources.zarrs import open_zarr
 
-        return open_zarr(path, series, level)
+        return open_zarr(path, series, level, said_axes)
     if start.startswith(_TIFF_MAGICS):
         from napari_mgbpv2.sources.tiff import open_tiff
 
-        return open_tiff(path, series, level)
+        return open_tiff(path, series, level, said_axes)
     if start.startswith(_NPY_MAGIC):
         from napari_mgbpv2.sources.npy import open_npy
 
-        return open_npy(path, series, level)
+        return open_npy(path, series, level, said_axes)
     from napari_mgbpv2.sources.pictures import open_picture
 
     return open_picture(path, series, level)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.axes import check_axes
 from napari_mgbpv2.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.identity import identity_of_array, identity_of_files
@@ -141,6 +140,8 @@ class FileArray(ABC):
         Type of a pixel in the file; ``self.dtype`` is the same in native byte order.
     reopen
         The call that builds the same array again.
+    nodata
+        The value that stands for missing pixels, where floats have one; they are read as NaN.
 
     Raises
     ------
@@ -148,28 +149,50 @@ class FileArray(ABC):
         There are no pixels, or they are no numbers.
     """
 
-    def __init__(self, path: str, shape: tuple[int, ...], dtype: npt.DTypeLike, reopen: Reopen) -> None:
+    def __init__(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        reopen: Reopen,
+        nodata: float | None = None,
+    ) -> None:
         self.path = path
         self.shape = tuple(int(size) for size in shape)
         self.dtype = pixel_dtype(path, dtype)
         if 0 in self.shape:
             raise SourceError(f"{path}: has no pixels, shape {self.shape}; copy or export it again.")
         self._reopen = reopen
+        with np.errstate(over="ignore"):  # what says it writes decimals, which need not be a value of the type
+            self._missing = None if nodata is None or self.dtype.kind != "f" else self.dtype.type(nodata)
 
     @property
     def ndim(self) -> int:
         """Count of axes."""
         return len(self.shape)
 
+    @property
+    def piece_shape(self) -> tuple[int, ...]:
+        """Pixels along each axis of what is decoded at a time, however few of them are read; by default all."""
+        return self.shape
+
     def __getitem__(self, window: slice | Window) -> Pixels:
         """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
-        return self._read(_whole_window(window, self.shape))
+        pixels = self._read(_whole_window(window, self.shape))
+        if self._missing is not None:
+            pixels[pixels == self._missing] = np.nan
+        return pixels
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
         """Read all pixels, for `numpy.asarray`."""
         if copy is False:
             raise ValueError("the pixels are in a file: they cannot be had without a copy")
         return self[()].astype(dtype or self.dtype, copy=False)
+
+    @property
+    def reopen(self) -> Reopen:
+        """The call that builds the same array again."""
+        return self._reopen
 
     def __reduce__(self) -> Reopen:
         """Pickle as the call that opens the file again."""
@@ -185,7 +208,7 @@ class FileArray(ABC):
 
     @abstractmethod
     def _read(self, window: Window) -> Pixels:
-        """Read pixels; ``window`` has one slice an axis, with 0 <= start <= stop <= size and step 1."""
+        """Read pixels into an array of their own; one slice an axis, 0 <= start <= stop <= size, step 1."""
 
 
 def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
@@ -195,45 +218,6 @@ def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
     given += (slice(None),) * (len(shape) - len(given))
     bounds = [part.indices(size) for part, size in zip(given, shape, strict=True)]
     return tuple(slice(start, max(start, stop)) for start, stop, _ in bounds)
-
-
-class MappedArray(FileArray):
-    """Pixels that lie in a file as they do in memory: mapped by the operating system, never copied whole.
-
-    Parameters
-    ----------
-    path, shape, dtype
-        As `FileArray` has them.
-    offset
-        Byte at which the pixels begin.
-    order
-        "C" or "F", the order of the axes in the file.
-
-    Raises
-    ------
-    SourceError
-        The file is cut short, now or when it is read, or cannot be opened.
-    """
-
-    def __init__(self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, order: str = "C") -> None:
-        super().__init__(path, shape, dtype, reopen=(MappedArray, (path, shape, dtype, offset, order)))
-        self._end = offset + dtype.itemsize * math.prod(self.shape)
-        try:
-            with open(path, "rb") as file:
-                self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # gone meanwhile, or empty
-            raise SourceError(f"{path}: cannot be mapped into memory ({error}); check that it is there.") from error
-        self._check_complete()
-        self._pixels: Pixels = np.ndarray(self.shape, dtype, self._file, offset, order="F" if order == "F" else "C")
-
-    def _read(self, window: Window) -> Pixels:
-        self._check_complete()
-        return np.array(self._pixels[window], dtype=self.dtype, order="C")
-
-    def _check_complete(self) -> None:
-        present = self._file.size()  # of the file as it is now: to read a map beyond it would end the process
-        if self._end > present:
-            raise cut_short(self.path, f"its pixels need {self._end} bytes and it has {present}")
 
 
 def cut_short(path: str, detail: str) -> SourceError:
@@ -289,6 +273,24 @@ def guess_axes(path: str, shape: tuple[int, ...]) -> str:
         return axes_of_shape(shape)
     except ImageError as error:
         raise SourceError(f"{path}: {error}") from error
+
+
+def axes_or(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) -> str:
+    """Return what ``own`` reads of the axes in the file, or where it cannot be told, the axes that somebody says.
+
+    Raises
+    ------
+    SourceError
+        The file does not tell and nobody says.
+    ImageError
+        What is said does not fit.
+    """
+    try:
+        return own()
+    except SourceError:
+        if said is None:
+            raise
+        return check_axes(said, shape)
 
 
 def placed(axes: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import ImageSource, MappedArray, bare_source, guess_axes, only_image
+from napari_mgbpv2.sources.image import ImageSource, axes_or, bare_source, guess_axes, only_image
+from napari_mgbpv2.sources.mapped import MappedArray
 
 
-def open_npy(path: str, series: int, level: int) -> ImageSource:
-    """Open a .npy file; its axes are told by its dimensions alone.
+def open_npy(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+    """Open a .npy file; its axes are told by its dimensions, or where these do not tell, as they are said.
 
     Raises
     ------
@@ -25,6 +26,6 @@ def open_npy(path: str, series: int, level: int) -> ImageSource:
             "save plain numbers with numpy.save."
         ) from error
     order = "C" if mapped.flags.c_contiguous else "F"
-    axes = guess_axes(path, mapped.shape)
+    axes = axes_or(said_axes, mapped.shape, lambda: guess_axes(path, mapped.shape))
     data = MappedArray(path, mapped.shape, mapped.dtype, mapped.offset, order)
     return bare_source(data, axes, path, "NumPy array")

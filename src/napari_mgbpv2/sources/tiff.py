@@ -5,24 +5,25 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tifffile
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import ImageSource, Pixels, placed
+from napari_mgbpv2.sources.image import ImageSource, Pixels, axes_or, placed
 from napari_mgbpv2.sources.tiff_pixels import open_pixels, opened
 from napari_mgbpv2.sources.units import long_unit
 
 _KINDS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "ndpi": "Hamamatsu NDPI", "lsm": "Zeiss LSM"}
 _MICROMETERS_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre; 1 is none
+_PROJECTED, _LINEAR_UNITS = 1, {9001: "meter", 9002: "foot", 9003: "foot"}  # codes of GeoTIFF
 _SCREEN_DPI = (72.0, 96.0)  # what writers fill in that know of no pixel size
 
 
-def open_tiff(path: str, series: int, level: int) -> ImageSource:
-    """Open one image of a TIFF file.
+def open_tiff(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+    """Open one image of a TIFF file; its axes are as they are said where the file does not tell.
 
     Raises
     ------
@@ -30,11 +31,12 @@ def open_tiff(path: str, series: int, level: int) -> ImageSource:
         The file is damaged or cut short, has no such series or level, or has axes that are none of an image's.
     """
     with opened(path, series) as (tif, full):
-        axes = _axes(path, full.axes)
+        axes = axes_or(said_axes, full.shape, lambda: _axes(path, full.axes))
         data = open_pixels(path, tif, full, level)
         calibration = _calibration(tif, full, axes, series)
+    axes += "s" * (data.ndim - len(axes))  # of a palette
     pixel_size, translation = {}, {}
-    for axis, full_size, size in zip(axes, full.shape, data.shape, strict=True):
+    for axis, full_size, size in zip(axes, full.shape, data.shape, strict=False):
         if axis in placed(axes):
             unshrunk = calibration.pixel_size.get(axis, 1.0)
             pixel_size[axis] = unshrunk * full_size / size
@@ -61,7 +63,9 @@ def _axes(path: str, letters: str) -> str:
         if "?" in axes and free not in axes:
             axes[axes.index("?")] = free
     if "?" in axes or not {"y", "x"} <= set(axes) or len(set(axes)) < len(axes):
-        raise SourceError(f"{path}: has the axes {letters}, which are not t, z, c, y and x; save it as OME-TIFF.")
+        raise SourceError(
+            f"{path}: has the axes {letters}, which are not t, z, c, y and x; say what they are with axes=."
+        )
     return "".join(axes)
 
 
@@ -98,6 +102,8 @@ def _calibration(tif: tifffile.TiffFile, images: tifffile.TiffPageSeries, axes: 
             return _from_imagej(tif.imagej_metadata or {}, images.keyframe, axes)
         if images.kind == "svs":
             return _from_aperio(images.keyframe.description)
+        if images.keyframe.is_geotiff:
+            return _from_geotiff(images.keyframe.geotiff_tags or {})
         return _from_resolution(images.keyframe)
     except (ET.ParseError, LookupError, ValueError, TypeError):
         return _Calibration()  # a damaged note on the pixel size spoils no pixel
@@ -152,6 +158,15 @@ def _from_aperio(description: str) -> _Calibration:
     match = re.search(r"\bMPP = ([\d.]+)", description)  # micrometres per pixel
     for axis in "yx":
         found.put(axis, match and match[1], "micrometer")
+    return found
+
+
+def _from_geotiff(tags: Mapping[str, Any]) -> _Calibration:
+    found = _Calibration()
+    if tags.get("GTModelTypeGeoKey") == _PROJECTED:  # others count in degrees, which are no length
+        unit = _LINEAR_UNITS.get(tags.get("ProjLinearUnitsGeoKey", 0))
+        for axis, size in zip("xy", tags["ModelPixelScale"], strict=False):
+            found.put(axis, size, unit)
     return found
 
 

@@ -12,13 +12,16 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import FileArray, MappedArray, Pixels, Reopen, Window, cut_short, pick
+from napari_mgbpv2.sources.image import FileArray, Pixels, Reopen, Window, cut_short, pick
+from napari_mgbpv2.sources.mapped import MappedArray
+from napari_mgbpv2.sources.tiff_colours import in_usual_colours
 
 _CACHE_BYTES = 128 * 2**20  # of decoded segments for each open file; a single larger segment is kept, too
 
@@ -67,11 +70,24 @@ def open_pixels(path: str, tif: tifffile.TiffFile, images: tifffile.TiffPageSeri
         There is no such level, its dtype is none of an image, or the file is cut short.
     """
     image: tifffile.TiffPageSeries = pick(path, "image", "level", images.levels, level)
-    offset = image.dataoffset
-    if offset is not None and not image.is_multifile and image.transform is None:
-        return MappedArray(path, image.shape, np.dtype(tif.byteorder + image.dtype.char), offset)
     series = next(i for i, other in enumerate(tif.series) if other is images)
-    return TiffArray(path, image, reopen=(_reopen, (path, series, level)))
+    reopen = (_reopen, (path, series, level))
+    nodata = _nodata(image.keyframe, image.dtype)
+    offset, pixels = image.dataoffset, None
+    if offset is not None and not image.is_multifile and image.transform is None:
+        pixels = MappedArray(path, image.shape, np.dtype(tif.byteorder + image.dtype.char), offset, nodata=nodata)
+    return in_usual_colours(pixels or TiffArray(path, image, reopen, nodata), image, reopen)
+
+
+def _nodata(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> float | None:
+    """Return the value of missing pixels; tifffile refuses the one that is used most, the lowest float."""
+    tag = page.tags.get("GDAL_NODATA")
+    try:
+        value = float("nan" if tag is None else str(tag.value).strip(" \0"))
+    except ValueError:
+        return None
+    limits = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(np.float64)
+    return value if limits.min <= value <= limits.max else None
 
 
 def _reopen(path: str, series: int, level: int) -> FileArray:
@@ -88,13 +104,14 @@ class TiffArray(FileArray):
         The file.
     image
         The level, of a file that is open now; later, it is opened for each read.
-    reopen
-        As `FileArray` has it.
+    reopen, nodata
+        As `FileArray` has them.
     """
 
-    def __init__(self, path: str, image: tifffile.TiffPageSeries, reopen: Reopen) -> None:
-        super().__init__(path, image.shape, image.dtype, reopen)
+    def __init__(self, path: str, image: tifffile.TiffPageSeries, reopen: Reopen, nodata: float | None = None) -> None:
+        super().__init__(path, image.shape, image.dtype, reopen, nodata)
         self._image = image
+        self._empty = nodata or 0  # what a sparse file leaves out
         self._page_lock = threading.Lock()
         self._cache: BoundedCache[tuple[int, int], Pixels] = BoundedCache(_CACHE_BYTES)
         key = image.keyframe
@@ -108,6 +125,14 @@ class TiffArray(FileArray):
         self._grid = tuple(-(-size // part) for size, part in zip(self._page_shape, self._segment_shape, strict=True))
         self._page_axes = self._count_page_axes()
         self._check_complete(key)
+
+    @property
+    def piece_shape(self) -> tuple[int, ...]:
+        """Pixels of a tile or a strip."""
+        outer = self.ndim - self._page_axes
+        pairs = zip(self._segment_shape, self._page_shape, strict=True)
+        parts = iter([min(part, size) for part, size in pairs if size > 1])
+        return (1,) * outer + tuple(next(parts) if size > 1 else 1 for size in self.shape[outer:])
 
     def _files(self) -> Iterable[str]:
         if not self._image.is_multifile:
@@ -199,8 +224,8 @@ class TiffArray(FileArray):
         self, number: int, page: tifffile.TiffPage | tifffile.TiffFrame, index: int, inside: tuple[int, ...]
     ) -> Pixels:
         encoded = self._encoded(page, index)
-        if encoded is None:  # a sparse file leaves out segments that are empty
-            return np.full(inside, self._image.keyframe.nodata, self.dtype)
+        if encoded is None:
+            return np.full(inside, self._empty, self.dtype)
         tables = {"jpegtables": page.jpegtables, "jpegheader": self._image.keyframe.jpegheader}
         given = {name: table for name, table in tables.items() if table is not None}
         try:

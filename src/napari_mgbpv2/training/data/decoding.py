@@ -6,15 +6,15 @@ sample would cost a whole image, or every image would have to stay in memory.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_mgbpv2.errors import DestinationError, SourceError
 from napari_mgbpv2.sources import FileArray, ImageSource
-from napari_mgbpv2.sources.image import MappedArray
+from napari_mgbpv2.sources.mapped import MappedArray
 from napari_mgbpv2.training.data.open_files import OpenFiles
 from napari_mgbpv2.training.data.patches import PatchedArray
 from napari_mgbpv2.training.data.planes import read_plane, source_size, standard_axes
@@ -50,25 +50,15 @@ class ImageFiles:
 
 def _has_random_access(source: ImageSource, window: int) -> bool:
     data = source.data
-    if not isinstance(data, FileArray) or isinstance(data, (MappedArray, PatchedArray)):
+    if not isinstance(data, FileArray) or isinstance(data, PatchedArray):
         return True
-    piece = _piece(data, source.axes)
-    if piece is None:
+    if data.piece_shape == data.shape:
         return False
     size = source_size(source)
+    piece = [data.piece_shape[source.axes.index(axis)] for axis in "yx"]
     # the pieces that a window touches on average
-    decoded = np.prod([min(whole, window + part - 1) for whole, part in zip(size, piece, strict=True)])
-    return bool(decoded <= _CHEAP_PIXELS or decoded < size[0] * size[1] / 4)
-
-
-def _piece(data: Any, axes: str) -> tuple[int, int] | None:
-    """Height and width of what is decoded at a time; None for the whole image."""
-    # The rooms of the formats do not tell: Zarr has chunks, TIFF has tiles and strips of five dimensions.
-    chunks = getattr(getattr(data, "_array", None), "chunks", None)
-    if chunks is not None:
-        return chunks[axes.index("y")], chunks[axes.index("x")]
-    segment = getattr(data, "_segment_shape", None)
-    return None if segment is None else (segment[2], segment[3])
+    decoded = math.prod(min(whole, window + part - 1) for whole, part in zip(size, piece, strict=True))
+    return piece == [1, 1] or decoded <= _CHEAP_PIXELS or decoded < math.prod(size) / 4
 
 
 def _copy(source: ImageSource, path: Path) -> ImageSource:

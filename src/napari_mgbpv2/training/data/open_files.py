@@ -7,7 +7,8 @@ from typing import Any
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.sources import FileArray, ImageSource
-from napari_mgbpv2.sources.image import MappedArray, Pixels, Reopen, Window
+from napari_mgbpv2.sources.image import Pixels, Reopen, Window
+from napari_mgbpv2.sources.mapped import MappedArray
 
 _OPEN_BYTES = 2**30  # what the open images of one process may hold on to
 _MAPPED_BYTES, _DECODED_BYTES = 4 * 2**20, 128 * 2**20  # a mapped file counts for its descriptor, others keep pixels
@@ -65,7 +66,7 @@ class ReopenedArray:
 
     def __init__(self, data: FileArray, files: OpenFiles, number: int) -> None:
         self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
-        self._reopen: Reopen = data.__reduce__()
+        self._reopen: Reopen = data.reopen
         self._files, self._number = files, number
 
     def __getitem__(self, window: Window) -> Pixels:
