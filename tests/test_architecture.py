@@ -26,6 +26,7 @@ HEAVY = {
     *("torch", "safetensors", "dask", "distributed", "zarr", "yaozarrs"),
     *("napari", "magicgui", "psygnal", "qtpy", "superqt"),
     *("bioimageio", "onnx", "onnxruntime", "onnxscript", "pooch", "requests"),
+    *("bioio", "nibabel", "obstore"),
 }
 TORCH = {"numpy", "PIL", "torch", "safetensors"}
 

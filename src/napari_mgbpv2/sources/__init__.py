@@ -14,7 +14,7 @@ from typing import Any
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.describing import described_as
 from napari_mgbpv2.sources.finding import find_sources
-from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, bare_source
+from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnknownFormat, bare_source
 from napari_mgbpv2.sources.units import long_unit
 from napari_mgbpv2.sources.urls import is_url
 
@@ -32,6 +32,8 @@ __all__ = [
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little and big endian
 _NPY_MAGIC = b"\x93NUMPY"
+# The size of a header of NIfTI-1 or 2, or that it is compressed.
+_NIFTI_MAGICS = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c", b"\x1f\x8b")
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 
 
@@ -50,8 +52,8 @@ def open_source(
     ----------
     path
         A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder, a .zip
-        of one, or an address, https:// or s3://), a .npy file, or a picture that Pillow reads (PNG, JPEG, WebP, BMP,
-        ...; the first frame).
+        of one, or an address, https:// or s3://), a .npy file, a picture that Pillow reads (PNG, JPEG, WebP, BMP, ...;
+        the first frame), a NIfTI, or what else bioio has a reader for.
     series
         Which image of a file that holds several.
     level
@@ -93,9 +95,21 @@ def _open(path: str, series: int, level: int, said_axes: str | None) -> ImageSou
         from napari_mgbpv2.sources.npy import open_npy
 
         return open_npy(path, series, level, said_axes)
+    if start.startswith(_NIFTI_MAGICS):
+        from napari_mgbpv2.sources.nifti import open_nifti
+
+        return open_nifti(path, series, level, said_axes)
     from napari_mgbpv2.sources.pictures import open_picture
 
-    return open_picture(path, series, level)
+    try:
+        return open_picture(path, series, level)
+    except UnknownFormat as unknown:
+        from napari_mgbpv2.sources.bioimage import open_bioimage
+
+        try:
+            return open_bioimage(path, series, level, said_axes)
+        except UnknownFormat:
+            raise unknown from None
 
 
 def as_array(store: object) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class ImageSource:
         full = last_part(self.path) if is_url(self.path) else Path(self.path).name
         # a Zarr on the network is a folder, too
         name = full if is_url(self.path) or os.path.isdir(self.path) else Path(full).stem
-        for suffix in (".zarr", ".tif", ".tiff", ".ome"):  # in this order: .ome stands before .zarr or .tif
+        for suffix in (".zarr", ".tif", ".tiff", ".nii", ".ome"):  # in this order: .ome stands before .zarr or .tif
             name = name.removesuffix(suffix)
         return name or full
 
@@ -220,6 +221,10 @@ def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
     return tuple(slice(start, max(start, stop)) for start, stop, _ in bounds)
 
 
+class UnknownFormat(SourceError):
+    """The content is of no format that has been tried so far."""
+
+
 def cut_short(path: str, detail: str) -> SourceError:
     """Return the error for a file with missing bytes."""
     return SourceError(f"{path}: the file is cut short: {detail}; copy or download it again.")
@@ -291,6 +296,11 @@ def axes_or(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) ->
         if said is None:
             raise
         return check_axes(said, shape)
+
+
+def is_filled_in(name: str) -> bool:
+    """Tell what writers fill in where a channel has no name, such as "Channel 0" or "Channel:0:0"."""
+    return re.fullmatch(r"(channel|ch|c)?[\s:_\d]*", name.strip().lower()) is not None
 
 
 def placed(axes: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import FileArray, ImageSource, Pixels, Window, bare_source, only_image
+from napari_mgbpv2.sources.decoded import DecodedArray
+from napari_mgbpv2.sources.image import ImageSource, Pixels, UnknownFormat, bare_source, only_image
 
 # Pillow mode of the file -> mode that it is read in, dtype, samples. Colours become RGB, masks and palettes too.
 _MODES: dict[str, tuple[str, str, int]] = {
@@ -37,15 +38,17 @@ def open_picture(path: str, series: int, level: int) -> ImageSource:
 
     Raises
     ------
+    UnknownFormat
+        It is none that Pillow reads.
     SourceError
-        It is of no known format, damaged, or has no such series or level.
+        It is damaged, or has no such series or level.
     """
     data = PictureArray(path)
     only_image(path, data.format, series, level)
     return bare_source(data, "yxs" if data.ndim == 3 else "yx", path, data.format)
 
 
-class PictureArray(FileArray):
+class PictureArray(DecodedArray):
     """A picture, upright, decoded at the first access and kept.
 
     Parameters
@@ -71,14 +74,6 @@ class PictureArray(FileArray):
         self._swap, self._flip_y, self._flip_x = _ORIENTATIONS.get(orientation, (False, False, False))
         size = (width, height) if self._swap else (height, width)
         super().__init__(path, size + (samples,) * (samples > 1), dtype, reopen=(PictureArray, (path,)))
-        self._lock = threading.Lock()
-        self._pixels: Pixels | None = None
-
-    def _read(self, window: Window) -> Pixels:
-        with self._lock:
-            if self._pixels is None:
-                self._pixels = self._decode()
-        return np.array(self._pixels[window])
 
     def _decode(self) -> Pixels:
         try:
@@ -112,14 +107,15 @@ def _header(path: str) -> Iterator[Image.Image]:
     try:
         image = _open_any_size(path)
     except UnidentifiedImageError:
-        raise SourceError(
-            f"{path}: the content is no image of a known format; give a TIFF, OME-Zarr, Zarr, .npy, PNG or JPEG."
+        raise UnknownFormat(
+            f"{path}: the content is no image of a known format; give a TIFF, OME-Zarr, Zarr, .npy, PNG or JPEG, "
+            "or install napari-mgbpv2[bioio] and a reader of its format, such as bioio-czi."
         ) from None
     except Exception as error:  # a damaged header fails in as many ways as there are formats
         raise SourceError(f"{path}: the picture's header is damaged ({error}); copy or download it again.") from error
     with image:
         if isinstance(image, ImageFile.StubImageFile):  # Pillow knows the name of the format and no more
-            raise SourceError(f"{path}: {image.format} is not read; save it as TIFF, OME-Zarr, .npy or PNG.")
+            raise UnknownFormat(f"{path}: {image.format} is not read; save it as TIFF, OME-Zarr, .npy or PNG.")
         yield image
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import FileArray, Pixels, Reopen, Window
+from napari_mgbpv2.sources.converted import ConvertedArray
+from napari_mgbpv2.sources.image import FileArray, Pixels, Reopen
 
 # Where a palette is the image's colours. Microscopes write grey images with one that only says how to show them.
 _COLOURED_KINDS = ("generic", "shaped", "uniform")
@@ -53,57 +51,15 @@ def in_usual_colours(pixels: FileArray, image: tifffile.TiffPageSeries, reopen: 
     # True and False stay: tifffile says "0 is white" of every mask that it writes
     if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
         white = pixels.dtype.type(2**page.bitspersample - 1)
-        return ConvertedArray(pixels, lambda values: white ^ values, pixels.dtype, 1, reopen)
+        return ConvertedArray(pixels, lambda values: white ^ values, pixels.dtype, reopen)
     if page.photometric == PHOTOMETRIC.PALETTE and image.kind in _COLOURED_KINDS:
         if page.colormap is None or pixels.dtype.kind != "u":
             raise SourceError(f"{pixels.path}: its colours are a palette that is damaged; export it again as RGB.")
         palette = _of_8_bits(page.colormap)
-        return ConvertedArray(pixels, lambda values: palette[values], palette.dtype, palette.shape[1], reopen)
+        return ConvertedArray(pixels, lambda values: palette[values], palette.dtype, reopen, palette.shape[1])
     return pixels
 
 
 def _of_8_bits(colormap: Pixels) -> npt.NDArray[np.uint8]:
     """Return a palette as (colours, 3); TIFF has 16 bits for each, of which some writers fill the lower or upper 8."""
     return (colormap >> 8 if colormap.max() > 255 else colormap).astype(np.uint8).T
-
-
-class ConvertedArray(FileArray):
-    """Pixels that are converted one by one when they are read.
-
-    Parameters
-    ----------
-    pixels
-        As they are in the file.
-    convert
-        Gives the values for those of the file, with the samples behind them where there are several.
-    dtype, samples
-        Of what it gives.
-    reopen
-        As `FileArray` has it.
-    """
-
-    def __init__(
-        self,
-        pixels: FileArray,
-        convert: Callable[[Pixels], Pixels],
-        dtype: np.dtype[Any],
-        samples: int,
-        reopen: Reopen,
-    ) -> None:
-        self._samples = (samples,) * (samples > 1)
-        super().__init__(pixels.path, pixels.shape + self._samples, dtype, reopen)
-        self._pixels, self._convert = pixels, convert
-
-    @property
-    def piece_shape(self) -> tuple[int, ...]:
-        """As in the file, with all samples."""
-        return self._pixels.piece_shape + self._samples
-
-    def identity(self) -> dict[str, Any]:
-        """What the pixels come from."""
-        return self._pixels.identity()
-
-    def _read(self, window: Window) -> Pixels:
-        count = self._pixels.ndim
-        samples: tuple[Any, ...] = window[count:]
-        return self._convert(self._pixels[window[:count]])[(..., *samples)]

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import ImageSource, axes_or, pick, placed
+from napari_mgbpv2.sources.image import ImageSource, axes_or, is_filled_in, pick, placed
 from napari_mgbpv2.sources.units import long_unit
 from napari_mgbpv2.sources.zarr_pixels import ZarrArray, child_of
 
@@ -22,7 +22,6 @@ AXIS_NAMES = {
 }  # fmt: skip
 _AXIS_TYPES = {"time": "t", "channel": "c"}
 _SAMPLE_NAMES = {("red", "green", "blue"), ("r", "g", "b"), ("red", "green", "blue", "alpha"), ("r", "g", "b", "a")}
-_NO_NAME = re.compile(r"(channel|ch|c)?[\s:_\d]*")  # what writers fill in, such as "Channel 0"
 _OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which do not say
 
 
@@ -193,6 +192,6 @@ def _hex_color(color: object) -> str | None:
 def _is_colour_image(count: int, names: tuple[str, ...] | None, colors: tuple[str, ...] | None) -> bool:
     """Tell red, green and blue samples from channels of their own, by their names or, without any, by their colours."""
     labels = [name.strip().lower() for name in names or ()]
-    if labels and not all(_NO_NAME.fullmatch(label) for label in labels):
+    if labels and not all(map(is_filled_in, labels)):
         return len(labels) == count and tuple(labels) in _SAMPLE_NAMES
     return count == 3 and colors == ("FF0000", "00FF00", "0000FF")
