@@ -17,7 +17,7 @@ from napari_mgbpv2.checkpoints import export_model, load_model, save_model
 from napari_mgbpv2.cli.models import main
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.model_zoo import file_hash, find_model, find_published, preset, published
-from web import serving
+from web import serving, use_cache
 
 COMMAND = str(Path(sys.executable).parent / "mgbpv2-models")
 SMALL = ModelConfig(features=(4, 3), steps=1)
@@ -29,9 +29,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("MGBPV2_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return use_cache(tmp_path / "cache", monkeypatch)
 
 
 @pytest.fixture

@@ -196,6 +196,11 @@ class TestGraphFiles:
             export(model, folder / GRAPHS[form])
         assert list(folder.iterdir()) == []
 
+    def test_torchscript_follows_the_device_of_its_input(self, model: Path, folder: Path) -> None:
+        graph = str(torch.jit.load(export(model, folder / "a.pt")).inlined_graph)
+        assert "prim::device" in graph
+        assert 'value="cpu"' not in graph
+
     def test_an_onnx_file_names_its_inputs_axes_and_origin(self, model: Path, folder: Path) -> None:
         written = onnx.load(export(model, folder / "a.onnx"))
         (image,), (output,) = written.graph.input, written.graph.output
@@ -272,9 +277,9 @@ class TestRefusals:
                 {"form": "keras"},
                 "no form 'keras'; choose one of safetensors, authors, torch-export, torchscript",
             ),
-            ("a.pt", {"form": "onnx"}, r"a\.pt: a onnx file ends in \.onnx"),
-            ("a.safetensors", {"noise": 1.0}, "a safetensors file holds weights alone"),
-            ("a.onnx", {"precision": "float16"}, r"a onnx file holds float32; float16 is for \.safetensors files"),
+            ("a.pt", {"form": "onnx"}, r"a\.pt: files of the form onnx end in \.onnx"),
+            ("a.safetensors", {"noise": 1.0}, "the form safetensors holds weights alone"),
+            ("a.onnx", {"precision": "float16"}, "the form onnx holds float32; float16 is for safetensors"),
             ("nowhere/a.model", {}, r"nowhere/a\.model: cannot be written"),
             ("nowhere/a.pt", {}, r"nowhere/a\.pt: cannot be written"),
         ],

@@ -30,7 +30,7 @@ from napari_mgbpv2.model_zoo import (
 )
 from napari_mgbpv2.network import Ensemble, MGBPv2, Network, configurations
 from napari_mgbpv2.tiling import plan_grid
-from web import FileServer, serving
+from web import FileServer, serving, use_cache
 
 PUBLISHED_SHAPES = json.loads((Path(__file__).parent / "data" / "published_state_dicts.json").read_text())
 RECORDED_AS = {"boe-perceptual": "K3", "boe-fidelity": "merge"}
@@ -52,9 +52,7 @@ def a_network_of(configs: tuple[ModelConfig, ...], seed: int = 0) -> Network:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that stands for the user's cache."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("MGBPV2_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return use_cache(tmp_path / "cache", monkeypatch)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A web server on this machine, as well or badly behaved as a test wants it."""
+"""A web server on this machine, as well or badly behaved as a test wants it, and a cache for what comes from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 
 class FileServer:
@@ -72,6 +75,13 @@ class FileServer:
                 pass
 
         return Handler
+
+
+def use_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let a folder stand for the user's cache, and no proxy between this machine and itself."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MGBPV2_CACHE", str(folder))
+    return folder
 
 
 @contextmanager

@@ -96,7 +96,11 @@ def _add_export_options(command: argparse.ArgumentParser) -> None:
         "--noise", type=float, default=0.0, metavar="W", help="of a graph that takes noise as a second input"
     )
     command.add_argument(
-        "--precision", default="float32", metavar="NAME", help="of safetensors: float32 (default) or float16"
+        "--precision",
+        default="float32",
+        choices=("float32", "float16"),
+        metavar="NAME",
+        help="of safetensors: float32 (default) or float16",
     )
     command.add_argument("--author", dest="authors", action="append", metavar="NAME", help="of bioimageio; repeatable")
     command.add_argument("--licence", metavar="SPDX", help="of bioimageio: of the weights, such as CC-BY-4.0")

@@ -94,9 +94,11 @@ def export(
     destination = Path(destination)
     form = _form_of(destination, form)
     if form in _WEIGHTS_ALONE and noise:
-        raise ModelError(f"a {form} file holds weights alone: noise is said when it is used, not when it is written.")
+        raise ModelError(
+            f"the form {form} holds weights alone: noise is said when they are used, not when they are written."
+        )
     if form != "safetensors" and precision != "float32":
-        raise ModelError(f"a {form} file holds float32; float16 is for .safetensors files.")
+        raise ModelError(f"the form {form} holds float32; float16 is for safetensors.")
     path = locate(source)
     network = load_model(path, scale=scale)
     card = card_of(path, network)
@@ -130,5 +132,5 @@ def _form_of(destination: Path, form: str | None) -> str:
     if form not in FORMS:
         raise ModelError(f"there is no form {form!r}; choose one of {', '.join(FORMS)}.")
     if destination.suffix not in FORMS[form]:
-        raise ModelError(f"{destination}: a {form} file ends in {' or '.join(FORMS[form])}.")
+        raise ModelError(f"{destination}: files of the form {form} end in {' or '.join(FORMS[form])}.")
     return form
