@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +64,9 @@ class _Task:
 
 class _Run:
     def __init__(self, prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally, client: Any) -> None:
-        self._work, self._writer, self._tally, self._client = work, writer, tally, client
+        from distributed.protocol.pickle import dumps
+
+        self._writer, self._tally, self._client = writer, tally, client
         self._walk = prepared.walk
         self._token = uuid.uuid4().hex
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -73,6 +75,8 @@ class _Run:
         self._deaths: Counter[tuple[int, Index]] = Counter()
         self._further: deque[tuple[int, Index]] = deque()
         self._number = itertools.count()
+        self._payload: bytes = dumps(work)  # type: ignore[no-untyped-call]
+        self._taught: set[str | None] = set()  # workers that have been sent it
 
     def all(self) -> None:
         """Keep all workers busy until nothing is missing."""
@@ -87,6 +91,7 @@ class _Run:
             now = time.monotonic()
             if now - looked > _CHECK_SECONDS:
                 threads, looked = dict(self._client.nthreads()), now
+                self._reassign(threads)
             if threads:
                 seen = now
             elif now - seen > PATIENCE:
@@ -110,6 +115,19 @@ class _Run:
             while self._busy[worker] < IN_FLIGHT * count and (number := areas.next(worker)) is not None:
                 self._submit(_Task(0, self._walk[number], worker))
 
+    def _reassign(self, threads: dict[str, int]) -> None:
+        """Give the tasks of workers that have gone to others: the scheduler may wait for their return for ever."""
+        orphans = [(future, task) for future, task in self._tasks.items() if task.worker not in (None, *threads)]
+        if not threads or not orphans:
+            return
+        for future, task in orphans:
+            del self._tasks[future]
+            self._busy[task.worker] -= 1
+            self._count_death(task, None)
+            heir = min(threads, key=lambda worker: self._busy[worker] / threads[worker])
+            self._submit(replace(task, worker=heir))
+        self._client.cancel([future for future, _ in orphans])
+
     def _submit(self, task: _Task) -> None:
         key = f"mgbpv2-shard-{self._token}-{next(self._number)}"
         if task.level:
@@ -119,7 +137,7 @@ class _Run:
         else:
             future = self._client.submit(
                 _make_shard,
-                self._work,
+                None if task.worker in self._taught else self._payload,
                 self._writer.store,
                 self._token,
                 task.index,
@@ -128,12 +146,15 @@ class _Run:
                 workers=[task.worker],
                 allow_other_workers=True,
             )
+            self._taught.add(task.worker)
         self._tasks[future] = task
         self._busy[task.worker] += 1
         future.add_done_callback(self._done.put)
 
     def _take(self, future: Any) -> None:
-        task = self._tasks.pop(future)
+        task = self._tasks.pop(future, None)
+        if task is None:  # another worker has been given it
+            return
         self._busy[task.worker] -= 1
         if future.status == "finished":
             shard, tiles_run = future.result()
@@ -149,15 +170,22 @@ class _Run:
         from distributed import KilledWorker
 
         error = future.exception() if future.status == "error" else None
+        if isinstance(error, _UntaughtError):
+            self._taught.discard(task.worker)
+            self._submit(task)
+            return
         if error is not None and not isinstance(error, KilledWorker):
             raise error
+        self._count_death(task, error)
+        self._submit(task)
+
+    def _count_death(self, task: _Task, error: BaseException | None) -> None:
         self._deaths[task.level, task.index] += 1
         if self._deaths[task.level, task.index] >= MOST_DEATHS:
             raise ClusterError(
                 f"workers die again and again at shard {task.index} of level {task.level}; they may lack memory: "
                 "use fewer workers or smaller tiles, and resume."
             ) from error
-        self._submit(task)
 
 
 def _build_shard(store: ShardStore, index: Index, level: int) -> tuple[StoredShard, int]:
@@ -165,9 +193,13 @@ def _build_shard(store: ShardStore, index: Index, level: int) -> tuple[StoredSha
         return store.build(index, level), 0
 
 
-def _make_shard(work: ShardWork, store: ShardStore, token: str, index: Index) -> tuple[StoredShard, int]:
-    """Compute and write a shard in this process; return also how many tiles have been run for it."""
-    image, counter = _image_of(token, work)
+def _make_shard(payload: bytes | None, store: ShardStore, token: str, index: Index) -> tuple[StoredShard, int]:
+    """Compute and write a shard in this process; return also how many tiles have been run for it.
+
+    The work, which may hold a whole image, is sent to a process once and unpacked there alone: a scheduler need not see
+    the source.
+    """
+    work, image, counter = _work_of(token, payload)
     pixels = work.pixels(image, index)
     with _told(store):
         return store.write(store.layout.shard_region(index), pixels), counter.take()
@@ -202,15 +234,23 @@ class _Counter:
         return count
 
 
-_images: dict[str, tuple[TiledImage, _Counter]] = {}  # of the run that this process works for
-_images_lock = threading.Lock()
+class _UntaughtError(Exception):
+    """A process has not been sent the work, though it was thought to have been."""
 
 
-def _image_of(token: str, work: ShardWork) -> tuple[TiledImage, _Counter]:
-    """Return the image that all tasks of a run share in this process, with its tiles."""
-    with _images_lock:
-        if token not in _images:
-            _images.clear()
-            counter = _Counter()
-            _images[token] = work.image(counter.around), counter
-        return _images[token]
+_work: dict[str, tuple[ShardWork, TiledImage, _Counter]] = {}  # of the run that this process works for
+_work_lock = threading.Lock()
+
+
+def _work_of(token: str, payload: bytes | None) -> tuple[ShardWork, TiledImage, _Counter]:
+    """Return the work of a run, and the image that all its tasks share in this process, with its tiles."""
+    from distributed.protocol.pickle import loads
+
+    with _work_lock:
+        if token not in _work:
+            if payload is None:
+                raise _UntaughtError
+            _work.clear()
+            work, counter = loads(payload), _Counter()  # type: ignore[no-untyped-call]
+            _work[token] = work, work.image(counter.around), counter
+        return _work[token]

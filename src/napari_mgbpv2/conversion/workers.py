@@ -85,6 +85,7 @@ def local_workers(count: int) -> Iterator[Client]:
             cluster = LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
             )
+        cluster.adapt(minimum=count, maximum=count)  # replaces what dies for good
         with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
             yield client
 

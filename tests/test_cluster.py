@@ -1,0 +1,215 @@
+"""Conversion by several processes: the same bytes as by one, also when workers die."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+import napari_mgbpv2 as mgbp
+from examples import Array, a_network, an_image
+from napari_mgbpv2.checkpoints import save_model
+from napari_mgbpv2.cli.upscale import main
+from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run, workers
+from napari_mgbpv2.errors import Cancelled, ClusterError, SourceError
+from test_resume import content
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two processes of one thread each."""
+    with workers.local_workers(2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(a_network(), tmp_path_factory.mktemp("model") / "small.safetensors")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    np.save(tmp_path / "source.npy", an_image(200, 140, dtype="u2"))
+    return tmp_path / "source.npy"
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    return tmp_path / "result.ome.zarr"
+
+
+def job(source: Any, destination: Path, model: Path, **changes: Any) -> ConversionJob:
+    """800 x 560 px in 35 shards, and two further levels."""
+    return ConversionJob(
+        source, destination, model=model, options={"tile": 150}, chunk=64, shard=128, levels=3, **changes
+    )
+
+
+def alone(source: Path, model: Path) -> dict[str, bytes]:
+    """What one process writes."""
+    destination = source.with_name("alone") / "result.ome.zarr"
+    run(prepare(job(source, destination, model)))
+    return content(destination)
+
+
+class TestSameAnswer:
+    def test_workers_write_what_one_process_writes(
+        self, client: Client, source: Path, destination: Path, model: Path
+    ) -> None:
+        told: list[Report] = []
+        run(prepare(job(source, destination, model)), client=client, tell=told.append)
+        assert content(destination) == alone(source, model)
+        last = told[-1]
+        assert (last.tiles, last.shards) == (last.all_tiles, last.all_shards)
+        assert last.repeated_tiles > 0  # those across the border of the two areas
+
+    def test_an_array_in_memory_travels(self, client: Client, destination: Path, model: Path) -> None:
+        image = an_image(40, 40, 3)
+        mgbp.convert(image, destination, model=model, client=client)
+        expected = mgbp.upscale(image, model=model).compute()
+        import zarr
+
+        np.testing.assert_array_equal(np.asarray(zarr.open(destination)["0"]).transpose(1, 2, 0), expected)
+
+    def test_a_run_that_one_process_began_is_ended_by_workers(
+        self, client: Client, source: Path, destination: Path, model: Path
+    ) -> None:
+        told: list[Report] = []
+        with pytest.raises(Cancelled, match="what is done is kept"):
+            run(
+                prepare(job(source, destination, model)),
+                cancelled=lambda: bool(told) and told[-1].shards >= 10,
+                tell=told.append,
+            )
+        run(prepare(job(source, destination, model, resume=True)), client=client)
+        assert content(destination) == alone(source, model)
+
+    def test_cancelling_keeps_what_workers_have_done(
+        self, client: Client, source: Path, destination: Path, model: Path
+    ) -> None:
+        told: list[Report] = []
+        with pytest.raises(Cancelled, match="what is done is kept"):
+            run(
+                prepare(job(source, destination, model)),
+                cancelled=lambda: bool(told),
+                client=client,
+                tell=told.append,
+            )
+        run(prepare(job(source, destination, model, resume=True)))
+        assert content(destination) == alone(source, model)
+
+
+@pytest.mark.slow
+def test_workers_may_be_killed(client: Client, source: Path, destination: Path, model: Path) -> None:
+    """MGBPV2_SOAK=20 kills that many."""
+    kills = int(os.environ.get("MGBPV2_SOAK", "2"))
+    generator = random.Random(kills)
+    expected = alone(source, model)
+    ended = threading.Event()
+
+    def kill() -> None:
+        for _ in range(kills):
+            if ended.wait(generator.uniform(0.5, 2)):
+                return
+            pids = [info["pid"] for info in client.run(_pid_soon, on_error="ignore").values()]
+            if pids:
+                os.kill(generator.choice(pids), 9)
+
+    slow = SlowSource(source)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        run(prepare(job(slow, destination, model)), client=client)
+    finally:
+        ended.set()
+        killer.join()
+    levels = {name: data for name, data in content(destination).items() if name[0].isdigit()}
+    assert levels == {name: data for name, data in expected.items() if name[0].isdigit()}
+
+
+def _pid_soon() -> dict[str, int]:
+    return {"pid": os.getpid()}
+
+
+class SlowSource:
+    """An array that takes its time, so that workers can die at work."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        array = np.load(path, mmap_mode="r")
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, window: tuple[slice, ...]) -> Array:
+        time.sleep(0.2)
+        return np.asarray(np.load(self.path, mmap_mode="r")[window])
+
+
+class TestErrors:
+    def test_an_error_of_a_worker_ends_the_run_with_its_sentence(
+        self, client: Client, tmp_path: Path, destination: Path, model: Path
+    ) -> None:
+        path = tmp_path / "gone.npy"
+        np.save(path, an_image(200, 140, dtype="u2"))
+        prepared = prepare(job(path, destination, model))
+        path.unlink()
+        with pytest.raises(SourceError, match=r"gone.npy"):
+            run(prepared, client=client)
+        assert not destination.exists()
+
+    def test_a_cluster_without_workers_is_told(
+        self, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workers, "PATIENCE", 0.5)
+        with (
+            LocalCluster(n_workers=0, dashboard_address=None) as nobody,
+            Client(nobody) as found,
+            pytest.raises(ClusterError, match="no workers for"),
+        ):
+            run(prepare(job(source, destination, model)), client=found)
+        assert not destination.with_name("result.ome.zarr.partial").exists()
+
+    def test_workers_that_do_not_see_the_files_are_told(self, client: Client) -> None:
+        with pytest.raises(ClusterError, match="storage that all of them share"):
+            workers.check_workers(client, Path("no such place"))
+
+    def test_nobody_at_the_address_is_told(self, source: Path, destination: Path, capsys: Any) -> None:
+        workers_timeout = workers.CONNECT_SECONDS
+        workers.CONNECT_SECONDS = 0.5
+        try:
+            status = main([str(source), "-o", str(destination), "--scheduler", "tcp://127.0.0.1:9"])
+        finally:
+            workers.CONNECT_SECONDS = workers_timeout
+        assert status == 1
+        assert "no dask scheduler answers" in capsys.readouterr().err
+
+    def test_a_shard_at_which_workers_die_again_and_again_is_told(
+        self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster, "MOST_DEATHS", 1)
+        with pytest.raises(ClusterError, match="die again and again at shard"):
+            run(prepare(job(Deadly(), destination, model)), client=client)
+
+
+class Deadly:
+    """An array that kills who reads it."""
+
+    shape, dtype = (100, 100), np.dtype("u1")
+
+    def __getitem__(self, window: tuple[slice, ...]) -> Array:
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_the_command_starts_workers_of_its_own(source: Path, tmp_path: Path, model: Path) -> None:
+    arguments = [str(source), "--model", str(model), "--tile", "150"]
+    assert main([*arguments, "-o", str(tmp_path / "alone.ome.zarr")]) == 0
+    assert main([*arguments, "-o", str(tmp_path / "two.ome.zarr"), "--workers", "2"]) == 0
+    assert content(tmp_path / "two.ome.zarr") == content(tmp_path / "alone.ome.zarr")
