@@ -82,23 +82,40 @@ def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, m
     most_tiles
         Tiles that may be kept.
     """
-    walks = [
-        _plan_along("x", counts, counts[-1], shard[1], grid.columns, most_tiles),
-        _plan_along("y", counts, counts[-2], shard[0], grid.rows, most_tiles),
-    ]
+    rows, columns = _Side(counts[-2], shard[0], grid.rows), _Side(counts[-1], shard[1], grid.columns)
+    walks = [_plan_along("x", counts, columns, rows, most_tiles), _plan_along("y", counts, rows, columns, most_tiles)]
     return min(walks, key=lambda walk: (walk.extra_share, walk.carried_tiles))
 
 
-def _plan_along(along: str, counts: tuple[int, ...], shards: int, shard: int, tiles: TileAxis, most_tiles: int) -> Walk:
-    def carried(band: int) -> int:
-        """Tiles across two rows of shards, of a band: those to come and those that are being used up."""
-        return 2 * min(len(tiles), -(-band * shard * len(tiles) // tiles.size) + 2) + 2
+@dataclass(frozen=True)
+class _Side:
+    """Shards and tiles along one axis."""
 
-    band = shards
-    while band > 1 and carried(band) > most_tiles:
-        band = -(-band // 2)
-    twice = sum(_across(tiles, start * shard) for start in range(band, shards, band))
-    return Walk(counts, along, band, carried(band), twice / len(tiles))
+    shards: int
+    shard: int
+    tiles: TileAxis
+
+    def touching(self, shards: int) -> int:
+        """Tiles that so many shards meet, at the most."""
+        return min(len(self.tiles), -(-shards * self.shard * len(self.tiles) // self.tiles.size) + 2)
+
+    @property
+    def across(self) -> list[int]:
+        """Tiles that meet both sides of a border of shards, for each border."""
+        return [_across(self.tiles, number * self.shard) for number in range(1, self.shards)]
+
+
+def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_tiles: int) -> Walk:
+    deep = max(other.across, default=0)
+
+    def carried(band: int) -> int:
+        """Tiles across two rows of shards of a band, and those of the shard that is being made."""
+        return deep * side.touching(band) + side.touching(1) * other.touching(1)
+
+    widths = (-(-side.shards // parts) for parts in range(1, side.shards + 1))  # as equal as can be
+    band = next((width for width in widths if carried(width) <= most_tiles), 1)
+    twice = sum(side.across[border - 1] for border in range(band, side.shards, band))
+    return Walk(counts, along, band, carried(band), twice / len(side.tiles))
 
 
 def _across(tiles: TileAxis, border: int) -> int:

@@ -1,0 +1,120 @@
+"""The order of shards: each once, and tiles across their borders run once where memory allows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2.conversion.areas import Areas
+from napari_mgbpv2.conversion.walking import plan_walk
+from napari_mgbpv2.tiling import Span, plan_grid
+
+CONFIG = ModelConfig(features=(6, 5, 4), steps=2, kernel=3)
+
+
+def a_grid(height: int, width: int, tile: int = 100) -> object:
+    return plan_grid(height, width, [CONFIG], guard=8, tile=tile)
+
+
+@given(
+    counts=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    most=st.integers(4, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_walk_visits_each_shard_once(counts: tuple[int, ...], most: int) -> None:
+    grid = a_grid(counts[1] * 64, counts[2] * 64)
+    walk = plan_walk(counts, (64, 64), grid, most)
+    visited = list(walk)
+    assert len(walk) == len(visited) == len(set(visited)) == np.prod(counts)
+    assert set(visited) == set(np.ndindex(*counts))
+    assert [walk[number] for number in range(len(walk))] == visited
+
+
+@given(counts=st.tuples(st.integers(1, 8), st.integers(1, 8)), most=st.integers(8, 60), side=st.sampled_from([64, 128]))
+@settings(max_examples=40, deadline=None)
+def test_what_is_kept_and_what_is_run_twice_is_what_the_walk_says(
+    counts: tuple[int, int], most: int, side: int
+) -> None:
+    """Followed with the tiles themselves: one is kept from its first shard to its last one, within a band."""
+    grid = a_grid(counts[0] * side, counts[1] * side)
+    walk = plan_walk(counts, (side, side), grid, most)
+    axis = 1 if walk.along == "x" else 0
+    runs, kept_most = 0, 0
+    bands = range(0, counts[axis], walk.band)
+    for start in bands:
+        order = [index for index in walk if start <= index[axis] < start + walk.band]
+        needs = [set(grid.touching(*(Span(at * side, (at + 1) * side) for at in index))) for index in order]
+        kept: set[tuple[int, int]] = set()
+        for number, need in enumerate(needs):
+            runs += len(need - kept)
+            kept |= need
+            kept_most = max(kept_most, len(kept))
+            kept = {tile for tile in kept if any(tile in later for later in needs[number + 1 :])}
+    assert runs == round((1 + walk.extra_share) * len(grid))
+    assert kept_most <= walk.carried_tiles
+
+
+def test_a_wide_image_is_walked_through_along_its_short_side() -> None:
+    grid = plan_grid(4096, 400_000, [CONFIG], guard=8, tile=500)
+    walk = plan_walk((4, 391), (1024, 1024), grid, most_tiles=100)
+    assert (walk.along, walk.extra_share) == ("y", 0)
+    assert list(walk)[:5] == [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1)]
+
+
+def test_where_memory_allows_no_tile_is_run_twice() -> None:
+    grid = plan_grid(50_000, 50_000, [CONFIG], guard=8, tile=500)
+    assert plan_walk((49, 49), (1024, 1024), grid, most_tiles=10**6).extra_share == 0
+
+
+def test_a_huge_image_costs_little_in_a_bounded_memory() -> None:
+    grid = plan_grid(10**6, 10**6, [CONFIG], guard=8, tile=896)
+    walk = plan_walk((489, 489), (2048, 2048), grid, most_tiles=150)
+    assert walk.carried_tiles <= 150
+    assert 0 < walk.extra_share < 0.02
+
+
+def test_the_first_shards_of_a_huge_image_come_at_once() -> None:
+    grid = plan_grid(10**6, 10**6, [CONFIG], guard=8, tile=896)
+    walk = plan_walk((10**5, 489, 489), (2048, 2048), grid, most_tiles=150)
+    assert [index for index, _ in zip(walk, range(3), strict=False)] == [(0, 0, 0), (0, 0, 1), (0, 0, 2)]
+    assert walk[len(walk) - 1] == (10**5 - 1, 488, 488)
+
+
+@given(
+    count=st.integers(0, 60),
+    workers=st.integers(1, 5),
+    order=st.lists(st.integers(0, 4), min_size=400, max_size=400),
+)
+@settings(max_examples=60, deadline=None)
+def test_areas_give_each_number_once_to_whoever_asks(count: int, workers: int, order: list[int]) -> None:
+    areas = Areas(np.arange(count, dtype=np.int64))
+    given_out = []
+    for worker in order:
+        number = areas.next(f"worker {worker % workers}")
+        if number is not None:
+            given_out.append(number)
+    assert sorted(given_out) == list(range(count))
+    assert len(areas) == 0
+
+
+def test_workers_walk_through_parts_of_their_own() -> None:
+    areas = Areas(np.arange(100, dtype=np.int64))
+    first = [areas.next("a")]
+    second = [areas.next("b")]
+    for _ in range(20):
+        first.append(areas.next("a"))
+        second.append(areas.next("b"))
+    assert first == list(range(21))
+    assert second == list(range(second[0], second[0] + 21))
+
+
+@pytest.mark.parametrize("worker", ["a", "b"])
+def test_who_has_finished_takes_half_of_what_another_has_left(worker: str) -> None:
+    areas = Areas(np.arange(10, dtype=np.int64))
+    areas.next("a")
+    taken = areas.next("b")
+    assert taken == 5
+    assert areas.next(worker) == {"a": 1, "b": 6}[worker]
