@@ -90,6 +90,14 @@ class TestUnit:
         told = described_as(bare_source(pixels(2, 5, 40, 50), "tzyx", "a", "array"), unit="micron")
         assert told.units == {"t": None, "z": "micrometer", "y": "micrometer", "x": "micrometer"}
 
+    def test_a_time_is_that_of_t_and_a_length_is_not(self) -> None:
+        source = bare_source(pixels(5, 40, 50), "tyx", "a", "array")
+        assert described_as(source, unit="ms").units == {"t": "millisecond", "y": None, "x": None}
+        told = described_as(source, pixel_size={"t": 2, "x": 0.5}, unit="um")
+        assert told.units == {"t": None, "y": None, "x": "micrometer"}
+        with pytest.raises(ImageError, match="has no axis 't'"):
+            described_as(bare_source(pixels(40, 50), "yx", "a", "array"), unit="s")
+
     def test_each_axis_may_have_its_own(self) -> None:
         source = bare_source(pixels(5, 40, 50), "tyx", "a", "array")
         told = described_as(source, pixel_size={"t": 40}, unit={"t": "ms", "x": "µm"})
@@ -99,7 +107,7 @@ class TestUnit:
         ("unit", "message"),
         [
             ("furlong", "unit 'furlong' is unknown; give one such as micrometer"),
-            ("s", "the unit of y is 's'; it must be a length"),
+            ({"y": "s"}, "the unit of y is 's'; it must be a length"),
             ({"t": "mm"}, "the unit of t is 'mm'; it must be a time"),
             ({"z": "mm"}, "has no axis 'z'"),
         ],

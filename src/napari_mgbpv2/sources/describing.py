@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 from napari_mgbpv2.axes import check_axes
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.sources.image import ImageSource, placed
 from napari_mgbpv2.sources.units import is_time, long_unit
-
-_Said = TypeVar("_Said", float, str)
 
 
 def described_as(
@@ -34,8 +31,9 @@ def described_as(
     pixel_size
         A number for y and x, or one for each axis that is named. The image's position is kept in pixels.
     unit
-        "micrometer", "nm", "s", ... in any usual spelling: for the axes that ``pixel_size`` gives, without it for
-        all in space; or one for each axis that is named. Sizes that are given without a unit are in that of the file.
+        "micrometer", "nm", "s", ... in any usual spelling, or one for each axis that is named. A time is that of t, a
+        length that of the axes that ``pixel_size`` gives, without it of all in space. Sizes that are given without a
+        unit are in that of the file.
 
     Raises
     ------
@@ -45,14 +43,19 @@ def described_as(
     """
     if axes is not None:
         source = _renamed(source, check_axes(axes, source.data.shape))
-    sizes = {axis: _size_of(axis, said) for axis, said in _by_axis(pixel_size, "yx").items()}
+    if not isinstance(pixel_size, Mapping):
+        pixel_size = {} if pixel_size is None else dict.fromkeys("yx", pixel_size)
+    sizes = {axis: _size_of(axis, said) for axis, said in pixel_size.items()}
     _check_axes_are_there(source, sizes)
-    units = _by_axis(unit, "".join(sizes) or "".join(axis for axis in placed(source.axes) if axis != "t"))
+    if isinstance(unit, str):
+        length = not is_time(_known(unit))
+        unit = dict.fromkeys([axis for axis in sizes or placed(source.axes) if axis != "t"] if length else "t", unit)
+    units: dict[str, str | None] = {axis: _unit_of(axis, said) for axis, said in (unit or {}).items()}
     _check_axes_are_there(source, units)
     return replace(
         source,
         pixel_size=source.pixel_size | sizes,
-        units=source.units | {axis: _unit_of(axis, said) for axis, said in units.items()},
+        units=source.units | units,
         translation={
             axis: position * sizes.get(axis, source.pixel_size[axis]) / source.pixel_size[axis]
             for axis, position in source.translation.items()
@@ -74,12 +77,6 @@ def _renamed(source: ImageSource, axes: str) -> ImageSource:
     )
 
 
-def _by_axis(given: _Said | Mapping[str, _Said] | None, axes: str) -> dict[str, _Said]:
-    if given is None:
-        return {}
-    return dict(given) if isinstance(given, Mapping) else dict.fromkeys(axes, given)
-
-
 def _check_axes_are_there(source: ImageSource, said: Mapping[str, object]) -> None:
     for axis in said:
         if axis not in set(placed(source.axes)):
@@ -98,10 +95,15 @@ def _size_of(axis: str, said: float) -> float:
     return size
 
 
-def _unit_of(axis: str, said: str) -> str:
+def _known(said: str) -> str:
     unit = long_unit(said)
     if unit is None:
         raise ImageError(f"unit {said!r} is unknown; give one such as micrometer, nanometer, millimeter or second.")
+    return unit
+
+
+def _unit_of(axis: str, said: str) -> str:
+    unit = _known(said)
     if axis in "tzyx" and is_time(unit) != (axis == "t"):
         wanted = "a time, such as second" if axis == "t" else "a length, such as micrometer"
         raise ImageError(f"the unit of {axis} is {said!r}; it must be {wanted}.")
