@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -80,6 +81,16 @@ class TestHTTP:
         zarr.create_array(tmp_path / "a.zarr", shape=(40, 50), chunks=(16, 16), dtype="u2", fill_value=7)
         assert_reads(open_source(f"{server.address}/a.zarr"), np.full((40, 50), 7, "u2"))
 
+    def test_a_group_with_consolidated_metadata_needs_no_list(self, server: ZarrServer, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr", zarr_format=2).create_array("only", data=pixels(40, 50))
+        zarr.consolidate_metadata(tmp_path / "a.zarr")
+        assert_reads(open_source(f"{server.address}/a.zarr"), pixels(40, 50))
+
+    def test_a_slash_at_the_end_means_nothing(self, server: ZarrServer, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50))
+        told = [open_source(f"{server.address}/a.zarr{slash}").fingerprint() for slash in ("", "/", "//")]
+        assert told[0] == told[1] == told[2]
+
     def test_a_blank_in_an_address(self, server: ZarrServer, tmp_path: Path) -> None:
         zarr.create_array(tmp_path / "two words.zarr", data=pixels(40, 50))
         source = open_source(f"{server.address}/two%20words.zarr")
@@ -93,6 +104,32 @@ class TestHTTP:
         code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).data[()].sum())"
         done = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, check=True)
         assert int(done.stdout) == pixels(2, 6, 40, 50).sum()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked there")
+    def test_a_forked_process_says_that_it_cannot_instead_of_waiting(self, server: ZarrServer, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50))
+        source = open_source(f"{server.address}/a.zarr")
+        all_of(source)
+        context = multiprocessing.get_context("fork")
+        told = context.SimpleQueue()
+
+        def read() -> None:
+            for attempt in (lambda: all_of(source), lambda: open_source(source.path)):
+                try:
+                    attempt()
+                except SourceError as error:
+                    told.put(str(error))
+
+        process = context.Process(target=read)
+        process.start()
+        process.join(60)
+        process.kill()
+        assert [told.get(), told.get()] == [
+            f"{source.path}: a chunk of / cannot be read (a forked process cannot use the network after the first one "
+            "has; use a single process); check the network.",
+            f"{source.path}: cannot be read (a forked process cannot use the network after the first one has; use a "
+            "single process); check the address and the network.",
+        ]
 
 
 class TestFingerprint:

@@ -80,6 +80,35 @@ class TestTiffPixels:
         tifffile.imwrite(tmp_path / "a.tif", pixels(70, 90, dtype="u1"), tile=(32, 32), compression="jpeg")
         assert_reads(open_source(tmp_path / "a.tif"), tifffile.imread(tmp_path / "a.tif"))
 
+    @pytest.mark.parametrize(
+        "codec", ["packbits", "lzma", "jpeg2000", "jpegxl", "jpegxr", "webp", "lerc", "png", "deflate", "zstd", "lzw"]
+    )
+    def test_codecs(self, tmp_path: Path, codec: str) -> None:
+        image = pixels(48, 64, 3, dtype="u1")
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(16, 16), compression=codec)
+        assert_reads(open_source(tmp_path / "a.tif"), tifffile.imread(tmp_path / "a.tif"))
+
+    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+    def test_predictor_of_floats(self, tmp_path: Path, dtype: str) -> None:
+        image = pixels(50, 60, dtype=dtype)
+        tifffile.imwrite(tmp_path / "a.tif", image, predictor=3, compression="zlib", rowsperstrip=8)
+        assert_reads(open_source(tmp_path / "a.tif"), image)
+
+    def test_pages_that_do_not_follow_each_other(self, tmp_path: Path) -> None:
+        image = pixels(4, 40, 50)
+        with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+            for page in image:
+                writer.write(page, contiguous=False, metadata=None)
+        assert_reads(open_source(tmp_path / "a.tif"), image)
+
+    def test_a_stack_of_colours_by_pillow(self, tmp_path: Path) -> None:
+        image = pixels(3, 40, 50, 3, dtype="u1")
+        first, *others = map(Image.fromarray, image)
+        first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression="tiff_deflate")
+        source = open_source(tmp_path / "a.tif")
+        assert source.axes == "zyxs"
+        assert_reads(source, image)
+
     def test_volume_tiles(self, tmp_path: Path) -> None:
         image = pixels(20, 50, 60)
         tifffile.imwrite(tmp_path / "a.tif", image, tile=(16, 16, 32), compression="zstd", photometric="minisblack")
@@ -324,6 +353,13 @@ class TestTiffMetadata:
         assert source.pixel_size == {"t": 3.0, "z": 0.5, "y": 0.2, "x": 0.1}
         assert source.units == {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
 
+    def test_imagej_colours(self, tmp_path: Path) -> None:
+        image = pixels(2, 3, 32, 40, 3, dtype="u1")
+        tifffile.imwrite(tmp_path / "a.tif", image, imagej=True, metadata={"axes": "TZYXS"})
+        source = open_source(tmp_path / "a.tif")
+        assert source.axes == "tzyxs"
+        assert_reads(source, image)
+
     def test_imagej_escaped_micro_sign(self, tmp_path: Path) -> None:
         metadata = {"axes": "YX", "unit": "\\u00B5m"}
         tifffile.imwrite(tmp_path / "a.tif", pixels(32, 40), imagej=True, resolution=(4.0, 4.0), metadata=metadata)
@@ -461,6 +497,13 @@ class TestTiffSeriesAndLevels:
         second = open_source(pyramid, series=1)
         assert_reads(second, pixels(128, 128))
         assert second.pixel_size == {"y": 0.25, "x": 0.25}
+
+    def test_pages_of_different_sizes_are_images_of_their_own(self, tmp_path: Path) -> None:
+        with tifffile.TiffWriter(tmp_path / "b.tif") as writer:
+            for size in (40, 48, 56):
+                writer.write(pixels(size, 50), metadata=None)
+        for series, size in enumerate((40, 48, 56)):
+            assert_reads(open_source(tmp_path / "b.tif", series=series), pixels(size, 50))
 
     def test_level_chooses_the_resolution(self, pyramid: Path) -> None:
         assert_reads(open_source(pyramid, series=1, level=2), pixels(128, 128)[::4, ::4])

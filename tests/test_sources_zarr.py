@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
 import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import as_array, open_source
@@ -52,6 +54,35 @@ class TestZarrArrays:
         attributes: dict[str, Any] = {"_ARRAY_DIMENSIONS": ["c", "y", "x"]}
         zarr.create_array(tmp_path / "a.zarr", shape=(3, 40, 50), dtype="u2", zarr_format=2, attributes=attributes)
         assert open_source(tmp_path / "a.zarr").axes == "cyx"
+
+    @pytest.mark.parametrize("separator", [".", "/"])
+    def test_storage_of_version_2(self, tmp_path: Path, separator: Any) -> None:
+        array = zarr.create_array(
+            tmp_path / "a.zarr",
+            shape=(40, 50),
+            chunks=(16, 16),
+            dtype="u2",
+            zarr_format=2,
+            order="F",
+            chunk_key_encoding={"name": "v2", "separator": separator},
+            filters=[numcodecs.Delta(dtype="<u2")],
+            compressors=numcodecs.Blosc("lz4"),
+        )
+        array[...] = pixels(40, 50)
+        assert_reads(open_source(tmp_path / "a.zarr"), pixels(40, 50))
+
+    def test_storage_of_version_3(self, tmp_path: Path) -> None:
+        array = zarr.create_array(
+            tmp_path / "a.zarr",
+            shape=(40, 50),
+            chunks=(16, 16),
+            dtype="u2",
+            filters=[TransposeCodec(order=(1, 0))],
+            serializer=BytesCodec(endian="big"),
+            compressors=[GzipCodec(), Crc32cCodec()],
+        )
+        array[...] = pixels(40, 50)
+        assert_reads(open_source(tmp_path / "a.zarr"), pixels(40, 50))
 
     def test_big_endian_reads_as_native(self, tmp_path: Path) -> None:
         image = pixels(40, 50)

@@ -16,7 +16,7 @@ from napari_mgbpv2.sources.describing import described_as
 from napari_mgbpv2.sources.finding import find_sources
 from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnknownFormat, bare_source
 from napari_mgbpv2.sources.units import long_unit
-from napari_mgbpv2.sources.urls import is_url
+from napari_mgbpv2.sources.urls import is_url, without_slash
 
 __all__ = [
     "ArrayLike",
@@ -76,7 +76,7 @@ def open_source(
         As `described_as` has it.
     """
     path = os.fspath(path)
-    source = _open(path if is_url(path) else os.path.abspath(path), series, level, axes)
+    source = _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes)
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
 

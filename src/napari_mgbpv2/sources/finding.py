@@ -16,7 +16,7 @@ ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
 # What is looked for in a folder. A file that is named itself may have any name: its content tells what it is.
 IMAGE_SUFFIXES = (
     ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".ndpi", ".lsm", ".stk", ".qptiff",
-    ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif", ".npy", ".zarr.zip", ".nii", ".nii.gz",
+    ".png", ".jpg", ".jpeg", ".jp2", ".webp", ".bmp", ".gif", ".npy", ".zarr.zip", ".ozx", ".nii", ".nii.gz",
     ".czi", ".dv", ".lif", ".nd2",
 )  # fmt: skip
 

@@ -50,6 +50,7 @@ class RemoteStore(ObjectStore["Upstream"]):
         """Return a value, None if there is none."""
         from obstore.exceptions import PermissionDeniedError
 
+        _check_not_forked()
         try:
             return await super().get(key, prototype, byte_range)
         except PermissionDeniedError:
@@ -110,7 +111,7 @@ def remote_store(url: str) -> RemoteStore:
 
 def is_of_network(error: BaseException) -> bool:
     """Tell an error of a request from one of damaged data."""
-    return type(error).__module__.startswith("obstore")
+    return type(error).__module__.startswith("obstore") or isinstance(error, SourceError)
 
 
 def reason_of(error: BaseException) -> str:
@@ -128,6 +129,17 @@ def reason_of(error: BaseException) -> str:
         return "the server gives no parts of files"
     answer = re.search(r"status code: (\d{3}[ A-Za-z-]*)", text)
     return f"the server answers {answer[1]}" if answer else text.partition("\n")[0].rpartition(" - ")[2]
+
+
+_used_in: int | None = None  # the process that used the network first
+
+
+def _check_not_forked() -> None:
+    # The threads of obstore do not come along into a fork, where its requests would wait for them forever.
+    global _used_in
+    _used_in = _used_in or os.getpid()
+    if _used_in != os.getpid():
+        raise SourceError("a forked process cannot use the network after the first one has; use a single process")
 
 
 class _Refused(SourceError):
@@ -166,6 +178,7 @@ def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | No
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
     try:
+        _check_not_forked()
         found = obstore.get(store, key)
         content, meta = found.bytes(), found.meta
     except FileNotFoundError:
@@ -175,7 +188,7 @@ def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | No
             f"{url}: may not be read, or is not there; check the address, and for a private S3 bucket set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from error
-    except BaseError as error:
+    except (BaseError, SourceError) as error:
         raise SourceError(f"{url}: cannot be read ({reason_of(error)}); check the address and the network.") from error
     changed = meta["last_modified"]
     return {

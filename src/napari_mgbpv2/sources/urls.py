@@ -13,6 +13,11 @@ def is_url(path: str) -> bool:
     return _URL.match(path) is not None
 
 
+def without_slash(url: str) -> str:
+    """Return an address without slashes at its end: those mean nothing, and two spellings are to be one source."""
+    return re.sub(r"(?<=[^/:])/+$", "", url)
+
+
 def last_part(url: str) -> str:
     """Name what an address leads to: "cells.zarr" for ``https://example.org/data/cells.zarr/``."""
     parts = urlsplit(url)
