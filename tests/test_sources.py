@@ -138,7 +138,7 @@ def test_the_name_has_no_suffixes(file_name: str, name: str) -> None:
     ],
 )
 def test_units_have_long_names(written: object, long_name: str | None) -> None:
-    from napari_mgbpv2.sources.image import long_unit
+    from napari_mgbpv2.sources import long_unit
 
     assert long_unit(written) == long_name
 

@@ -80,7 +80,7 @@ class _Handler(SimpleHTTPRequestHandler):
 def serving(folder: Path) -> Iterator[ZarrServer]:
     """Serve a folder until the block ends."""
     server = ZarrServer(folder)
-    thread = threading.Thread(target=server.http.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield server

@@ -75,7 +75,7 @@ def _pixels(path: str, image: Nifti1Pair) -> FileArray:
     pixel_dtype(path, dtype)
     file = str(image.file_map["image"].filename)
     stored: FileArray
-    if file.endswith((".gz", ".bz2", ".zst")):
+    if file.lower().endswith((".gz", ".bz2", ".zst")):
         stored = CompressedVoxels(path, shape, dtype)
     else:
         stored = MappedArray(file, shape, dtype, voxels.offset)
