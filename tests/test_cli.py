@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +16,11 @@ import tifffile
 from PIL import Image
 
 import napari_mgbpv2 as mgbp
-from examples import an_image
-from napari_mgbpv2.wording import readable_bytes
+from examples import a_network, an_image
+from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.wording import readable_bytes
 
 COMMAND = [str(Path(sys.executable).parent / "mgbpv2-upscale")]
 
@@ -126,6 +129,123 @@ class TestOptions:
         arguments = [str(picture), "-o", str(tmp_path / "a.ome.zarr")]
         assert [main(arguments), main(arguments), main([*arguments, "--overwrite"])] == [0, 1, 0]
         assert "exists already" in capsys.readouterr().err
+
+
+class TestSeveral:
+    """Several sources: one result each."""
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        return save_model(a_network(), tmp_path / "small.safetensors")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Two images, and a file that is none."""
+        folder = tmp_path / "scans"
+        folder.mkdir()
+        for name in ("a.png", "b.png"):
+            Image.fromarray(an_image(20, 30)).save(folder / name)
+        (folder / "c.tif").write_bytes(b"no image at all")
+        return folder
+
+    def test_a_file_that_fails_does_not_stop_the_rest(
+        self, folder: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([str(folder), "-o", str(tmp_path / "out"), "--model", str(model)]) == 1
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_x4.ome.zarr", "b_x4.ome.zarr"]
+        said = capsys.readouterr()
+        assert said.out.splitlines() == [str(tmp_path / "out" / f"{name}_x4.ome.zarr") for name in "ab"]
+        assert said.err.splitlines()[-1] == f"mgbpv2-upscale: 2 done, 1 failed: {folder / 'c.tif'}"
+
+    def test_again_with_resume_what_is_complete_is_left_alone(
+        self, folder: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder / "c.tif").unlink()
+        arguments = [str(folder / "*.png"), "-o", str(tmp_path / "out"), "--model", str(model), "--resume"]
+        assert [main(arguments), main(arguments)] == [0, 0]
+        assert capsys.readouterr().err.count("was complete already") == 2
+
+    def test_one_file_of_a_folder_still_goes_into_a_folder(self, folder: Path, tmp_path: Path, model: Path) -> None:
+        for name in ("b.png", "c.tif"):
+            (folder / name).unlink()
+        assert main([str(folder), "-o", str(tmp_path / "out"), "--model", str(model)]) == 0
+        assert (tmp_path / "out" / "a_x4.ome.zarr").is_dir()
+
+    def test_an_image_for_a_folder_is_refused(
+        self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([str(folder), "-o", str(tmp_path / "out.ome.zarr")]) == 1
+        assert "several sources need a folder" in capsys.readouterr().err
+
+    def test_two_of_one_name_are_refused_before_the_start(
+        self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Image.fromarray(an_image(20, 30)).save(folder / "a.jpg")
+        assert main([str(folder), "-o", str(tmp_path / "out")]) == 1
+        assert "would both become" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+class TestTelling:
+    @pytest.fixture
+    def arguments(self, picture: Path, tmp_path: Path) -> list[str]:
+        return [str(picture), "-o", str(tmp_path / "cat.ome.zarr")]
+
+    def test_json_is_one_object_a_line_from_the_plan_to_the_end(
+        self, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*arguments, "--json"]) == 0
+        said = capsys.readouterr()
+        events = [json.loads(line) for line in said.out.splitlines()]
+        assert said.err == ""
+        assert [events[0]["event"], events[-1]["event"]] == ["plan", "done"]
+        assert {event["event"] for event in events[1:-1]} == {"progress"}
+        assert events[0]["shape"] == [240, 200, 3]
+        assert events[-2]["tiles"] == events[-2]["all_tiles"] == 1
+        assert events[-1]["destination"] == str(tmp_path / "cat.ome.zarr")
+        assert events[-1]["bytes_written"] > 0
+
+    def test_json_tells_of_failures_of_several(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "a.tif").write_bytes(b"none")
+        (tmp_path / "b.tif").write_bytes(b"none")
+        assert main([str(tmp_path / "*.tif"), "-o", str(tmp_path / "out"), "--json"]) == 1
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [event["event"] for event in events] == ["failed", "failed", "end"]
+        assert events[-1] == {"event": "end", "done": 0, "failed": [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")]}
+
+    def test_quiet_says_where_the_result_is_and_no_more(
+        self, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*arguments, "--quiet"]) == 0
+        assert capsys.readouterr() == (f"{tmp_path / 'cat.ome.zarr'}\n", "")
+
+    def test_a_dry_run_says_what_would_be_done_and_how_long_it_takes(
+        self, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*arguments, "--dry-run"]) == 0
+        said = capsys.readouterr().out
+        assert "-> 240 x 200 x 3 with x4 on cpu; 1 tiles" in said
+        assert re.search(r"; about [\d.]+ (s|min)\n$", said)
+        assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+    def test_pixel_size_and_unit_may_be_said(self, arguments: list[str], tmp_path: Path) -> None:
+        assert main([*arguments, "--pixel-size", "y=0.5,x=0.25", "--unit", "um"]) == 0
+        result = open_source(tmp_path / "cat.ome.zarr")
+        assert result.pixel_size == {"y": 0.125, "x": 0.0625}
+        assert result.units == {"y": "micrometer", "x": "micrometer"}
+
+    def test_a_pixel_size_that_is_none_is_told(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*arguments, "--pixel-size", "wide"]) == 1
+        assert "--pixel-size wide: give a number" in capsys.readouterr().err
+
+    def test_a_preset_is_the_papers_and_what_is_given_wins(
+        self, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*arguments, "--preset", "boe-fidelity", "--model", "x4", "--scale", "4", "--tile", "767"]) == 0
+        made = json.loads((tmp_path / "cat.ome.zarr" / "zarr.json").read_text())["attributes"]["napari_mgbpv2"]
+        assert (made["model"], made["guard"], made["window"]) == ("x4", 0, "hamming")
+        assert main([*arguments, "--preset", "none"]) == 1
+        assert "boe-fidelity" in capsys.readouterr().err
 
 
 class TestPreview:

@@ -74,10 +74,10 @@ class ValueMap:
 
     def to_unit(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Map an image's values to float32, ``low`` to 0 and ``high`` to 1; not finite ones as the module says."""
-        wide: Pixels = pixels.astype(self._wide, copy=False)
-        unit: npt.NDArray[np.float32] = ((wide - self._wide(self.low)) / self._wide(self.high - self.low)).astype(
-            np.float32, copy=False
-        )
+        # cast piece by piece within the subtraction: another large array would cost more than the arithmetic
+        wide: Pixels = np.subtract(pixels, self._wide(self.low), dtype=self._wide, casting="unsafe")
+        wide /= self._wide(self.high - self.low)
+        unit: npt.NDArray[np.float32] = wide.astype(np.float32, copy=False)
         if self.dtype.kind == "f":
             np.nan_to_num(unit, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         return unit

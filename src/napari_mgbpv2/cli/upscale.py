@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,13 @@ from napari_mgbpv2.cli.telling import Human, Machine, Quiet
 from napari_mgbpv2.cli.upscale_options import parser
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.conversion.naming import destinations_of
-from napari_mgbpv2.errors import DestinationError, ImageError, MGBPv2Error
+from napari_mgbpv2.errors import DestinationError, ImageError, MGBPv2Error, ModelError
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _FOR_UPSCALE = ("axes", "noise", "seed", "tile", "overlap", "guard", "window", "value_range", "device", "precision")
-_FOR_JOB = ("scale", "model", "overwrite", "resume", "levels", "series", "level", "unit")
+_FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit")
 _FOR_OUTPUT = ("format", "chunk", "shard", "codec")
 
 
@@ -33,13 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _upscale(options: argparse.Namespace) -> int:
     from napari_mgbpv2.sources import find_sources
 
+    chosen = _chosen(options)
+    scale, model = chosen.pop("scale", None), chosen.pop("model", None)
     sources = find_sources(options.source)
-    destinations = destinations_of(sources, options.output, options.scale)
+    single = len(sources) == len(options.source) == 1 and sources[0] in (
+        options.source[0],
+        _absolute(options.source[0]),
+    )
+    destinations = destinations_of(sources, options.output, scale or _scale_of(model), single=single)
     jobs = [
         ConversionJob(
             source=source,
             destination=destination,
-            options={name: getattr(options, name) for name in _FOR_UPSCALE},
+            scale=scale,
+            model=model,
+            options=chosen,
             pixel_size=_pixel_size(options.pixel_size),
             **{name: getattr(options, name) for name in (*_FOR_JOB, *_FOR_OUTPUT)},
         )
@@ -94,6 +103,33 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
         from napari_mgbpv2.cli.preview import write_preview
 
         print(write_preview(prepared, destination, options.preview))
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `upscale` is to be given: what the command line says, and a preset where it says nothing."""
+    given = {name: getattr(options, name) for name in ("scale", "model", *_FOR_UPSCALE)}
+    said = {name: value for name, value in given.items() if value is not None}
+    if options.preset is None:
+        return said
+    from napari_mgbpv2.model_zoo import preset
+
+    return {**preset(options.preset), **said}
+
+
+def _scale_of(model: str | None) -> int | None:
+    """Scale that a model is for, as its card says it; None where there is no card."""
+    from napari_mgbpv2.model_zoo import DEFAULT_SCALE, find_model, read_card
+
+    if model is None:
+        return DEFAULT_SCALE
+    try:
+        return (read_card(model) if os.path.isfile(model) else find_model(model)).scale
+    except ModelError:
+        return None
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 @contextlib.contextmanager

@@ -65,7 +65,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model", metavar="MODEL", help="a model's name, see mgbpv2-models, or a file (default: by scale and channels)"
     )
-    group.add_argument("--noise", type=float, default=0.0, metavar="W", help="0 fidelity ... 1 perceptual (default: 0)")
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="the paper's settings of a published model: boe-perceptual or boe-fidelity; what else is given wins",
+    )
+    group.add_argument("--noise", type=float, metavar="W", help="0 fidelity ... 1 perceptual (default: 0)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
     group.add_argument("--device", metavar="NAME", help="cuda, cuda:1, mps or cpu (default: the fastest there is)")
     group.add_argument("--precision", metavar="NAME", help="float32 (exact, the default), bfloat16 or float16")
@@ -104,7 +109,7 @@ def _add_tiles(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tile", type=int, metavar="PX", help="largest tile; smaller ones need less memory")
     group.add_argument("--overlap", type=int, metavar="PX", help="least overlap of neighbours, guards included")
     group.add_argument("--guard", type=int, metavar="PX", help="border of a tile to discard (default: the model's)")
-    group.add_argument("--window", metavar="NAME", default="hamming", help="hamming (default), triangle or flat")
+    group.add_argument("--window", metavar="NAME", help="hamming (default), triangle or flat")
 
 
 def _add_workers(group: argparse._ArgumentGroup) -> None:

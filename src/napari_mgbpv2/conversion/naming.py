@@ -11,7 +11,9 @@ from napari_mgbpv2.errors import DestinationError
 ENDINGS = (".zarr", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".nii", ".gz", ".zip", ".ome")
 
 
-def destinations_of(sources: Sequence[str | os.PathLike[str]], output: Path, scale: int | None) -> list[Path]:
+def destinations_of(
+    sources: Sequence[str | os.PathLike[str]], output: Path, scale: int | None, *, single: bool = False
+) -> list[Path]:
     """Name a destination for each source.
 
     Parameters
@@ -19,26 +21,26 @@ def destinations_of(sources: Sequence[str | os.PathLike[str]], output: Path, sca
     sources
         Paths or URLs.
     output
-        Of one source, its destination; of several, or where it is a folder that is no Zarr, a folder for all.
+        A folder for all, made if it is not there; or the destination itself where one source is given by its name.
     scale
-        Upscaling factor, for the names; None where the model says it.
+        Upscaling factor, for the names; None where the model does not say it.
+    single
+        Whether one source is given by its name, not by a folder or a pattern.
 
     Raises
     ------
     DestinationError
-        Two sources would have the same destination, or there are several and the output is named like an image.
+        Two sources would have the same destination, or the folder is named like an image.
     """
-    into = output.is_dir() and not any((output / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
-    if len(sources) == 1 and not into:
+    is_folder = output.is_dir() and not any((output / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+    if single and not is_folder:
         return [output]
-    if not into and output.suffix in (".zarr", ".tif", ".tiff"):
-        raise DestinationError(
-            f"{output}: there are {len(sources)} sources: name a folder for the results, not an image"
-        )
+    if not is_folder and output.suffix.lower() in (".zarr", ".tif", ".tiff"):
+        raise DestinationError(f"{output}: several sources need a folder for their results, not the name of an image")
     found: dict[Path, str] = {}
     for source in sources:
-        destination = output / f"{name_of(source)}_x{scale or ''}".removesuffix("_x")
-        destination = destination.with_name(f"{destination.name}.ome.zarr")
+        suffix = f"x{scale}" if scale else "upscaled"
+        destination = output / f"{name_of(source)}_{suffix}.ome.zarr"
         if destination in found:
             raise DestinationError(
                 f"{source} and {found[destination]} would both become {destination}: convert them into two folders"

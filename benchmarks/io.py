@@ -1,0 +1,111 @@
+"""Conversion with a network that does nothing, against a plain copy from Zarr to Zarr of the same bytes.
+
+    python benchmarks/io.py [--side 8192] [--rounds 3]
+
+What a conversion costs beside its network: reading, cutting into tiles, blending, casting, writing down to the disk.
+The copy reads a result of the conversion and writes it to an array with the same chunks, shards and codec, whole shards
+in as many threads. Both write one level; the ratio is of the medians of rounds that alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+import napari_mgbpv2 as mgbp
+from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare, run
+from napari_mgbpv2.conversion.job import IN_FLIGHT
+
+CASES = {"grey, 16 bits": ("yx", "u2"), "RGB, 8 bits": ("yxs", "u1")}
+
+
+@dataclass
+class Identity:
+    """Computes a tile as an identity network would, at no cost."""
+
+    inner: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> npt.NDArray[np.float32]:
+        grid, samples = self.inner.layout.grid, self.inner.layout.groups[group]
+        core = grid.rows.core(row), grid.columns.core(column)
+        pixels = self.inner.read(plane, samples, *(slice(*span) for span in core))
+        return np.ascontiguousarray(self.inner.values.to_unit(pixels))
+
+
+def prepared_conversion(source: npt.NDArray[Any], axes: str, destination: Path) -> Prepared:
+    network = mgbp.MGBPv2(replace(mgbp.load_model("x2").config, channels=3 if "s" in axes else 1))
+    network.guard = 56  # as the packaged model's, so that the tiles are those of a real conversion
+    job = ConversionJob(source, destination, 1, network, {"axes": axes}, overwrite=True, levels=1)
+    prepared = prepare(job)
+    return replace(prepared, plan=replace(prepared.plan, compute_tile=Identity(prepared.plan.compute_tile)))
+
+
+def copy(source: Path, destination: Path, prepared: Prepared) -> None:
+    read: Any = zarr.open_group(source, mode="r")["0"]
+    shutil.rmtree(destination, ignore_errors=True)
+    write: Any = zarr.create_array(
+        destination,
+        shape=read.shape,
+        dtype=read.dtype,
+        chunks=read.chunks,
+        shards=read.shards,
+        compressors=read.compressors,
+        config={"write_empty_chunks": True},
+    )
+
+    def one(region: tuple[slice, ...]) -> None:
+        write[region] = read[region]
+
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        list(pool.map(one, prepared.layout.shards()))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=8192, help="pixels of the result along y and x")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(f"{options.side} x {options.side} px, {IN_FLIGHT} threads, median of {options.rounds} rounds")
+    print(f"{'':16}{'copy MB/s':>12}{'conversion MB/s':>18}{'ratio':>8}")
+    for name, (axes, dtype) in CASES.items():
+        side = options.side
+        shape = (side, side, 3)[: len(axes)]
+        ramp = np.add.outer(np.arange(side), np.arange(side)) // 8  # compresses about as pictures do
+        noise = np.random.default_rng(0).integers(0, 12, shape)
+        source = ((ramp if len(axes) == 2 else ramp[..., np.newaxis]) + noise).astype(dtype)
+        with tempfile.TemporaryDirectory() as folder:
+            converted, copied = Path(folder) / "converted.ome.zarr", Path(folder) / "copied.zarr"
+            prepared = prepared_conversion(source, axes, converted)
+            run(prepared)  # also warms up
+            times: dict[str, list[float]] = {"copy": [], "conversion": []}
+            for _ in range(options.rounds):
+                times["copy"].append(seconds(lambda: copy(converted, copied, prepared)))  # noqa: B023
+                times["conversion"].append(seconds(lambda: run(prepared)))  # noqa: B023
+        megabytes = source.nbytes / 1e6
+        copying, converting = (megabytes / statistics.median(each) for each in times.values())
+        print(f"{name:16}{copying:>12.0f}{converting:>18.0f}{converting / copying:>8.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
