@@ -43,6 +43,12 @@ class TestTiffPixels:
         tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", **storage)
         assert_reads(open_source(tmp_path / "a.tif"), image)
 
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 1, 1)])
+    def test_single_pixels(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        image = np.arange(1, 1 + np.prod(shape), dtype="u2").reshape(shape)
+        tifffile.imwrite(tmp_path / "a.tif", image, compression="zlib", photometric="minisblack")
+        np.testing.assert_array_equal(np.asarray(all_of(open_source(tmp_path / "a.tif"))).reshape(shape), image)
+
     @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f2", "f4", "f8"])
     def test_dtypes(self, tmp_path: Path, dtype: str) -> None:
         image = pixels(50, 60, dtype=dtype)

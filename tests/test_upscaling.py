@@ -283,6 +283,27 @@ class TestValuesKept:
         np.testing.assert_array_equal(~np.isfinite(result), expected)
         np.testing.assert_array_equal(result[expected], np.full(16, bad))
 
+    def test_a_missing_pixel_of_integers_stays_at_its_place_and_spoils_none_near_it(self) -> None:
+        class Map:
+            """Heights in metres, as a file says that has a value for what is missing."""
+
+            nodata = -9999
+
+            def __init__(self, hole: int) -> None:
+                self.image = an_image(60, 60, dtype="i2") // 40
+                self.image[30, 20] = hole
+                self.shape, self.dtype = self.image.shape, self.image.dtype
+
+            def __getitem__(self, window: tuple[slice, ...]) -> Array:
+                return self.image[window]
+
+        options: dict[str, Any] = {"model": NETWORK, "tile": 120, "value_range": (0, 1000)}
+        result, black = (np.asarray(mgbp.upscale(Map(hole), **options)) for hole in (-9999, 0))
+        hole = np.zeros((240, 240), bool)
+        hole[120:124, 80:84] = True
+        np.testing.assert_array_equal(result[hole], np.full(16, -9999))
+        np.testing.assert_array_equal(result[~hole], black[~hole])
+
     @pytest.mark.parametrize("array", [an_image(30, 30, 3), an_image(30, 30, 3, dtype="f4")])
     def test_the_source_is_left_as_it_is(self, array: Array) -> None:
         before = array.copy()

@@ -30,14 +30,16 @@ def prepare(job: ConversionJob) -> Prepared:
 
 def _open(job: ConversionJob) -> ImageSource:
     source, axes = job.source, job.options.get("axes")
+    described: dict[str, Any] = {"axes": axes, "pixel_size": job.pixel_size, "unit": job.unit}
     if isinstance(source, (str, os.PathLike)):
-        source = open_source(source, series=job.series, level=job.level)
+        return open_source(source, series=job.series, level=job.level, **described)
     if not isinstance(source, ImageSource):
         from napari_mgbpv2.upscaling import image_and_axes
 
         image, axes = image_and_axes(job.source, axes)
         source = bare_source(image, axes, job.destination.name, "array")
-    return described_as(source, axes=axes, pixel_size=job.pixel_size, unit=job.unit)
+        described["axes"] = None
+    return described_as(source, **described)
 
 
 def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> ImageLayout:

@@ -142,7 +142,8 @@ class FileArray(ABC):
     reopen
         The call that builds the same array again.
     nodata
-        The value that stands for missing pixels, where floats have one; they are read as NaN.
+        The value that stands for missing pixels, if there is one. Floats are read as NaN there; integers have no NaN,
+        and ``self.nodata`` tells.
 
     Raises
     ------
@@ -166,6 +167,7 @@ class FileArray(ABC):
         self._reopen = reopen
         with np.errstate(over="ignore"):  # what says it writes decimals, which need not be a value of the type
             self._missing = None if nodata is None or self.dtype.kind != "f" else self.dtype.type(nodata)
+        self.nodata = int(nodata) if nodata is not None and self.dtype.kind in "ui" else None
 
     @property
     def ndim(self) -> int:

@@ -168,7 +168,8 @@ class TiffArray(FileArray):
         for index in np.ndindex(pixels.shape[:outer]):
             position = [start + i for start, i in zip(starts, index, strict=True)]
             number = int(np.ravel_multi_index(position, self.shape[:outer])) if outer else 0
-            self._read_page(number, box, pixels[index].reshape(box_shape))
+            page = pixels[(*index, ...)]  # "...": a view also where it is a single pixel
+            self._read_page(number, box, page.reshape(box_shape))
         return pixels
 
     def _page_box(self, window: Window) -> Window:

@@ -52,13 +52,22 @@ class TileUpscaler:
         layout, grid = self.layout, self.layout.grid
         samples = layout.groups[group]
         engine = self._engine(folded=samples.size == 1 and self.channels > 1)
-        lost: list[tuple[slice, slice, npt.NDArray[Any]]] = []
+        lost: list[tuple[slice, slice, npt.NDArray[np.bool_], npt.NDArray[np.float32]]] = []
+        nodata = getattr(self.source, "nodata", None)
 
         def read(rows: slice, columns: slice) -> npt.NDArray[np.float32]:
             pixels = self.read(plane, samples, rows, columns)
-            if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-                lost.append((rows, columns, pixels))
-            return self.values.to_unit(pixels)
+            unit = self.values.to_unit(pixels)
+            if pixels.dtype.kind == "f":
+                missing, kept = ~np.isfinite(pixels), pixels.astype(np.float32, copy=False)
+            elif nodata is None:
+                return unit
+            else:
+                missing, kept = pixels == nodata, unit
+            if missing.any():
+                lost.append((rows, columns, missing, kept))
+                unit = np.where(missing & np.isfinite(kept), np.float32(0), unit)  # black, as NaN is
+            return unit
 
         core = grid.rows.core(row), grid.columns.core(column)
         result = engine.run(
@@ -71,11 +80,11 @@ class TileUpscaler:
             seed=self.seed,
             first_channel=self._first_channel(plane, samples),
         )
-        for rows, columns, pixels in lost[:1]:
+        for rows, columns, missing, kept in lost[:1]:
             at_rows = np.arange(*core[0]) // self.scale - rows.start
             at_columns = np.arange(*core[1]) // self.scale - columns.start
-            nearest = pixels[:, at_rows][:, :, at_columns]
-            result = np.where(np.isfinite(nearest), result, nearest).astype(np.float32, copy=False)
+            nearest = (slice(None), at_rows[:, np.newaxis], at_columns)
+            result = np.where(missing[nearest], kept[nearest], result)
         return result
 
     def __getstate__(self) -> dict[str, Any]:
