@@ -16,7 +16,15 @@ import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine import Engine, ModelFile, choose_device, choose_precision, get_engine, measure_guard
+from napari_mgbpv2.engine import (
+    Engine,
+    ModelFile,
+    available_devices,
+    choose_device,
+    choose_precision,
+    get_engine,
+    measure_guard,
+)
 from napari_mgbpv2.errors import DeviceError
 from napari_mgbpv2.tiling import Span
 
@@ -98,6 +106,13 @@ class TestDevices:
         assert choose_device() == "mps"
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         assert choose_device() == "cpu"
+
+    def test_each_device_is_listed_with_its_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert available_devices()[-1] == "cpu"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        assert available_devices() == ["cuda", "cuda:0", "cuda:1", "cpu"]
 
     def test_half_floats_are_not_offered_on_a_cpu(self) -> None:
         with pytest.raises(DeviceError, match=r"'float16' is not offered on cpu; choose one of float32, bfloat16"):

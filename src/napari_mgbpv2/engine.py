@@ -237,6 +237,21 @@ def release_device_memory() -> None:
         torch.mps.empty_cache()
 
 
+def available_devices() -> list[str]:
+    """Names of the devices that there are, the fastest kind first: "cuda", "cuda:0", ..., "mps", "cpu"."""
+    found = ["cpu"]
+    if torch.backends.mps.is_available():
+        found.insert(0, "mps")
+    if torch.cuda.is_available():
+        found[:0] = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return found
+
+
+def device_title(name: str) -> str:
+    """Return what a CUDA device is called by its maker, nothing of others; wakes the device."""
+    return str(torch.cuda.get_device_name(name)) if name.startswith("cuda") else ""
+
+
 def choose_device(name: str | None = None) -> str:
     """Check the name of a device, or choose the fastest kind there is: cuda, then mps, then cpu.
 
@@ -245,11 +260,7 @@ def choose_device(name: str | None = None) -> str:
     DeviceError
         The device is unknown or not available.
     """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available[:0] = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    available = available_devices()
     if name is None:
         return available[0]
     if name not in available:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from machine import Machine
+    from user import User
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the examples that all tests share
 
@@ -26,3 +32,29 @@ def one_thread_for_torch() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
+    """A viewer as plugins see it."""
+    return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def user(viewer: Any, qtbot: Any) -> User:
+    """Somebody at the viewer, with the widget "Upscale" at hand."""
+    from user import User
+
+    return User(viewer, qtbot)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """What saving runs on; as patient as ever, until it is told otherwise."""
+    from machine import Machine
+
+    import napari_mgbpv2.plugin.upscaling.saving as saving
+
+    machine = Machine()
+    monkeypatch.setattr(saving, "run", machine.run)
+    return machine

@@ -95,6 +95,16 @@ class TestFeed:
         wait_until(lambda: feed.is_idle)
         assert made == [1]
 
+    def test_a_feed_that_is_closed_says_when_it_is_at_rest(self, gate: threading.Event) -> None:
+        made, ended = [], threading.Event()
+        feed = Feed(2**20, lambda: None, raise_it, ended.set)
+        feed.want("a", [1, 2], lambda part: made.append(part) or gate.wait(5) or np.zeros(1))
+        wait_until(lambda: bool(made))
+        feed.close()
+        assert not ended.is_set()
+        gate.set()
+        assert ended.wait(5)
+
     def test_a_failure_is_told_once_and_ends_the_work(self) -> None:
         told: list[Exception] = []
         feed = Feed(2**20, lambda: None, told.append)
@@ -112,7 +122,7 @@ class TestWhatIsShown:
 
     def test_at_first_a_view_is_bicubic(self) -> None:
         pyramid = a_pyramid(an_image(60, 50, 3))
-        pyramid.finest.shows_bicubic = True
+        pyramid.levels[0].share = 0
         view = np.asarray(pyramid.levels[0][30:90, 20:100])
         compute = pyramid.finest.plan.compute_tile
         expected = compute.values.from_unit(bicubic(compute, (), 0, Span(30, 90), Span(20, 100)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qtpy.QtCore import Qt
+from user import WAIT
 
 from examples import a_network
 from napari_mgbpv2 import list_models
@@ -17,18 +17,15 @@ from napari_mgbpv2.plugin.finetuning.widget import FinetuneWidget
 from napari_mgbpv2.plugin.models import FOLDER_VARIABLE, MODELS
 from napari_mgbpv2.plugin.sample_data import astronaut
 
-WAIT = 120_000
-
 
 @pytest.fixture
-def viewer(make_napari_viewer_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def viewer(viewer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A viewer with the sample, and a folder of models with a tiny one."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "models"))
     monkeypatch.setattr(MODELS, "_added", {})
     (tmp_path / "models").mkdir()
     network = a_network(ModelConfig(features=(6, 4), steps=1, channels=3, noise_channels=0), scale=2)
     save_model(network, tmp_path / "models" / "tiny.safetensors", scale=2, guard=16)
-    viewer = make_napari_viewer_proxy()
     [(pixels, options, _)] = astronaut()
     viewer.add_image(pixels, **options)
     return viewer
@@ -66,13 +63,13 @@ class TestFinetuning:
         qtbot.waitUntil(lambda: bool(widget.view.curve.losses), timeout=WAIT)
         widget.view.progress.cancel.click()
         qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
-        assert "the best until it was stopped" in widget.view.progress.text.text()
+        assert "the best until it was stopped" in widget.view.progress.said
         assert "mine" in {card.name for card in MODELS.cards}
 
     def test_without_images_it_says_so(self, widget: FinetuneWidget, qtbot: Any) -> None:
         widget.view.start.click()
         qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
-        assert "no images" in widget.view.progress.text.text()
+        assert "no images" in widget.view.progress.said
 
     def test_packaged_models_and_own_ones_can_be_started_from(self, widget: FinetuneWidget) -> None:
         offered = {widget.view.base.itemText(row) for row in range(widget.view.base.count())}

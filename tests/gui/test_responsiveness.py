@@ -15,7 +15,7 @@ from qtpy.QtCore import QTimer
 from examples import an_image
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.sample_data import astronaut
-from napari_mgbpv2.plugin.showing import FilledLayer
+from napari_mgbpv2.plugin.upscaling.showing import FilledLayer
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
 TILE_SECONDS = 1.5

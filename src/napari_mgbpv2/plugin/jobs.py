@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from napari_mgbpv2.conversion import Report
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.wording import readable_seconds
+from napari_mgbpv2.wording import readable_bytes, readable_seconds
 
 EXPECTED = (MGBPv2Error, MemoryError, OSError)  # errors that one sentence tells all about
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a job stands.
+    """Where a conversion stands.
 
     Attributes
     ----------
-    done, total
-        Steps done, and all.
-    seconds
-        Since it began.
+    report
+        As the library tells it.
+    rate
+        Tiles a second, of this run; 0 before that can be said.
     """
 
-    done: int
-    total: int
-    seconds: float
+    report: Report
+    rate: float
 
     @property
     def share(self) -> float:
-        """Share of the work that is done, 0 to 1."""
-        return self.done / self.total if self.total else 0.0
+        """Share of the work that is done, 0 to 1: of the tiles, and of what they are written into."""
+        report = self.report
+        return (report.tiles + report.shards) / (report.all_tiles + report.all_shards)
 
     def __str__(self) -> str:
-        """Say it: "12 of 80 tiles, 3.4 per second, 20 s left"."""
-        text = f"{self.done} of {self.total} steps"
-        if self.done and self.seconds > 0:
-            rate = self.done / self.seconds
-            text += f", {rate:.3g} per second, {readable_seconds((self.total - self.done) / rate)} left"
-        return text
+        """Say it: "12 of 80 tiles, 1.4 Mpx/s, 20 s left, 31 MB written"."""
+        report = self.report
+        if report.shards == report.all_shards:
+            return "finishing …"
+        words = [f"{report.tiles} of {report.all_tiles} tiles"]
+        if self.rate:
+            megapixels = self.rate * report.all_megapixels / report.all_tiles
+            left = (report.all_tiles - report.tiles) / self.rate
+            words += [f"{megapixels:.2g} Mpx/s", f"{readable_seconds(left)} left"]
+        return ", ".join([*words, f"{readable_bytes(report.bytes_written)} written"])
 
 
 @dataclass
 class Clock:
-    """Turns the library's progress into steps, no more than a few a second.
+    """Turns the library's reports into steps, no more than a few a second.
 
     Parameters
     ----------
@@ -52,19 +57,28 @@ class Clock:
         Called with a step.
     interval
         Least seconds between two of them; the last one is always told.
+
+    Attributes
+    ----------
+    last
+        The newest report.
     """
 
     tell: Callable[[Step], None]
     interval: float = 0.1
-    _began: float = field(default_factory=time.monotonic, init=False)
-    _told: float = field(default=0.0, init=False)
+    last: Report | None = field(default=None, init=False)
+    _first: Report | None = field(default=None, init=False)
+    _told: float = field(default=-math.inf, init=False)
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, report: Report) -> None:
         """Hear of progress."""
-        now = time.monotonic()
-        if done >= total or now - self._told >= self.interval:
-            self._told = now
-            self.tell(Step(done, total, now - self._began))
+        first = self._first = self._first or report
+        self.last = report
+        if report.shards < report.all_shards and report.seconds - self._told < self.interval:
+            return
+        self._told = report.seconds
+        seconds = report.seconds - first.seconds
+        self.tell(Step(report, (report.tiles - first.tiles) / seconds if seconds > 0 else 0.0))
 
 
 def sentence_of(error: BaseException) -> str:

@@ -30,6 +30,8 @@ class LayerImage:
         Values that the network takes for black and white; None for those of the data type.
     name
         Of the layer.
+    shown
+        What is to be looked at in the place of ``data``, where that would take long; None where it is the same.
     """
 
     data: Any
@@ -37,6 +39,7 @@ class LayerImage:
     axes: str
     value_range: tuple[float, float] | None
     name: str
+    shown: Any = None
 
     def factors(self, scale: int) -> tuple[int, ...]:
         """Return how much larger the result is along each axis of the layer, which has none for colour samples."""
@@ -51,14 +54,18 @@ def read_layer(layer: Any) -> LayerImage:
     ImageError
         It has axes that cannot be named.
     """
+    from napari_mgbpv2.plugin.filling import exact
+
     levels = tuple(layer.data) if layer.multiscale else (layer.data,)
-    data, *coarser = (_unwrapped(level) for level in levels)
+    shown, *coarser = (_unwrapped(level) for level in levels)
+    data = exact(shown)
     return LayerImage(
         data=data,
         coarser=tuple(coarser),
         axes=name_axes(levels[0], layer.axis_labels, rgb=bool(layer.rgb)),
         value_range=_value_range(layer),
         name=layer.name,
+        shown=None if data is shown else shown,
     )
 
 

@@ -9,7 +9,7 @@ from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
-from napari_mgbpv2.plugin.model_view import keep_narrow
+from napari_mgbpv2.plugin.parts_view import keep_narrow
 
 
 class LayersView(QComboBox):

@@ -10,10 +10,8 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -22,9 +20,11 @@ from superqt import QLabeledDoubleSlider
 from napari_mgbpv2.model_zoo import ModelCard, default_model
 from napari_mgbpv2.plugin.advanced_view import AdvancedView
 from napari_mgbpv2.plugin.choices import Choices
+from napari_mgbpv2.plugin.device_view import DeviceView
+from napari_mgbpv2.plugin.parts_view import keep_narrow as keep_narrow
+from napari_mgbpv2.plugin.parts_view import row_of as row_of
 from napari_mgbpv2.plugin.settings import Defaults
 
-DEVICES = ("auto", "cuda", "mps", "cpu")
 SCALES = (2, 3, 4, 8, 16)  # for models that do not say theirs
 
 
@@ -48,15 +48,13 @@ class ModelView(QWidget):
     def __init__(self, defaults: Defaults) -> None:
         super().__init__()
         self._cards: tuple[ModelCard, ...] = ()
-        self.scale, self.model, self.device = QComboBox(), QComboBox(), QComboBox()
-        self.open_model, self.card, self.device_in_use = QPushButton("Open …"), QLabel(), QLabel()
+        self.scale, self.model, self.device = QComboBox(), QComboBox(), DeviceView(defaults)
+        self.open_model, self.card = QPushButton("Open …"), QLabel()
         self.noise = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.advanced = AdvancedView(defaults)
         self.noise.setRange(0.0, 1.0)
         self.noise.setDecimals(2)
         self.noise.setToolTip("0: true to the image; 1: pleasing detail. Only for models with a noise input.")
-        self.device.addItems(list(DEVICES))
-        self.device.setCurrentText(defaults.device or "auto")
         self.card.setWordWrap(True)
         keep_narrow(self.model)
 
@@ -66,7 +64,7 @@ class ModelView(QWidget):
         form.addRow("Model", row_of(self.model, self.open_model))
         form.addRow(self.card)
         form.addRow("Noise W", self.noise)
-        form.addRow("Device", row_of(self.device, self.device_in_use))
+        form.addRow("Device", self.device)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -75,7 +73,7 @@ class ModelView(QWidget):
         self.scale.currentIndexChanged.connect(lambda _: self._offer_models(None))
         self.model.currentIndexChanged.connect(lambda _: self._model_chosen())
         self.noise.valueChanged.connect(lambda _: self.changed.emit())
-        self.device.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self.device.changed.connect(self.changed)
         self.advanced.changed.connect(self.changed)
         self.open_model.clicked.connect(lambda: self._ask_for_a_model())
 
@@ -84,12 +82,11 @@ class ModelView(QWidget):
         card = self.model.currentData()
         if card is None:
             return None
-        device = self.device.currentText()
         return Choices(
             model=card.path,
             scale=self.scale.currentData(),
             noise=round(self.noise.value(), 2) if card.noise else 0.0,
-            device=None if device == "auto" else device,
+            device=self.device.chosen(),
             **self.advanced.values(),
         )
 
@@ -115,10 +112,6 @@ class ModelView(QWidget):
         if card.scale:
             self.scale.setCurrentIndex(self.scale.findData(card.scale))
         self._offer_models(path)
-
-    def show_device(self, name: str) -> None:
-        """Say which device is in use."""
-        self.device_in_use.setText(f"in use: {name}" if name else "")
 
     def _offer_models(self, chosen: Path | None) -> None:
         scale = self.scale.currentData()
@@ -152,20 +145,3 @@ def card_text(card: ModelCard) -> str:
     if "gain" in card.scores:
         text += f"\n{card.scores['gain']:+.2f} dB over bicubic when it was trained"
     return text
-
-
-def row_of(*widgets: QWidget) -> QWidget:
-    """Put widgets side by side; the first takes what space there is."""
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for number, widget in enumerate(widgets):
-        layout.addWidget(widget, stretch=1 if number == 0 else 0)
-    return row
-
-
-def keep_narrow(combo: QComboBox) -> None:
-    """Let long names not make a dock wide."""
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(8)
-    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+ZERO_WIDTH_SPACE = "\u200b"
 _STEPS = 1000
 
 
@@ -46,9 +49,18 @@ class ProgressView(QWidget):
     def show_step(self, share: float, text: str) -> None:
         """Show how much is done, 0 to 1, and say so."""
         self.bar.setValue(round(_STEPS * share))
-        self.text.setText(text)
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Show a line of text; paths in it may be broken where they have folders."""
+        self.text.setText(re.sub(r"(?<=[/\\_])", ZERO_WIDTH_SPACE, text))
+
+    @property
+    def said(self) -> str:
+        """The line of text."""
+        return str(self.text.text()).replace(ZERO_WIDTH_SPACE, "")
 
     def _cancel(self) -> None:
         self.cancel.setEnabled(False)
-        self.text.setText("stopping …")
+        self.say("stopping …")
         self.cancel_requested.emit()

@@ -31,22 +31,29 @@ class Job(QObject):
         Owner, with which the signals end.
     notifies
         Whether an error is to appear in napari's notifications, or whoever listens shows it.
+    title
+        What napari calls it when somebody closes the window meanwhile: "saving cells".
     """
 
     told = Signal(object)
     succeeded = Signal(object)
     failed = Signal(str)
-    cancelled = Signal()
+    cancelled = Signal(str)
     ended = Signal()  # after one of those three
+    _telling = Signal(object)  # from whatever thread it works in
 
-    def __init__(self, work: Work, parent: QObject | None = None, *, notifies: bool = True) -> None:
+    def __init__(
+        self, work: Work, parent: QObject | None = None, *, notifies: bool = True, title: str = "upscaling"
+    ) -> None:
         super().__init__(parent)
-        self._work, self._notifies = work, notifies
+        self._work: Work | None = work
+        self._notifies = notifies
         self._stop = threading.Event()
-        self._worker = create_worker(self._run, _start_thread=False)
+        self._worker = create_worker(_Titled(self._run, title), _start_thread=False)
         self._worker.returned.connect(self._on_returned)
         self._worker.errored.connect(self._on_errored)
         self._running = False
+        self._telling.connect(self._on_telling)  # a method of an object of the GUI's thread is called there
 
     @property
     def is_running(self) -> bool:
@@ -64,6 +71,7 @@ class Job(QObject):
 
     def _run(self) -> tuple[str, Any]:
         """Work, in the worker's thread."""
+        assert self._work is not None
         try:
             return "succeeded", self._work(self._tell, self._is_cancelled)
         except Cancelled as error:
@@ -77,15 +85,17 @@ class Job(QObject):
 
     def _tell(self, what: Any) -> None:
         try:
-            self.told.emit(what)
+            self._telling.emit(what)
         except RuntimeError:  # the widget has gone
             self._stop.set()
+
+    def _on_telling(self, what: Any) -> None:
+        self.told.emit(what)
 
     def _is_cancelled(self) -> bool:
         return self._stop.is_set() or bool(self._worker.abort_requested)
 
     def _on_returned(self, outcome: tuple[str, Any]) -> None:
-        self._running = False
         how, what = outcome
         if how == "succeeded":
             self.succeeded.emit(what)
@@ -94,10 +104,28 @@ class Job(QObject):
                 show_error(what)
             self.failed.emit(what)
         else:
-            self.cancelled.emit()
-        self.ended.emit()
+            self.cancelled.emit(what)
+        self._end()
 
     def _on_errored(self, error: Exception) -> None:
-        self._running = False
         self.failed.emit(sentence_of(error))
+        self._end()
+
+    def _end(self) -> None:
+        """Let go of everything: napari keeps its workers, and they must not keep the images that they worked on."""
+        self._running, self._work = False, None
         self.ended.emit()
+        self.deleteLater()
+
+
+class _Titled:
+    """A function that napari's messages call by a title."""
+
+    def __init__(self, function: Callable[[], Any], title: str) -> None:
+        self._function, self._title = function, title
+
+    def __call__(self) -> Any:
+        return self._function()
+
+    def __str__(self) -> str:
+        return self._title

@@ -1,40 +1,35 @@
-"""A layer of a viewer that the network fills in: refreshed when tiles come, and at rest when nobody looks."""
+"""A layer of a viewer that fills itself: refreshed when something comes, at rest when it is gone, and comparable."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
-from napari_mgbpv2.plugin.filling import Pyramid, fill
+from napari_mgbpv2.plugin.filling.comparable import Comparable
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.jobs import sentence_of
-from napari_mgbpv2.plugin.layer_image import LayerImage
-from napari_mgbpv2.plugin.place import same_looks, upscaled_place
-from napari_mgbpv2.upscaling import UpscalePlan
 
 REFRESH_MS = 150  # least time between two looks at what has come in
+SWIPE_MS = 30  # the same while a border is moved
 
 
-class FilledLayer(QObject):
-    """An upscaled layer and what fills it. It lives as long as its layer, not as the widget that made it.
+class LazyLayer(QObject):
+    """A layer and what fills it. It lives as long as its layer, not as the widget that made it.
 
     Parameters
     ----------
     viewer
         Where the layer is added.
-    source
-        The layer that is upscaled.
-    image
-        Of the source.
-    plan
-        How it is upscaled.
-    name
-        Of the new layer.
-    cache_bytes
-        Memory for its tiles.
+
+    Attributes
+    ----------
+    layer
+        The layer.
     """
 
     failed = Signal(object)
@@ -42,55 +37,25 @@ class FilledLayer(QObject):
     _came = Signal()
     _went_wrong = Signal(object)
 
-    def __init__(
-        self, viewer: Any, source: Any, image: LayerImage, plan: UpscalePlan, *, name: str, cache_bytes: int
-    ) -> None:
+    def __init__(self, viewer: Any) -> None:
         super().__init__(QApplication.instance())
-        self._viewer, self._cache_bytes = viewer, cache_bytes
+        self._viewer = viewer
+        self.layer: Any = None
+        self._comparable: list[Comparable] = []
+        self._share = 1.0  # of the view that shows the result
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._refresh)
         self._came.connect(self._refresh_soon)
         self._went_wrong.connect(self._on_went_wrong)
-        self.plan = plan
-        self.pyramid: Pyramid = fill(
-            image, plan, cache_bytes=cache_bytes, changed=self._tell_it_came, failed=self._tell_it_failed
-        )
-        self.layer: Any = viewer.add_image(
-            list(self.pyramid.levels),
-            name=name,
-            multiscale=True,
-            cache=False,
-            metadata={"mgbpv2": {"model": plan.model, "scale": plan.scale, "noise": plan.compute_tile.noise}},
-            **same_looks(source),
-            **upscaled_place(source, image.factors(plan.scale)),
-        )
-        self.layer.thumbnail = source.thumbnail
-        viewer.layers.events.removed.connect(self._on_removed)
-        self._camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
-        self._camera.events.connect(self._on_moved)
-        self.layer.events.visible.connect(self._on_moved)
-        QApplication.instance().aboutToQuit.connect(self.close)
 
-    def can_use(self, plan: UpscalePlan) -> bool:
-        """Whether another plan gives an image of the same shape and type."""
-        return (plan.layout.shape, plan.layout.dtype) == (self.plan.layout.shape, self.plan.layout.dtype)
-
-    def use(self, plan: UpscalePlan) -> None:
-        """Go over to another plan of the same shape and type; what is looked at is filled anew."""
-        network = self.pyramid.network
-        if network.is_closed:
-            network = Feed(self._cache_bytes, self._tell_it_came, self._tell_it_failed)
-            self.pyramid = Pyramid(self.pyramid.levels, network, self.pyramid.source)
-        self.plan = plan
-        self.pyramid.finest.use(plan, network)
-        self._refresh()
-
-    def show_bicubic(self, shows: bool) -> None:
-        """Show bicubic upscaling in the place of the network's, or the network's again."""
-        self.pyramid.finest.shows_bicubic = shows
-        self._refresh()
+    def compare(self, share: float) -> None:
+        """Show the result in a share of the view, 0 to 1 from the left, and bicubic upscaling in the rest."""
+        self._share = share
+        if 0 < share < 1:
+            self._refresh_soon(SWIPE_MS)
+        else:
+            self._refresh()
 
     def remove(self) -> None:
         """Take the layer out of its viewer."""
@@ -100,14 +65,32 @@ class FilledLayer(QObject):
     def close(self, timeout: float = 0.0) -> None:
         """Fill no more."""
         self._timer.stop()
-        self.pyramid.close(timeout)
+        for feed in self._feeds():
+            feed.close(timeout)
+
+    def _feeds(self) -> Sequence[Feed]:
+        """Feeds that fill it at the moment."""
+        raise NotImplementedError
+
+    def _add(self, levels: Sequence[Any], **options: Any) -> None:
+        """Add the layer; options as ``add_image`` has them."""
+        several = len(levels) > 1
+        self._comparable = [level for level in levels if isinstance(level, Comparable)]
+        self.layer = self._viewer.add_image(
+            list(levels) if several else levels[0], multiscale=several, cache=False, **options
+        )
+        self._viewer.layers.events.removed.connect(self._on_removed)
+        self._camera = self._viewer.scene.camera
+        self._camera.events.connect(self._on_moved)
+        self.layer.events.visible.connect(self._on_moved)
+        QApplication.instance().aboutToQuit.connect(self.close)
 
     def _tell_it_came(self) -> None:
         """Tell the thread of the GUI; called by a feed's."""
         try:
             self._came.emit()
         except RuntimeError:  # the application has ended
-            self.pyramid.close()
+            self.close()
 
     def _tell_it_failed(self, error: Exception) -> None:
         try:
@@ -115,22 +98,38 @@ class FilledLayer(QObject):
         except RuntimeError:
             return
 
-    def _refresh_soon(self) -> None:
-        if not self._timer.isActive():
-            self._timer.start()
+    def _refresh_soon(self, milliseconds: int = REFRESH_MS) -> None:
+        if not self._timer.isActive() or self._timer.remainingTime() > milliseconds:
+            self._timer.start(milliseconds)
 
     def _refresh(self) -> None:
-        if self.layer in self._viewer.layers:
-            self.layer.refresh(thumbnail=False, extent=False)
+        if self.layer not in self._viewer.layers:
+            return
+        share = self._share_of_the_width()
+        for level in self._comparable:
+            level.share = share
+        self.layer.refresh(thumbnail=False, extent=False)
+
+    def _share_of_the_width(self) -> float:
+        """Turn a share of what is visible into one of the image."""
+        if self._share in (0, 1) or not self._comparable:
+            return self._share
+        viewer, layer = self._viewer, self.layer
+        width = viewer.canvas.viewbox_size(viewer.layers)[1] / self._camera.zoom
+        point = np.array(viewer.dims.point, dtype=np.float64)
+        point[list(viewer.dims.displayed[-2:])] = self._camera.center[-2:]
+        point[viewer.dims.displayed[-1]] += (self._share - 0.5) * width
+        column = layer.world_to_data(point[-layer.ndim :])[-1] + 0.5
+        return float(np.clip(column / self._comparable[0].shape[layer.ndim - 1], 0, 1))
+
+    def _on_moved(self, event: object = None) -> None:
+        """Let the border stay where it is in the view."""
+        if 0 < self._share < 1:
+            self._refresh_soon(SWIPE_MS)
 
     def _on_went_wrong(self, error: Exception) -> None:
         show_warning(f"{self.layer.name}: {sentence_of(error)}")
         self.failed.emit(error)
-
-    def _on_moved(self, event: object = None) -> None:
-        """Run no tile for a view that has been left: zoomed out of, or hidden."""
-        if not self.layer.visible or self.layer.data_level != 0:
-            self.pyramid.finest.forget_wishes()
 
     def _on_removed(self, event: Any) -> None:
         if event.value != self.layer:

@@ -1,17 +1,24 @@
-"""An OME-Zarr that has just been written, as levels of a napari layer with the axes of its source."""
+"""An image that has just been written, as levels of a napari layer with the axes of its source."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.plugin.filling.comparable import Comparable
+from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
+from napari_mgbpv2.plugin.filling.upscaled_level import upscaled_level
 from napari_mgbpv2.sources import ArrayLike, open_source
 from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.upscaling import UpscalePlan
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.ome_zarr import ImageLayout
 
 
 class StoredLevel(LazyArray):
@@ -35,19 +42,27 @@ class StoredLevel(LazyArray):
         return np.asarray(self._data[window]).transpose(self._order)
 
 
-def open_levels(path: Path, levels: int, stored_axes: str, axes: str) -> list[StoredLevel]:
-    """Open an image that this package has written.
+def open_comparable(path: Path, layout: ImageLayout, plan: UpscalePlan, feed: Feed) -> list[LazyArray]:
+    """Open an image that this package has written; levels finer than its source can be compared with bicubic ones.
 
     Parameters
     ----------
     path
-        The OME-Zarr.
-    levels
-        How many it has.
-    stored_axes
-        Letters of its axes.
-    axes
-        The axes that the arrays are to have: the same in another order, "s" for the "c" of colours.
+        The OME-Zarr or OME-TIFF.
+    layout
+        What has been written.
+    plan
+        How its pixels came to be. The arrays have the axes of its source.
+    feed
+        Makes bicubic blocks of a source that is not in memory.
     """
-    order = [stored_axes.index(axis) for axis in axes.replace("s", "c")]
-    return [StoredLevel(open_source(path, level=level).data, order) for level in range(levels)]
+    levels: list[LazyArray] = []
+    for number in range(len(layout.level_shapes())):
+        source = open_source(path, level=number)
+        stored_axes = source.axes.replace("s", "c")
+        level: LazyArray = StoredLevel(source.data, [stored_axes.index(axis) for axis in plan.axes.replace("s", "c")])
+        scale, rest = divmod(plan.scale, 2**number)
+        if scale > 1 and not rest:
+            level = Comparable(level, upscaled_level(plan, scale, None, feed), plan.layout.x)
+        levels.append(level)
+    return levels

@@ -9,7 +9,6 @@ import numpy as np
 
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.plugin.layer_image import name_axes
-from napari_mgbpv2.tiling import Span
 
 _ORDER = "tczyx"
 
@@ -42,6 +41,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         Something is there already, it cannot be written, or OME-Zarr cannot hold the type.
     """
     from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter
+    from napari_mgbpv2.plugin.filling import exact
 
     array = data[0] if isinstance(data, (list, tuple)) or hasattr(data, "shapes") else data
     axes = name_axes(array, meta.get("axis_labels") or _labels(array, meta), rgb=bool(meta.get("rgb")))
@@ -64,11 +64,11 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         provenance={"source": "napari layer"} | dict(meta.get("metadata", {}).get("mgbpv2", {})),
         colour="s" in axes and shape["c"] in (3, 4),
     )
-    read = _reader(array)
+    complete = exact(array)
     with OMEZarrWriter(path, layout) as writer:
         for region in writer.shards():
             window = tuple(region[wanted.index(axis)] for axis in stored)
-            pixels = read(window).transpose([stored.index(axis) for axis in wanted])
+            pixels = np.asarray(complete[window]).transpose([stored.index(axis) for axis in wanted])
             writer.write(region, np.ascontiguousarray(pixels))
         for level in range(1, len(layout.level_shapes())):
             writer.build_level(level)
@@ -100,13 +100,3 @@ class _Place:
 def _labels(array: Any, meta: dict[str, Any]) -> tuple[str, ...]:
     """Return labels that say nothing, one an axis."""
     return ("",) * (len(array.shape) - bool(meta.get("rgb")))
-
-
-def _reader(array: Any) -> Any:
-    """Return what reads a window: of an upscaled layer the network's pixels, not what can be shown at the moment."""
-    from napari_mgbpv2.plugin.filling.upscaled_level import UpscaledLevel
-
-    if isinstance(array, UpscaledLevel):
-        exact = array.plan.tiled_image(keep_served=False)
-        return lambda window: exact.region([Span(part.start, part.stop) for part in window])
-    return lambda window: np.asarray(array[window])

@@ -8,9 +8,11 @@ from pathlib import Path
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QFileDialog,
     QHeaderView,
     QLineEdit,
+    QMessageBox,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
@@ -18,7 +20,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mgbpv2.plugin.model_view import ModelView, row_of
+from napari_mgbpv2.plugin.model_view import ModelView
+from napari_mgbpv2.plugin.parts_view import row_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 
@@ -44,6 +47,9 @@ class BatchView(QWidget):
         self.clear, self.start = QPushButton("Clear"), QPushButton("Start")
         self.destination, self.browse = QLineEdit(), QPushButton("…")
         self.options, self.progress = ModelView(defaults), ProgressView()
+        self.resume = QCheckBox("Resume")
+        self.resume.setChecked(True)
+        self.resume.setToolTip("Leave what is complete, and go on with what is not; else all is begun anew.")
         self.files.setHorizontalHeaderLabels(["File", "State"])
         self.files.verticalHeader().hide()
         self.files.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -57,7 +63,7 @@ class BatchView(QWidget):
         layout.addWidget(self.files, stretch=1)
         layout.addWidget(row_of(self.add_files, self.add_folder, self.clear))
         layout.addWidget(row_of(self.destination, self.browse))
-        for each in (self.options, self.start, self.progress):
+        for each in (self.options, row_of(self.start, self.resume), self.progress):
             layout.addWidget(each)
 
         self.add_files.clicked.connect(lambda: self._ask_for_files())
@@ -89,8 +95,13 @@ class BatchView(QWidget):
         self.progress.set_running(running)
         self._enable()
 
+    def asks_to_replace(self, results: int) -> bool:
+        """Ask whether results that are there already may be replaced."""
+        text = f"{results} of the results are there already, complete or not, and will be replaced. Start anew?"
+        return bool(QMessageBox.question(self, "Start anew", text) == QMessageBox.StandardButton.Yes)
+
     def _enable(self) -> None:
-        for each in (self.add_files, self.add_folder, self.clear):
+        for each in (self.add_files, self.add_folder, self.clear, self.resume):
             each.setEnabled(not self._running)
         has_all = self.files.rowCount() > 0 and bool(self.destination.text().strip())
         self.start.setEnabled(not self._running and has_all)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from pathlib import Path
 
 from napari_mgbpv2.conversion import ConversionJob, prepare
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.jobs import EXPECTED, Step, is_out_of_memory, sentence_of
-from napari_mgbpv2.plugin.upscaling.saving import convert_with_retries
-
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".zarr")
+from napari_mgbpv2.plugin.upscaling.begun import kept_at
+from napari_mgbpv2.plugin.upscaling.saving import How, Saved, save
 
 
 class State(Enum):
@@ -49,36 +47,22 @@ class FileState:
     step: Step | None = None
 
 
-def destination_of(source: Path, folder: Path, scale: int | None) -> Path:
-    """Return where the result of a file goes."""
-    name = source.name
-    for suffix in (".zarr", ".ome", *SUFFIXES, ".ome"):
-        name = name.removesuffix(suffix)
-    return folder / f"{name}_x{scale}.ome.zarr"
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+Tell = Callable[[FileState], None]
 
 
 def run_batch(
-    sources: Sequence[Path],
-    folder: Path,
-    choices: Choices,
-    tell: Callable[[FileState], None],
-    cancelled: Callable[[], bool],
+    destinations: Mapping[Path, Path], choices: Choices, how: How, tell: Tell, cancelled: Callable[[], bool]
 ) -> int:
     """Convert files one after the other.
 
     Parameters
     ----------
-    sources
-        The files.
-    folder
-        Where the results go.
+    destinations
+        By file, where its result goes.
     choices
-        How.
+        How to upscale.
+    how
+        What to do about results that are there already, complete or not.
     tell
         Called with news of a file.
     cancelled
@@ -95,35 +79,32 @@ def run_batch(
         ``cancelled`` said so.
     """
     failures = 0
-    for source in sources:
+    for source, destination in destinations.items():
         tell(FileState(source, State.RUNNING, "starting"))
         try:
-            _convert(source, folder, choices, tell, cancelled)
+            tell(FileState(source, State.DONE, _convert(source, destination, choices, how, tell, cancelled)))
         except Cancelled:
-            tell(FileState(source, State.CANCELLED, "cancelled"))
+            kept = "; what is done is kept" if kept_at(destination) else ""
+            tell(FileState(source, State.CANCELLED, f"cancelled{kept}"))
             raise
         except (*EXPECTED, RuntimeError) as error:
             if not isinstance(error, EXPECTED) and not is_out_of_memory(error):
                 raise
             failures += 1
-            tell(FileState(source, State.FAILED, sentence_of(error).removeprefix(f"{source}: ")))
+            sentence = sentence_of(error).removeprefix(f"{source}: ").removeprefix(f"{destination}: ")
+            tell(FileState(source, State.FAILED, f"failed: {sentence}"))
     return failures
 
 
 def _convert(
-    source: Path,
-    folder: Path,
-    choices: Choices,
-    tell: Callable[[FileState], None],
-    cancelled: Callable[[], bool],
-) -> None:
-    job = ConversionJob(
-        source, destination_of(source, folder, choices.scale), choices.scale, choices.model, choices.options()
-    )
-    prepared = convert_with_retries(prepare(job), partial(_tell_of, source, tell), cancelled)
-    tell(FileState(source, State.DONE, prepared.job.destination.name))
+    source: Path, destination: Path, choices: Choices, how: How, tell: Tell, cancelled: Callable[[], bool]
+) -> str:
+    """Convert a file, and say what has come of it."""
 
+    def tell_of(what: Step | str) -> None:
+        tell(FileState(source, State.RUNNING, str(what), what if isinstance(what, Step) else None))
 
-def _tell_of(source: Path, tell: Callable[[FileState], None], what: Step | str) -> None:
-    step = what if isinstance(what, Step) else None
-    tell(FileState(source, State.RUNNING, str(what), step))
+    job = ConversionJob(source, destination, choices.scale, choices.model, choices.options())
+    saved = save(prepare(job), how, tell_of, cancelled)
+    was_complete = isinstance(saved, Saved) and saved.was_complete
+    return f"{destination.name}{' was complete already' if was_complete else ''}"

@@ -28,11 +28,19 @@ class Feed:
         Called by the feed's thread when a part has been made.
     failed
         Called by the feed's thread with what making a part has raised; the feed is closed then.
+    ended
+        Called when it has been closed and makes nothing any more, by whichever thread comes last.
     """
 
-    def __init__(self, limit: int, changed: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        changed: Callable[[], None],
+        failed: Callable[[Exception], None],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self.limit = limit
-        self._changed, self._failed = changed, failed
+        self._changed, self._failed, self._ended = changed, failed, ended
         self._lock = threading.Lock()  # guards all below
         self._kept: OrderedDict[tuple[Hashable, Hashable], Pixels] = OrderedDict()  # the first to go first
         self._size = 0
@@ -97,12 +105,15 @@ class Feed:
     def close(self, timeout: float | None = 0.0) -> None:
         """Make nothing more and let go of what is kept; a part in work is finished, and awaited for ``timeout``."""
         with self._lock:
-            self._closed = True
+            was_open, self._closed = not self._closed, True
             self._wanted.clear()
             self._kept.clear()
             self._size = 0
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            if was_open:
+                self._ended()
+        elif thread is not threading.current_thread():
             thread.join(timeout)
 
     def _work(self) -> None:
@@ -114,10 +125,14 @@ class Feed:
                 self.close()
                 with self._lock:
                     self._thread = self._in_work = None
+                self._ended()
                 self._failed(error)
                 return
             if self._keep((owner, part), pixels):
                 self._changed()
+            del pixels
+        if self._closed:
+            self._ended()
 
     def _next(self) -> tuple[Hashable, Hashable, Make] | None:
         with self._lock:

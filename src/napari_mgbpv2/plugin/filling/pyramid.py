@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_mgbpv2.plugin.filling.coarse_level import CoarseLevel
+from napari_mgbpv2.plugin.filling.comparable import Comparable
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.upscaled_level import UpscaledLevel, upscaled_level
 from napari_mgbpv2.plugin.layer_image import LayerImage
@@ -32,7 +33,7 @@ class Pyramid:
     Attributes
     ----------
     levels
-        Arrays for napari, the finest first.
+        Arrays for napari, the finest first: that one can be compared with bicubic upscaling.
     network
         Feed of the network's tiles.
     source
@@ -46,7 +47,7 @@ class Pyramid:
     @property
     def finest(self) -> UpscaledLevel:
         """The level that the network fills."""
-        level: UpscaledLevel = self.levels[0]
+        level: UpscaledLevel = self.levels[0].result
         return level
 
     @property
@@ -83,10 +84,24 @@ def fill(
     failed
         Called by a feed's thread with what has gone wrong; that feed is closed then.
     """
-    network, source = Feed(cache_bytes, changed, failed), Feed(SOURCE_BYTES, changed, failed)
-    finer = [upscaled_level(plan, plan.scale, network, source)]
-    finer += [upscaled_level(plan, scale, None, source) for scale in _scales_between(plan.scale)]
-    return Pyramid((*finer, *_source_levels(image, plan, source)), network, source)
+    network, source = network_feed(cache_bytes, changed, failed), Feed(SOURCE_BYTES, changed, failed)
+    finest = upscaled_level(plan, plan.scale, network, source)
+    bicubic = [upscaled_level(plan, scale, None, source) for scale in (plan.scale, *_scales_between(plan.scale))]
+    levels = (Comparable(finest, bicubic[0], plan.layout.x), *bicubic[1:], *_source_levels(image, plan, source))
+    return Pyramid(levels, network, source)
+
+
+def network_feed(limit: int, changed: Callable[[], None], failed: Callable[[Exception], None]) -> Feed:
+    """Make the feed of a network's tiles: closed, it gives the memory of the device back. Parameters as `Feed` has."""
+    from napari_mgbpv2.engine import release_device_memory
+
+    return Feed(limit, changed, failed, release_device_memory)
+
+
+def exact(array: Any) -> Any:
+    """Return what gives the complete result where an array shows what is there at the moment; any other as it is."""
+    shown = array.result if isinstance(array, Comparable) else array
+    return shown.plan.tiled_image(keep_served=False) if isinstance(shown, UpscaledLevel) else shown
 
 
 def _scales_between(scale: int) -> list[int]:
@@ -100,7 +115,7 @@ def _scales_between(scale: int) -> list[int]:
 
 def _source_levels(image: LayerImage, plan: UpscalePlan, feed: Feed) -> list[Any]:
     if image.coarser:
-        return [image.data, *image.coarser]
+        return [image.data if image.shown is None else image.shown, *image.coarser]
     y, x = image.axes.index("y"), image.axes.index("x")
     halvings = range(max(0, math.ceil(math.log2(max(image.data.shape[y], image.data.shape[x]) / COARSEST_SIDE))) + 1)
     if isinstance(image.data, np.ndarray):

@@ -121,7 +121,6 @@ class UpscaledLevel(LazyArray):
 
     def __init__(self, plan: UpscalePlan, compute: TileUpscaler, network: Feed | None, blocks: Blocks) -> None:
         super().__init__(compute.layout.shape, compute.layout.dtype)
-        self.shows_bicubic = network is None  # can be set, for comparing
         self._network, self._blocks = network, blocks
         self._set_plan(plan, compute)
 
@@ -168,11 +167,14 @@ class UpscaledLevel(LazyArray):
         if self._network is not None:
             self._network.forget_wishes(self._owner)
 
+    @property
+    def shows_bicubic(self) -> bool:
+        """Whether no network fills it."""
+        return self._network is None
+
     def tile(self, part: tuple[Plane, int, int, int]) -> Unit | None:
         """Return a weighted tile if it is there."""
-        if self._network is None or self.shows_bicubic:
-            return None
-        return self._network.get(self._owner, part)
+        return None if self._network is None else self._network.get(self._owner, part)
 
     def placeholder(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
         """Give what stands for missing tiles."""
@@ -187,7 +189,7 @@ class UpscaledLevel(LazyArray):
                     yield plane, number
 
     def _ask_for_tiles(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> list[Any]:
-        if self._network is None or self.shows_bicubic:
+        if self._network is None:
             return []
         grid = self._layout.grid
         places = list(grid.touching(rows, columns))

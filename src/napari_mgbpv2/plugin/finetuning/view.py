@@ -22,8 +22,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mgbpv2.model_zoo import ModelCard, default_model
+from napari_mgbpv2.plugin.device_view import DeviceView
 from napari_mgbpv2.plugin.finetuning.curve_view import CurveView
-from napari_mgbpv2.plugin.model_view import DEVICES, card_text, keep_narrow, row_of
+from napari_mgbpv2.plugin.model_view import card_text
+from napari_mgbpv2.plugin.parts_view import keep_narrow, row_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 
@@ -44,7 +46,7 @@ class FinetuneView(QWidget):
     def __init__(self, defaults: Defaults) -> None:
         super().__init__()
         self.layers, self.folder, self.browse = QListWidget(), QLineEdit(), QPushButton("…")
-        self.base, self.card, self.minutes, self.device = QComboBox(), QLabel(), QDoubleSpinBox(), QComboBox()
+        self.base, self.card, self.minutes, self.device = QComboBox(), QLabel(), QDoubleSpinBox(), DeviceView(defaults)
         self.output, self.start = QLineEdit(), QPushButton("Start")
         self.curve, self.sheet, self.progress = CurveView(), QLabel(), ProgressView("Stop and keep the best")
         self.layers.setMaximumHeight(90)
@@ -56,8 +58,6 @@ class FinetuneView(QWidget):
         self.minutes.setDecimals(1)
         self.minutes.setValue(10)
         self.minutes.setSuffix(" min")
-        self.device.addItems(list(DEVICES))
-        self.device.setCurrentText(defaults.device or "auto")
         keep_narrow(self.base)
 
         form = QFormLayout()

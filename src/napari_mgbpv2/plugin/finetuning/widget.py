@@ -5,22 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Image
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.finetuning.view import FinetuneView
 from napari_mgbpv2.plugin.finetuning.working import News, Request, Trained, finetune, free_name
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.models import MODELS, own_folder
-from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
 from napari_mgbpv2.wording import readable_seconds
 
 
-class FinetuneWidget(QWidget):
+class FinetuneWidget(DockedWidget):
     """The widget "Fine-tune (MGBPv2)".
 
     Parameters
@@ -29,47 +26,20 @@ class FinetuneWidget(QWidget):
         The viewer that it is docked in.
     """
 
+    view: FinetuneView
+
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self.view = FinetuneView(read_defaults())
+        super().__init__(napari_viewer, FinetuneView(read_defaults()))
         self._offered: list[Any] = []
-        self._job: Job | None = None
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidget(self.view)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
-
-        events, view = napari_viewer.layers.events, self.view
-        view.start_requested.connect(self._start)
-        view.progress.cancel_requested.connect(self._stop)
-        events.inserted.connect(self._offer_layers)
-        events.removed.connect(self._offer_layers)
-        forget = MODELS.listen(lambda: view.set_models(MODELS.cards))
-        offer = self._offer_layers
-
-        def disconnect() -> None:
-            forget()
-            events.inserted.disconnect(offer)
-            events.removed.disconnect(offer)
-
-        self.destroyed.connect(disconnect)
-        view.set_models(MODELS.cards)
-        view.output.setText(str(free_name(own_folder(), "mine")))
-        self._offer_layers()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a run is on."""
-        return self._job is not None
+        self.view.start_requested.connect(self._start)
+        self._name_the_next()
+        self.offer_models(self.view.set_models)
+        self.offer_devices(self.view.device)
+        self.offer_layers(self._offer_layers)
 
     def _offer_layers(self, event: object = None) -> None:
         chosen = self._chosen()
-        self._offered = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        self._offered = self.image_layers()
         self.view.set_layers([layer.name for layer in self._offered], [layer in chosen for layer in self._offered])
 
     def _chosen(self) -> list[Any]:
@@ -77,9 +47,9 @@ class FinetuneWidget(QWidget):
 
     def _start(self) -> None:
         view, card = self.view, self.view.base.currentData()
-        if self._job is not None or card is None:
+        if self.is_running or card is None:
             return
-        device, folder = view.device.currentText(), view.folder.text().strip()
+        folder = view.folder.text().strip()
         output = Path(view.output.text().strip()).expanduser()
         if output.suffix != ".safetensors":
             output = output.with_name(f"{output.name}.safetensors")
@@ -94,17 +64,17 @@ class FinetuneWidget(QWidget):
             base=card.path,
             output=output,
             minutes=view.minutes.value(),
-            device=None if device == "auto" else device,
+            device=view.device.chosen(),
         )
         view.curve.clear()
-        view.set_running(True)
-        self._job = Job(lambda tell, cancelled: finetune(request, tell, cancelled), self)
-        self._job.told.connect(self._on_news)
-        self._job.succeeded.connect(self._on_trained)
-        self._job.failed.connect(view.progress.text.setText)
-        self._job.cancelled.connect(lambda: view.progress.text.setText("Stopped before there was anything to keep."))
-        self._job.ended.connect(self._on_ended)
-        self._job.start()
+        self.run_job(
+            lambda tell, cancelled: finetune(request, tell, cancelled),
+            title=f"training {output.stem}",
+            told=self._on_news,
+            succeeded=self._on_trained,
+            cancelled=lambda: view.progress.say("Stopped before there was anything to keep."),
+            failed=view.progress.say,
+        )
 
     def _on_news(self, news: News) -> None:
         self.view.curve.add(news.share, news.loss, news.gain)
@@ -118,14 +88,12 @@ class FinetuneWidget(QWidget):
         card = MODELS.add(trained.path)
         until = " (the best until it was stopped)" if trained.was_stopped else ""
         text = f"The model {card.name}{until} is in the list of models now."
-        self.view.progress.text.setText(text)
+        self.view.progress.say(text)
         show_info(text)
 
     def _on_ended(self) -> None:
-        self._job = None
-        self.view.set_running(False)
-        self.view.output.setText(str(free_name(own_folder(), "mine")))
+        super()._on_ended()
+        self._name_the_next()
 
-    def _stop(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
+    def _name_the_next(self) -> None:
+        self.view.output.setText(str(free_name(own_folder(), "mine")))

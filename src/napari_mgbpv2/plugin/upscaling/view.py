@@ -6,14 +6,17 @@ It knows neither napari nor layers: names go in, choices and requests come out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
-from napari_mgbpv2.plugin.model_view import ModelView, keep_narrow, row_of
+from napari_mgbpv2.plugin.model_view import ModelView
+from napari_mgbpv2.plugin.parts_view import keep_narrow, row_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
+from napari_mgbpv2.plugin.upscaling.save_view import SaveView
+
+_WHOLE = 1000  # steps of the slider
 
 
 class UpscaleView(QWidget):
@@ -23,30 +26,33 @@ class UpscaleView(QWidget):
     ----------
     defaults
         What to begin with.
+    flip_key
+        The key that does what the button "Flip" does.
     """
 
     layer_chosen = Signal()
     preview_toggled = Signal(bool)
     add_requested = Signal()
-    save_requested = Signal(Path)
-    flip_toggled = Signal(bool)
+    share_changed = Signal(float)
     side_by_side_toggled = Signal(bool)
 
-    def __init__(self, defaults: Defaults) -> None:
+    def __init__(self, defaults: Defaults, flip_key: str) -> None:
         super().__init__()
         self.layers, self.options = QComboBox(), ModelView(defaults)
         self.estimate, self.warning = QLabel(), QLabel()
         self.preview = QCheckBox("Preview what is visible")
-        self.add, self.save = QPushButton("Add as layer"), QPushButton("Save to OME-Zarr …")
-        self.flip, self.side_by_side = QPushButton("Flip to bicubic"), QPushButton("Side by side")
-        self.progress = ProgressView()
+        self.add, self.saving = QPushButton("Add as layer"), SaveView()
+        self.flip, self.side_by_side = QPushButton(f"Flip to bicubic ({flip_key})"), QPushButton("Side by side")
+        self.swipe = QSlider(Qt.Orientation.Horizontal)
 
         keep_narrow(self.layers)
         self.layers.setToolTip("The image layer to upscale.")
         self.preview.setToolTip("Upscale the visible region, and again whenever the view or a choice changes.")
         self.add.setToolTip("A layer that the network fills in where you look. Adding it runs nothing.")
-        self.save.setToolTip("Upscale all of it in the background, into a file that opens in every OME-Zarr tool.")
         self.flip.setToolTip("Show bicubic upscaling in the place of the result, and back.")
+        self.swipe.setToolTip("The result on the left of this position in the view, bicubic upscaling on the right.")
+        self.swipe.setRange(0, _WHOLE)
+        self.swipe.setValue(_WHOLE)
         self.side_by_side.setToolTip("Show the layers beside each other, under one camera.")
         for button in (self.flip, self.side_by_side):
             button.setCheckable(True)
@@ -60,12 +66,22 @@ class UpscaleView(QWidget):
         self.options.changed.connect(self._enable)
         self.preview.toggled.connect(self.preview_toggled)
         self.add.clicked.connect(lambda: self.add_requested.emit())
-        self.save.clicked.connect(lambda: self._ask_where_to_save())
-        self.flip.toggled.connect(self.flip_toggled)
+        self.flip.toggled.connect(lambda _: self.share_changed.emit(self.share))
+        self.swipe.valueChanged.connect(lambda _: self.share_changed.emit(self.share))
         self.side_by_side.toggled.connect(self.side_by_side_toggled)
         self._running = False
         self.set_comparable(False)
         self._enable()
+
+    @property
+    def progress(self) -> ProgressView:
+        """Of what is saved."""
+        return self.saving.progress
+
+    @property
+    def share(self) -> float:
+        """How much of the view is to show the result, 0 to 1 from the left; bicubic upscaling the rest."""
+        return 0.0 if self.flip.isChecked() else self.swipe.value() / _WHOLE
 
     def set_layers(self, names: Sequence[str], current: int) -> None:
         """Offer layers; ``current`` is the number of the one to choose, -1 for none."""
@@ -85,32 +101,36 @@ class UpscaleView(QWidget):
     def set_running(self, running: bool) -> None:
         """Show progress and Cancel while a job runs, and let no second one begin."""
         self._running = running
-        self.progress.set_running(running)
+        self.saving.set_running(running)
         self._enable()
 
     def set_comparable(self, comparable: bool) -> None:
         """Say whether there is a result to compare."""
         if not comparable:
-            self.flip.setChecked(False)
+            self.show_result()
         self.flip.setEnabled(comparable)
+        self.swipe.setEnabled(comparable)
         self.side_by_side.setEnabled(comparable or self.side_by_side.isChecked())
+
+    def show_result(self) -> None:
+        """Show the result, and nothing but the result."""
+        self.flip.setChecked(False)
+        self.swipe.setValue(_WHOLE)
 
     def _lay_out(self) -> None:
         self.options.form.insertRow(0, "Layer", self.layers)
         layout = QVBoxLayout(self)
-        for each in (self.options, self.estimate, self.warning, self.preview, self.add, self.save):
+        for each in (self.options, self.estimate, self.warning, self.preview, self.add, self.saving):
             layout.addWidget(each)
         layout.addWidget(row_of(self.flip, self.side_by_side))
-        layout.addWidget(self.progress)
+        swipe = QFormLayout()
+        swipe.addRow("Swipe", self.swipe)
+        layout.addLayout(swipe)
         layout.addStretch()
 
     def _enable(self) -> None:
         ready = self.layers.count() > 0 and self.options.choices() is not None
         self.preview.setEnabled(ready)
         self.add.setEnabled(ready)
-        self.save.setEnabled(ready and not self._running)
-
-    def _ask_where_to_save(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self, "Save to OME-Zarr", "", "OME-Zarr (*.ome.zarr)")
-        if name:
-            self.save_requested.emit(Path(name if name.endswith(".zarr") else f"{name}.ome.zarr"))
+        for each in (self.saving.save, self.saving.resume, self.saving.anew):
+            each.setEnabled(ready and not self._running)

@@ -1,0 +1,149 @@
+"""What the widgets of the docks have in common: a view that scrolls, layers, models and devices to offer, and a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.plugin.device_view import DeviceView
+from napari_mgbpv2.plugin.devices import find_devices
+from napari_mgbpv2.plugin.model_view import ModelView
+from napari_mgbpv2.plugin.models import MODELS
+from napari_mgbpv2.plugin.running import Job, Work
+
+
+class DockedWidget(QWidget):
+    """Base of coordinators: between a view, which only asks, and what is done.
+
+    Parameters
+    ----------
+    viewer
+        The viewer that it is docked in.
+    view
+        What is shown. It has a ``progress`` and ``set_running``.
+    """
+
+    def __init__(self, viewer: Any, view: Any) -> None:
+        super().__init__()
+        self._viewer, self.view = viewer, view
+        self._job: Job | None = None
+        self._forget: list[Callable[[], object]] = []
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidget(view)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scroll)
+        view.progress.cancel_requested.connect(self._cancel)
+        forget = self._forget  # when it is destroyed, there is no self any more
+        self.destroyed.connect(lambda: [each() for each in forget])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
+
+    # --- what there is to choose
+
+    def image_layers(self) -> list[Any]:
+        """Return the image layers of the viewer; labels, shapes and points are no images to upscale."""
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def offer_layers(self, offer: Callable[..., None]) -> None:
+        """Call ``offer`` now, and whenever layers have come or gone."""
+        events = self._viewer.layers.events
+        for emitter in (events.inserted, events.removed):
+            emitter.connect(offer)
+            self._forget.append(partial(emitter.disconnect, offer))
+        offer()
+
+    def offer_models(self, show: Callable[[Any], None]) -> None:
+        """Call ``show`` with the cards of all models now, and whenever there is a new one."""
+        self._forget.append(MODELS.listen(lambda: show(MODELS.cards)))
+        show(MODELS.cards)
+
+    def offer_devices(self, view: DeviceView) -> None:
+        """Fill a list of devices, as soon as they are found."""
+        finding = Job(lambda tell, cancelled: find_devices(), self, notifies=False, title="finding devices")
+        finding.succeeded.connect(view.set_devices)
+        finding.start()
+
+    def offer_options(self, options: ModelView) -> None:
+        """Offer models and devices, and open a model's file when the user names one."""
+
+        def open_model(path: Path) -> None:
+            try:
+                card = MODELS.add(path)
+            except MGBPv2Error as error:
+                show_error(str(error))
+                return
+            options.choose_model(card.path)
+
+        options.model_file_chosen.connect(open_model)
+        self.offer_models(options.set_models)
+        self.offer_devices(options.device)
+
+    def bind_key(self, key: str, act: Callable[[], None]) -> None:
+        """Do something when a key is pressed in the viewer, unless somebody else has taken that key."""
+        viewer = self._viewer
+
+        def act_on_key(viewer: Any) -> None:
+            act()
+
+        try:
+            viewer.bind_key(key, act_on_key)
+        except ValueError:
+            return
+        self._forget.append(lambda: viewer.bind_key(key, None))
+
+    # --- what it does, one job at a time
+
+    def run_job(
+        self,
+        work: Work,
+        *,
+        title: str,
+        told: Callable[[Any], None],
+        succeeded: Callable[[Any], None],
+        cancelled: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Do some work in the background; the view shows its progress meanwhile.
+
+        Parameters
+        ----------
+        work, title
+            As `Job` has them.
+        told, succeeded
+            Called with what the work tells, and with its result.
+        cancelled
+            Called when it has been stopped.
+        failed
+            Called with a sentence.
+        """
+        self._job = job = Job(work, self, title=title)
+        job.told.connect(told)
+        job.succeeded.connect(succeeded)
+        job.cancelled.connect(lambda _: cancelled())
+        job.failed.connect(failed)
+        job.ended.connect(self._on_ended)
+        self.view.set_running(True)
+        job.start()
+
+    def _on_ended(self) -> None:
+        self._job = None
+        self.view.set_running(False)
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.cancel()

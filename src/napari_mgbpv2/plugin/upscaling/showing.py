@@ -1,0 +1,109 @@
+"""The two layers that the widget "Upscale" adds: one that the network fills, and one that has been saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion.naming import name_of
+from napari_mgbpv2.plugin.filling import Pyramid, fill, network_feed
+from napari_mgbpv2.plugin.filling.feed import Feed
+from napari_mgbpv2.plugin.filling.pyramid import SOURCE_BYTES
+from napari_mgbpv2.plugin.layer_image import LayerImage
+from napari_mgbpv2.plugin.place import same_looks, upscaled_place
+from napari_mgbpv2.plugin.showing import LazyLayer
+from napari_mgbpv2.plugin.stored import open_comparable
+from napari_mgbpv2.upscaling import UpscalePlan
+
+
+class FilledLayer(LazyLayer):
+    """An upscaled layer that the network fills where somebody looks.
+
+    Parameters
+    ----------
+    viewer
+        Where the layer is added.
+    source
+        The layer that is upscaled.
+    image
+        Of the source.
+    plan
+        How it is upscaled.
+    name
+        Of the new layer.
+    cache_bytes
+        Memory for its tiles.
+    """
+
+    def __init__(
+        self, viewer: Any, source: Any, image: LayerImage, plan: UpscalePlan, *, name: str, cache_bytes: int
+    ) -> None:
+        super().__init__(viewer)
+        self._cache_bytes = cache_bytes
+        self.plan = plan
+        self.pyramid: Pyramid = fill(
+            image, plan, cache_bytes=cache_bytes, changed=self._tell_it_came, failed=self._tell_it_failed
+        )
+        self._add(
+            self.pyramid.levels,
+            name=name,
+            metadata={"mgbpv2": {"model": plan.model, "scale": plan.scale, "noise": plan.compute_tile.noise}},
+            **same_looks(source),
+            **upscaled_place(source, image.factors(plan.scale)),
+        )
+        self.layer.thumbnail = source.thumbnail
+
+    def can_use(self, plan: UpscalePlan) -> bool:
+        """Whether another plan gives an image of the same shape and type."""
+        return (plan.layout.shape, plan.layout.dtype) == (self.plan.layout.shape, self.plan.layout.dtype)
+
+    def use(self, plan: UpscalePlan) -> None:
+        """Go over to another plan of the same shape and type; what is looked at is filled anew."""
+        network = self.pyramid.network
+        if network.is_closed:
+            network = network_feed(self._cache_bytes, self._tell_it_came, self._tell_it_failed)
+            self.pyramid = Pyramid(self.pyramid.levels, network, self.pyramid.source)
+        self.plan = plan
+        self.pyramid.finest.use(plan, network)
+        self._refresh()
+
+    def _feeds(self) -> Sequence[Feed]:
+        return self.pyramid.network, self.pyramid.source
+
+    def _on_moved(self, event: object = None) -> None:
+        """Run no tile for a view that has been left: zoomed out of, or hidden."""
+        super()._on_moved(event)
+        if not self.layer.visible or self.layer.data_level != 0:
+            self.pyramid.finest.forget_wishes()
+
+
+class StoredLayer(LazyLayer):
+    """A result that has been saved, in the place of its source.
+
+    Parameters
+    ----------
+    viewer
+        Where the layer is added.
+    source
+        The layer that has been upscaled.
+    image
+        Of the source.
+    prepared
+        What has been done.
+    """
+
+    def __init__(self, viewer: Any, source: Any, image: LayerImage, prepared: Prepared) -> None:
+        super().__init__(viewer)
+        plan, destination = prepared.plan, prepared.job.destination
+        self._feed = Feed(SOURCE_BYTES, self._tell_it_came, self._tell_it_failed)
+        self._add(
+            open_comparable(destination, prepared.layout, plan, self._feed),
+            name=name_of(destination),
+            metadata={"mgbpv2": dict(prepared.layout.provenance)},
+            **same_looks(source),
+            **upscaled_place(source, image.factors(plan.scale)),
+        )
+
+    def _feeds(self) -> Sequence[Feed]:
+        return (self._feed,)
