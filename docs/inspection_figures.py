@@ -117,7 +117,7 @@ def window() -> None:
     widget.view.pick.click()
     viewer.scene.camera.zoom, viewer.scene.camera.center = 25, (0, 45, 70)
     widget._ask((45, 70))
-    wait(lambda: not widget.is_busy, 60)
+    wait(lambda: not widget.is_running, 60)
     shoot(viewer, "inspect")
     viewer.close()
 

@@ -74,7 +74,7 @@ def click(viewer: Any, world: Any, *, moved_px: int = 0, button: int = 1) -> Non
 
 
 def settle(widget: InspectWidget, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not widget.is_busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
 
 
 def pick(viewer: Any, widget: InspectWidget, qtbot: Any, *places: Any) -> list[Any]:
@@ -179,7 +179,7 @@ class TestClicking:
         widget = open_widget()
         widget.view.pick.click()
         click(viewer, (12, 20), **options)
-        assert not widget.is_busy
+        assert not widget.is_running
 
     def test_without_the_toggle_nothing_happens(self, viewer: Any, open_widget: Callable[[], InspectWidget]) -> None:
         viewer.add_image(an_image(30, 40))
@@ -196,7 +196,7 @@ class TestClicking:
         viewer.add_image(an_image(30, 40))
         widget = open_widget()
         assert pick(viewer, widget, qtbot, (-3, 20)) == []
-        assert widget.view.found.text() == "There is no pixel of the image there; click inside it."
+        assert widget.view.progress.said == "There is no pixel of the image there; click inside it."
 
     @pytest.mark.parametrize(
         ("shape", "options", "at"),

@@ -24,6 +24,7 @@ class LayersView(QComboBox):
     """
 
     offered = Signal()  # after the list has changed
+    chosen = Signal()  # when it is another layer
 
     def __init__(self, viewer: Any, offers: Callable[[Any], bool] = lambda layer: True) -> None:
         super().__init__()
@@ -35,6 +36,7 @@ class LayersView(QComboBox):
         for event in events:
             event.connect(refill)
         self.destroyed.connect(lambda: [event.disconnect(refill) for event in events])
+        self.currentIndexChanged.connect(lambda _: self.chosen.emit())
         self._refill()
 
     @property
@@ -48,7 +50,11 @@ class LayersView(QComboBox):
         before, active = self.layer, self._viewer.layers.selection.active
         self._layers = [layer for layer in self._viewer.layers if isinstance(layer, Image) and self._offers(layer)]
         chosen = next((layer for layer in (before, active) if layer in self._layers), None)
+        self.blockSignals(True)  # between being cleared and filled, nothing is chosen
         self.clear()
         self.addItems([layer.name for layer in self._layers])
         self.setCurrentIndex(self._layers.index(chosen) if chosen is not None else len(self._layers) - 1)
+        self.blockSignals(False)
         self.offered.emit()
+        if self.layer != before:
+            self.chosen.emit()

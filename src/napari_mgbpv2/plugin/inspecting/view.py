@@ -7,7 +7,9 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QVBoxLayout
 
 from napari_mgbpv2.plugin.inspecting.working import Kind
 from napari_mgbpv2.plugin.layers_view import LayersView
-from napari_mgbpv2.plugin.model_view import ModelView, keep_narrow, row_of
+from napari_mgbpv2.plugin.model_view import ModelView
+from napari_mgbpv2.plugin.parts_view import keep_narrow, row_of
+from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 
 _HEARS_NOISE = (
@@ -36,7 +38,7 @@ class InspectView(QWidget):
         self.layers, self.options, self.kind = layers, ModelView(defaults), QComboBox()
         self.pick, self.found = QPushButton("Click pixels"), QLabel()
         self.consistency, self.invention = QPushButton("Consistency map"), QPushButton("Invention maps")
-        self.draws = QSpinBox()
+        self.draws, self.progress = QSpinBox(), ProgressView()
         for kind in Kind:
             self.kind.addItem(kind.value, kind)
         keep_narrow(self.kind)
@@ -52,7 +54,8 @@ class InspectView(QWidget):
         self.options.form.insertRow(0, "Layer", self.layers)
         self.options.form.addRow("Filter", self.kind)
         layout = QVBoxLayout(self)
-        for each in (self.options, self.pick, self.found, self.consistency, row_of(self.invention, self.draws)):
+        maps = row_of(self.invention, self.draws)
+        for each in (self.options, self.pick, self.found, self.consistency, maps, self.progress):
             layout.addWidget(each)
         layout.addStretch()
 
@@ -61,6 +64,13 @@ class InspectView(QWidget):
         self.pick.toggled.connect(self.picking_toggled)
         self.consistency.clicked.connect(lambda: self.consistency_requested.emit())
         self.invention.clicked.connect(lambda: self.invention_requested.emit(self.draws.value()))
+        self._running = False
+        self._enable()
+
+    def set_running(self, running: bool) -> None:
+        """Show that something is being computed; pixels can be clicked all the time, the newest counts."""
+        self._running = running
+        self.progress.set_running(running)
         self._enable()
 
     def _enable(self) -> None:
@@ -69,8 +79,8 @@ class InspectView(QWidget):
         hears_noise = card is not None and card.noise
         if not ready:
             self.pick.setChecked(False)
-        for each in (self.pick, self.consistency):
-            each.setEnabled(ready)
-        for each in (self.invention, self.draws):
-            each.setEnabled(ready and hears_noise)
+        self.pick.setEnabled(ready)
+        self.consistency.setEnabled(ready and not self._running)
+        self.invention.setEnabled(ready and hears_noise and not self._running)
+        self.draws.setEnabled(ready and hears_noise)
         self.invention.setToolTip(_HEARS_NOISE if hears_noise else _HEARS_NONE)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from napari.utils import Colormap
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.errors import Cancelled, MGBPv2Error
+from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.inspecting.map_showing import MapLayer
 from napari_mgbpv2.plugin.inspecting.view import InspectView
-from napari_mgbpv2.plugin.inspecting.working import Found, Inspection, Kind, Map, consistency, find_filter, invention
+from napari_mgbpv2.plugin.inspecting.working import (
+    NO_PIXEL,
+    Found,
+    Inspection,
+    Kind,
+    Map,
+    consistency,
+    find_filter,
+    invention,
+)
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.layers_view import LayersView
-from napari_mgbpv2.plugin.models import MODELS
-from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
 
 # blue below zero, red above it, and the image itself where the filter is zero
@@ -37,7 +42,7 @@ class Question:
     kind: Kind
 
 
-class InspectWidget(QWidget):
+class InspectWidget(DockedWidget):
     """The widget "Inspect (MGBPv2)".
 
     Parameters
@@ -47,54 +52,18 @@ class InspectWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self._layers = LayersView(napari_viewer, lambda layer: "inspection" not in layer.metadata.get("mgbpv2", {}))
-        self.view = InspectView(read_defaults(), self._layers)
+        layers = LayersView(napari_viewer, lambda layer: "inspection" not in layer.metadata.get("mgbpv2", {}))
+        super().__init__(napari_viewer, InspectView(read_defaults(), layers))
+        self._layers = layers
         self._asked: Question | None = None  # the newest, which waits for the one that is being answered
-        self._job: Job | None = None
         self._filter: Any = None  # the layer of the last answer
         self.maps: list[MapLayer] = []
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidget(self.view)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
-        self._connect()
-        self.view.options.set_models(MODELS.cards)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is being computed before it is shown."""
-        return self._job is not None
-
-    def _connect(self) -> None:
-        view, callbacks, on_mouse = self.view, self._viewer.mouse_drag_callbacks, self._on_mouse
-        view.picking_toggled.connect(self._set_picking)
-        view.consistency_requested.connect(lambda: self._make_maps(consistency))
-        view.invention_requested.connect(lambda draws: self._make_maps(lambda asked: invention(asked, draws)))
-        view.options.model_file_chosen.connect(self._open_model)
-        forget = MODELS.listen(lambda: view.options.set_models(MODELS.cards))
-
-        def disconnect() -> None:
-            forget()
-            if on_mouse in callbacks:
-                callbacks.remove(on_mouse)
-
-        self.destroyed.connect(disconnect)
-
-    # --- what there is to choose
-
-    def _open_model(self, path: Path) -> None:
-        try:
-            card = MODELS.add(path)
-        except MGBPv2Error as error:
-            show_error(str(error))
-            return
-        self.view.options.choose_model(card.path)
+        self.offer_options(self.view.options)
+        self.view.picking_toggled.connect(self._set_picking)
+        self.view.consistency_requested.connect(lambda: self._make_maps(consistency))
+        self.view.invention_requested.connect(lambda draws: self._make_maps(lambda asked: invention(asked, draws)))
+        callbacks, on_mouse = napari_viewer.mouse_drag_callbacks, self._on_mouse
+        self._forget.append(lambda: callbacks.remove(on_mouse) if on_mouse in callbacks else None)
 
     def _inspection(self) -> Inspection | None:
         layer, choices = self._layers.layer, self.view.options.choices()
@@ -131,6 +100,9 @@ class InspectWidget(QWidget):
         if inspection is None:
             return
         point = tuple(float(each) for each in layer.world_to_data(world))
+        if not inspection.holds(point):
+            self.view.progress.say(NO_PIXEL)
+            return
         self._asked = Question(layer, inspection, point, self.view.kind.currentData())
         if self._job is None:
             self._answer()
@@ -139,17 +111,18 @@ class InspectWidget(QWidget):
         question, self._asked = self._asked, None
         if question is None:
             return
-        self.view.found.setText("computing …")
-        self._run(
+        self.view.found.setText("")
+        self._compute(
+            "the filter of a pixel",
             lambda: find_filter(question.inspection, question.point, question.kind),
             lambda found: self._show_filter(question, found),
-            self.view.found.setText,
         )
 
     def _show_filter(self, question: Question, found: Found) -> None:
         layers = self._viewer.layers
         if question.layer not in layers:
             return
+        self.view.progress.say("")
         self.view.found.setText(str(found))
         active = layers.selection.active
         if self._filter is not None and self._filter in layers:
@@ -173,9 +146,10 @@ class InspectWidget(QWidget):
         layer, inspection = self._layers.layer, self._inspection()
         if inspection is None or self._job is not None:
             return
-        self._run(lambda: make(inspection), lambda maps: self._show_maps(layer, maps))
+        self._compute("a map", lambda: make(inspection), lambda maps: self._show_maps(layer, maps))
 
     def _show_maps(self, layer: Any, maps: list[Map]) -> None:
+        self.view.progress.say("")
         for each in maps if layer in self._viewer.layers else ():
             shown = MapLayer(self._viewer, layer, each, DIVERGING if each.signed else "inferno")
             shown.removed.connect(lambda shown=shown: self.maps.remove(shown))
@@ -183,16 +157,24 @@ class InspectWidget(QWidget):
 
     # --- work in the background, one after the other
 
-    def _run(
-        self, work: Callable[[], Any], succeeded: Callable[[Any], None], failed: Callable[[str], None] | None = None
-    ) -> None:
-        self._job = Job(lambda tell, cancelled: work(), self, notifies=failed is None)
-        self._job.succeeded.connect(succeeded)
-        if failed is not None:
-            self._job.failed.connect(failed)
-        self._job.ended.connect(self._on_ended)
-        self._job.start()
+    def _compute(self, title: str, work: Callable[[], Any], succeeded: Callable[[Any], None]) -> None:
+        def work_unless_cancelled(tell: object, cancelled: Callable[[], bool]) -> Any:
+            result = work()
+            if cancelled():
+                raise Cancelled("cancelled")
+            return result
+
+        say = self.view.progress.say
+        self.run_job(
+            work_unless_cancelled,
+            title=title,
+            told=say,
+            succeeded=succeeded,
+            cancelled=lambda: say("Cancelled."),
+            failed=say,
+        )
+        say(f"computing {title} …")
 
     def _on_ended(self) -> None:
-        self._job = None
+        super()._on_ended()
         self._answer()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_mgbpv2.lazy import TiledImage
 
 BLOCK_SIDE = 512  # target pixels along y and x of what is computed at a time of a map
+NO_PIXEL = "There is no pixel of the image there; click inside it."
 EXPECTED_SHARE = 0.05  # of the range of values: what a map is expected to reach before anything has been computed
 
 
@@ -47,6 +48,11 @@ class Inspection:
 
     image: LayerImage
     choices: Choices
+
+    def holds(self, point: Sequence[float]) -> bool:
+        """Whether there is a pixel at a point, in pixels of the layer, whose centres are whole numbers."""
+        sizes = [size for axis, size in zip(self.image.axes, self.image.data.shape, strict=True) if axis != "s"]
+        return all(-0.5 <= at < size - 0.5 for at, size in zip(point, sizes, strict=True))
 
     def plan(self) -> UpscalePlan:
         """Plan the upscaling; reads no pixel.
@@ -201,13 +207,12 @@ def find_filter(inspection: Inspection, point: Sequence[float], kind: Kind) -> F
     """
     from napari_mgbpv2.inspection import filter_of_plan
 
+    if not inspection.holds(point):
+        raise ImageError(NO_PIXEL)
     plan = inspection.plan()
     axes = plan.axes.replace("s", "")
     factors = axis_factors(axes, 1 if kind is Kind.COLUMN else plan.scale)
     position = tuple(math.floor((at + 0.5) * factor) for at, factor in zip(point, factors, strict=True))
-    sizes = [int(size) for axis, size in zip(plan.axes, inspection.image.data.shape, strict=True) if axis != "s"]
-    if not all(0 <= at < size * factor for at, size, factor in zip(position, sizes, factors, strict=True)):
-        raise ImageError("There is no pixel of the image there; click inside it.")
     found = filter_of_plan(
         plan,
         position,
