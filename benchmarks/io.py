@@ -16,43 +16,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 
-import napari_mgbpv2 as mgbp
-from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare, run
+from identity import prepared_identity
+from napari_mgbpv2.conversion import Prepared, run
 from napari_mgbpv2.conversion.job import IN_FLIGHT
 
 CASES = {"grey, 16 bits": ("yx", "u2"), "RGB, 8 bits": ("yxs", "u1")}
-
-
-@dataclass
-class Identity:
-    """Computes a tile as an identity network would, at no cost."""
-
-    inner: Any
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> npt.NDArray[np.float32]:
-        grid, samples = self.inner.layout.grid, self.inner.layout.groups[group]
-        core = grid.rows.core(row), grid.columns.core(column)
-        pixels = self.inner.read(plane, samples, *(slice(*span) for span in core))
-        return np.ascontiguousarray(self.inner.values.to_unit(pixels))
-
-
-def prepared_conversion(source: npt.NDArray[Any], axes: str, destination: Path) -> Prepared:
-    network = mgbp.MGBPv2(replace(mgbp.load_model("x2").config, channels=3 if "s" in axes else 1))
-    network.guard = 56  # as the packaged model's, so that the tiles are those of a real conversion
-    job = ConversionJob(source, destination, 1, network, {"axes": axes}, overwrite=True, levels=1)
-    prepared = prepare(job)
-    return replace(prepared, plan=replace(prepared.plan, compute_tile=Identity(prepared.plan.compute_tile)))
 
 
 def copy(source: Path, destination: Path, prepared: Prepared) -> None:
@@ -96,7 +70,7 @@ def main() -> None:
         source = ((ramp if len(axes) == 2 else ramp[..., np.newaxis]) + noise).astype(dtype)
         with tempfile.TemporaryDirectory() as folder:
             converted, copied = Path(folder) / "converted.ome.zarr", Path(folder) / "copied.zarr"
-            prepared = prepared_conversion(source, axes, converted)
+            prepared = prepared_identity(source, axes, converted, levels=1)
             run(prepared)  # also warms up
             times: dict[str, list[float]] = {"copy": [], "conversion": []}
             for _ in range(options.rounds):

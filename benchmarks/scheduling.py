@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from napari_mgbpv2.checkpoints import load_model
 from napari_mgbpv2.conversion.areas import Areas
+from napari_mgbpv2.conversion.job import TILE_CACHE_BYTES
 from napari_mgbpv2.conversion.walking import Walk, plan_walk
 from napari_mgbpv2.model_zoo import default_model
 from napari_mgbpv2.network import configurations
@@ -25,7 +26,7 @@ from napari_mgbpv2.tiling import Span, TileGrid, plan_grid
 Owners = npt.NDArray[np.int32]
 
 SHARD = 2048
-TILES_KEPT = 110  # of 896 px in three channels, in 1 GiB
+PIXELS_KEPT = TILE_CACHE_BYTES // 12  # of three channels
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     network = load_model(default_model(4).path)
     grid = plan_grid(options.side, options.side, configurations(network), guard=network.guard or 72)
     counts = (-(-options.side // SHARD),) * 2
-    walk = plan_walk(counts, (SHARD, SHARD), grid, TILES_KEPT)
+    walk = plan_walk(counts, (SHARD, SHARD), grid, PIXELS_KEPT)
     print(f"{options.side:,} x {options.side:,} px: {len(walk):,} shards, {len(grid):,} tiles of {grid.rows.tile} px")
     print(f"{'workers':>8}{'ideal time':>12}{'tiles twice':>13}{'dispatch, us a shard':>22}")
     for workers in options.workers:

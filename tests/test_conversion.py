@@ -16,9 +16,9 @@ import napari_mgbpv2 as mgbp
 from examples import Array, CountedTiles, a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
+from napari_mgbpv2.conversion.working import ShardWork
 from napari_mgbpv2.errors import Cancelled, DestinationError, ImageError, MGBPv2Error, ModelError, SourceError
 from napari_mgbpv2.sources import open_source
-from napari_mgbpv2.upscaling import UpscalePlan
 
 NETWORK = a_network()
 
@@ -100,13 +100,12 @@ class TestOnceAndBounded:
     def test_each_tile_runs_once(self, tmp_path: Path, destination: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Over several rows and columns of shards."""
         tiles = CountedTiles()
-        original = UpscalePlan.tiled_image
+        original = ShardWork.image
 
-        def counted(self: UpscalePlan, **options: Any) -> Any:
-            inner = options.pop("around")
-            return original(self, around=lambda compute: tiles(inner(compute)), **options)
+        def counted(self: ShardWork, around: Any, is_stored: Any) -> Any:
+            return original(self, lambda compute: tiles(around(compute)), is_stored)
 
-        monkeypatch.setattr(UpscalePlan, "tiled_image", counted)
+        monkeypatch.setattr(ShardWork, "image", counted)
         np.save(tmp_path / "a.npy", an_image(1100, 1100))
         prepared = prepare(ConversionJob(tmp_path / "a.npy", destination, model=NETWORK, options={"tile": 600}))
         run(prepared)

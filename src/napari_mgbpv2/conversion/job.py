@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Asked = Callable[[], bool]
 
-TILE_CACHE_BYTES = 2**30  # of tiles that lie across shards; beyond it, some are computed again
+TILE_CACHE_BYTES = 256 * 2**20  # of tiles for shards to come; beyond it, some are computed again
 PROCESS_BYTES = 500 * 2**20  # Python with torch and zarr loaded
 IN_FLIGHT = 3  # shards at a time: one is read or blended and one is written while the network is busy with another
 TIFF_ENDINGS = (".tif", ".tiff")
@@ -108,17 +108,17 @@ class Prepared:
     def walk(self) -> Walk:
         """The order in which shards are made."""
         height, width = self.layout.shard_shape()[-2:]
-        tiles = max(4, TILE_CACHE_BYTES // self._tile_bytes)
-        return plan_walk(self.layout.shard_counts(), (height, width), self.plan.layout.grid, tiles)
+        pixels = TILE_CACHE_BYTES // self._pixel_bytes
+        return plan_walk(self.layout.shard_counts(), (height, width), self.plan.layout.grid, pixels)
 
     @property
     def memory_bytes(self) -> int:
         """Memory that a process needs at its peak, estimated; independent of the image's size beyond a bound."""
-        shard = math.prod(self.layout.shard_shape())
-        carried = (self.walk.carried_tiles + IN_FLIGHT) * self._tile_bytes
-        # the blended and the finished pixels of a shard
-        shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)
-        return PROCESS_BYTES + self.plan.tile_bytes + min(TILE_CACHE_BYTES, carried) + shards
+        grid, shard = self.plan.layout.grid, math.prod(self.layout.shard_shape())
+        carried = min(TILE_CACHE_BYTES, self.walk.carried_pixels * self._pixel_bytes)
+        tiles = IN_FLIGHT * grid.rows.tile * grid.columns.tile * self._pixel_bytes  # before they are cut
+        shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)  # blended, and finished
+        return PROCESS_BYTES + self.plan.tile_bytes + carried + tiles + shards
 
     @property
     def disk_bytes(self) -> int:
@@ -126,6 +126,6 @@ class Prepared:
         return self.layout.uncompressed_bytes * (2 if self.job.makes_tiff else 1)
 
     @property
-    def _tile_bytes(self) -> int:
-        grid = self.plan.layout.grid
-        return grid.rows.tile * grid.columns.tile * self.plan.compute_tile.channels * 4
+    def _pixel_bytes(self) -> int:
+        """Of a pixel of a tile: all samples in float32."""
+        return self.plan.compute_tile.channels * 4

@@ -20,7 +20,7 @@ def run_here(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: 
 
     A shard of a further level is made as soon as those below it are stored, while the network works on the next ones.
     """
-    image = work.image(tally.around_tile)
+    image = work.image(tally.around_tile, writer.is_stored)
     climbing = _Climbing(writer, tally)
 
     def make(index: Index) -> None:

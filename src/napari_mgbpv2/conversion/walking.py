@@ -29,8 +29,8 @@ class Walk:
         The axis that the rows of the walk run along, "x" or "y".
     band
         Shards of a row at the most.
-    carried_tiles
-        Tiles that are kept at the most, across the borders of shards.
+    carried_pixels
+        Pixels of tiles that are kept at the most, for shards that are still to be made.
     extra_share
         Tiles that are run a second time, as a share of all tiles.
     """
@@ -38,7 +38,7 @@ class Walk:
     counts: tuple[int, ...]
     along: str
     band: int
-    carried_tiles: int
+    carried_pixels: int
     extra_share: float
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Walk:
         return (columns, rows) if self.along == "x" else (rows, columns)
 
 
-def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, most_tiles: int) -> Walk:
+def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, most_pixels: int) -> Walk:
     """Choose an order of shards.
 
     Parameters
@@ -79,12 +79,12 @@ def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, m
         Height and width of a shard in pixels.
     grid
         Tiles of a plane.
-    most_tiles
-        Tiles that may be kept.
+    most_pixels
+        Pixels of tiles that may be kept.
     """
     rows, columns = _Side(counts[-2], shard[0], grid.rows), _Side(counts[-1], shard[1], grid.columns)
-    walks = [_plan_along("x", counts, columns, rows, most_tiles), _plan_along("y", counts, rows, columns, most_tiles)]
-    return min(walks, key=lambda walk: (walk.extra_share, walk.carried_tiles))
+    walks = [_plan_along("x", counts, columns, rows, most_pixels), _plan_along("y", counts, rows, columns, most_pixels)]
+    return min(walks, key=lambda walk: (walk.extra_share, walk.carried_pixels))
 
 
 @dataclass(frozen=True)
@@ -95,27 +95,39 @@ class _Side:
     shard: int
     tiles: TileAxis
 
-    def touching(self, shards: int) -> int:
-        """Tiles that so many shards meet, at the most."""
-        return min(len(self.tiles), -(-shards * self.shard * len(self.tiles) // self.tiles.size) + 2)
-
     @property
     def across(self) -> list[int]:
         """Tiles that meet both sides of a border of shards, for each border."""
         return [_across(self.tiles, number * self.shard) for number in range(1, self.shards)]
 
+    @property
+    def left_over(self) -> int:
+        """Pixels of tiles beyond a border of shards, in a line across it, at the most."""
+        borders = (number * self.shard for number in range(1, self.shards))
+        return max((_beyond(self.tiles, border) for border in borders), default=0)
 
-def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_tiles: int) -> Walk:
-    deep = max(other.across, default=0)
+    @property
+    def around(self) -> int:
+        """Pixels of the tiles that a shard meets, in a line, at the most."""
+        return self.shard + 2 * self.tiles.tile
 
+
+def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_pixels: int) -> Walk:
     def carried(band: int) -> int:
-        """Tiles across two rows of shards of a band, and those of the shard that is being made."""
-        return deep * side.touching(band) + side.touching(1) * other.touching(1)
+        """What a row of shards leaves for the next one, and what the shard that is being made leaves for its others."""
+        return other.left_over * (band * side.shard + side.tiles.tile) + side.left_over * other.around
 
     widths = (-(-side.shards // parts) for parts in range(1, side.shards + 1))  # as equal as can be
-    band = next((width for width in widths if carried(width) <= most_tiles), 1)
+    band = next((width for width in widths if carried(width) <= most_pixels), 1)
     twice = sum(side.across[border - 1] for border in range(band, side.shards, band))
     return Walk(counts, along, band, carried(band), twice / len(side.tiles))
+
+
+def _beyond(tiles: TileAxis, border: int) -> int:
+    """Count the pixels beyond a border of all tiles whose cores meet both sides of it."""
+    before, after = tiles.touching(Span(border - 1, border)), tiles.touching(Span(border, border + 1))
+    numbers = range(max(before.start, after.start), min(before.stop, after.stop))
+    return sum(tiles.core(number).stop - border for number in numbers)
 
 
 def _across(tiles: TileAxis, border: int) -> int:

@@ -15,7 +15,8 @@ from napari_mgbpv2.tiling import Span, TileAxis
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import ComputeTile, TiledImage
+    from napari_mgbpv2.conversion.pieces import ShardedImage
+    from napari_mgbpv2.lazy import ComputeTile, Tile, TiledImage
     from napari_mgbpv2.ome_zarr import ImageLayout, Index
 
 
@@ -39,9 +40,30 @@ class ShardWork:
         """Take what making shards needs of a conversion."""
         return cls(prepared.plan, prepared.layout)
 
-    def image(self, around: Callable[[ComputeTile], ComputeTile]) -> TiledImage:
-        """Make the image that shards are cut from; it keeps the tiles that lie across their borders."""
-        return self.plan.tiled_image(cache_bytes=TILE_CACHE_BYTES, keep_served=False, around=around)
+    def image(
+        self, around: Callable[[ComputeTile], ComputeTile], is_stored: Callable[[Index], bool] | None = None
+    ) -> ShardedImage:
+        """Make the image that shards are cut from; it keeps what tiles have for shards to come.
+
+        Parameters
+        ----------
+        around
+            Wraps the function that computes a tile.
+        is_stored
+            Whether a shard has been made already.
+        """
+        from napari_mgbpv2.conversion.pieces import ShardedImage
+
+        image = ShardedImage(
+            self.plan.layout,
+            around(self.plan.compute_tile),
+            self.plan.values.from_unit,
+            TILE_CACHE_BYTES,
+            shard=(self.layout.shard_shape()[-2], self.layout.shard_shape()[-1]),
+        )
+        if is_stored is not None:
+            image.wanted = lambda tile, place: not is_stored(self._shard_of(tile, place))
+        return image
 
     def pixels(self, image: TiledImage, index: Index) -> npt.NDArray[Any]:
         """Compute the pixels of a shard, which lies in one plane, without a detour over the order of the source."""
@@ -57,6 +79,15 @@ class ShardWork:
                 parts.append(finished[first - group.start : last - group.start])
         shape = [part.stop - part.start for part in region]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape)
+
+    def _shard_of(self, tile: Tile, place: tuple[int, int]) -> Index:
+        """Shard at a place of the plane of a tile; of samples that have shards of their own, that of the first."""
+        tiled, shape = self.plan.layout, self.layout.shard_shape()
+        index = [0] * len(shape)
+        for axis, position in zip(tiled.plane_axes, tile[0], strict=True):
+            index[self._positions[axis]] = position
+        index[-2:] = place
+        return tuple(index)
 
     @property
     def samples(self) -> int:
