@@ -37,6 +37,7 @@ AT_IMPORT = {
     "config": set(),
     "network": TORCH,
     "checkpoints": TORCH,
+    "inference": TORCH,
     "tiling": {"numpy"},
     "resampling": TORCH,
     "noise": {"numpy"},

@@ -24,8 +24,11 @@ from napari_mgbpv2.engine import (
     choose_precision,
     get_engine,
     measure_guard,
+    release_device_memory,
 )
 from napari_mgbpv2.errors import DeviceError
+from napari_mgbpv2.inference import PreparedNetwork
+from napari_mgbpv2.resampling import bicubic_resize
 from napari_mgbpv2.tiling import Span
 
 CPU = torch.device("cpu")
@@ -41,7 +44,7 @@ class TestEngine:
     def test_two_forwards_never_run_at_once_on_a_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
         running, most, lock = 0, 0, threading.Lock()
 
-        def forward(self: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
+        def run(self: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
             nonlocal running, most
             with lock:
                 running += 1
@@ -51,25 +54,22 @@ class TestEngine:
                 running -= 1
             return image
 
-        monkeypatch.setattr(mgbp.MGBPv2, "forward", forward)
+        monkeypatch.setattr(PreparedNetwork, "__call__", run)
         engines = [Engine(a_network(seed=seed), CPU) for seed in range(2)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: run_whole(engines[number % 2]), range(16)))
         assert most == 1
 
-    def test_weights_and_images_are_channels_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        layouts = []
+    def test_it_gives_what_the_network_gives_for_the_upscaled_image(self) -> None:
+        network, image = a_network(), an_image(3, 40, 40, dtype="f4")
+        enlarged = bicubic_resize(torch.from_numpy(image)[None], 160, 160)
+        np.testing.assert_allclose(run_whole(Engine(network, CPU)), network(enlarged)[0], atol=1e-5, rtol=0)
 
-        def forward(self: Any, image: torch.Tensor, *_: Any) -> torch.Tensor:
-            layouts.append(image.is_contiguous(memory_format=torch.channels_last))
-            return image
-
-        monkeypatch.setattr(mgbp.MGBPv2, "forward", forward)
-        made = Engine(a_network(), CPU)
-        run_whole(made)
-        assert layouts == [True]
-        weights = [parameter for parameter in made.network.parameters() if parameter.ndim == 4]
-        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    def test_memory_for_later_tiles_is_given_back_on_request(self) -> None:
+        engine = Engine(a_network(), CPU)
+        before = run_whole(engine)
+        release_device_memory()
+        assert np.array_equal(run_whole(engine), before)
 
     def test_a_process_loads_a_model_file_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model = ModelFile.of(save_model(a_network(seed=7), tmp_path / "a.safetensors"))

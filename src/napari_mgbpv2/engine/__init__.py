@@ -1,0 +1,30 @@
+"""The engine: source pixels through bicubic upscaling and the network, one tile at a time, on one device.
+
+A process keeps one engine for each model, device and precision, and never runs two forwards at once on one device.
+"""
+
+from napari_mgbpv2.engine.devices import (
+    PRECISIONS,
+    available_devices,
+    choose_device,
+    choose_precision,
+    device_title,
+)
+from napari_mgbpv2.engine.guard import GUARD_TOLERANCE, measure_guard
+from napari_mgbpv2.engine.models import ModelFile, engine_of, get_engine
+from napari_mgbpv2.engine.running import Engine, release_device_memory
+
+__all__ = [
+    "GUARD_TOLERANCE",
+    "PRECISIONS",
+    "Engine",
+    "ModelFile",
+    "available_devices",
+    "choose_device",
+    "choose_precision",
+    "device_title",
+    "engine_of",
+    "get_engine",
+    "measure_guard",
+    "release_device_memory",
+]

@@ -1,0 +1,213 @@
+"""A network made ready to be run: the recursion of Algorithm 1 without what it does twice or for nothing.
+
+- What comes from the image is rectified once a level, into the first part of the stack that all upscalings from that
+  level read; what comes from below is rectified into its second part. Nothing is concatenated.
+- The noise is left out where there is none.
+- The biases of the upscalings are added in those of the convolutions before them. A downscaling that so sees some of
+  them too early takes their share away again, in its own bias: its kernel never leaves the image.
+- Nothing stands between the last upscaling and the synthesis. Their product has the channels of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep, UpscalingStep, pixels
+from napari_mgbpv2.inference.workspace import Workspace
+from napari_mgbpv2.network import MGBPv2, module_label
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution without padding; its weight is stored channels last."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: int
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return F.conv2d(image, self.weight, self.bias, self.stride)
+
+    def pointwise(self, image: Tensor, out: Tensor | None = None) -> Tensor:
+        """Do the same for a kernel of one pixel as a matrix product, into (h, w, C) memory if there is some."""
+        values, weight = pixels(image).flatten(0, 1), self.weight[:, :, 0, 0].t()
+        flat = None if out is None else out.flatten(0, 1)
+        if self.bias is None:
+            result = torch.mm(values, weight, out=flat)
+        else:
+            result = torch.addmm(self.bias, values, weight, out=flat)
+        return _image(result.view(*image.shape[2:], -1))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the recursion: down, the steps of the level below, and up."""
+
+    down: _Convolution
+    below: tuple[_Step, ...]
+    up: UpscalingStep
+
+
+class PreparedNetwork:
+    """A network ready to be run on one device, in one precision.
+
+    Parameters
+    ----------
+    network
+        The network. It is not touched, and its weights may change afterwards without any effect here.
+    workspace
+        Memory for features. Networks that never run at the same time may share it.
+    device, dtype
+        Where, and in which precision.
+
+    Notes
+    -----
+    The output is that of the network but for rounding. It depends on image, noise and device alone: not on the number
+    of threads, nor on what ran before.
+    """
+
+    def __init__(
+        self, network: MGBPv2, workspace: Workspace, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.config = config = network.config
+        self._workspace, self._dtype = workspace, dtype
+        top = config.levels - 1
+        preparation = _Preparation(network, workspace, device, dtype)
+        self._steps, biases = preparation.steps(top)
+        # what the features of the highest level are given in advance, at the start of each cycle
+        self._advance = biases.to(device, dtype)
+        self._first = preparation.convolution(f"Analysis_{top}", biases)
+        self._analyses = [preparation.convolution(f"Analysis_{level}") for level in range(top)]
+        noisy = range(top if config.noise_channels else 0)
+        self._noise_analyses = [preparation.convolution(f"AnalysisN_{level}") for level in noisy]
+        self._synthesis = preparation.convolution("Synthesis")
+        self._last_up = preparation.last_upscaling_and_synthesis()
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, noise: Tensor | None = None, noise_amplitude: float = 0.0) -> Tensor:
+        """Restore the details of a bicubically upscaled image.
+
+        Parameters
+        ----------
+        image
+            (1, C, H, W), float32, of natural size.
+        noise
+            (1, C, H, W), standard normal; needed only where ``noise_amplitude`` is not 0.
+        noise_amplitude
+            W of the paper.
+
+        Returns
+        -------
+        Tensor
+            (1, C, H, W), float32.
+        """
+        image = image.to(self._dtype, memory_format=torch.channels_last)
+        if noise_amplitude:
+            assert noise is not None
+            noise = noise.to(self._dtype, memory_format=torch.channels_last)
+        else:
+            noise = None
+        stacks = [self._new_stack(level, image, noise, noise_amplitude) for level in range(self.config.levels - 1)]
+        features = self._first.pointwise(image, self._take("features", len(self._advance), image))
+        for _ in range(self.config.cycles - 1):
+            self._refine(features, self._steps, stacks)
+            features += self._advance[:, None, None]
+        self._refine(features, self._steps[:-1], stacks)
+        stack = self._fill_from_below(features, self._steps[-1], stacks)
+        output = self._synthesis.pointwise(features)
+        self._last_up.add_to(output, stack)
+        return output.float()
+
+    def _refine(self, features: Tensor, steps: Sequence[_Step], stacks: list[Tensor]) -> None:
+        """BP of Algorithm 1, in place; ``stacks`` are those of the levels below."""
+        for step in steps:
+            step.up.add_to(features, self._fill_from_below(features, step, stacks))
+
+    def _fill_from_below(self, features: Tensor, step: _Step, stacks: list[Tensor]) -> Tensor:
+        """Fill the second part of the stack that the upscaling of a step reads."""
+        *lower, stack = stacks
+        below = step.down(features)
+        self._refine(below, step.below, lower)
+        count = below.shape[1]
+        torch.clamp_min(below, 0, out=stack[:, count : 2 * count])
+        return stack
+
+    def _new_stack(self, level: int, image: Tensor, noise: Tensor | None, amplitude: float) -> Tensor:
+        """Make the stack of a level, with what comes from the image and from the noise in its parts."""
+        count = self.config.features[level]
+        analysed = self._analyses[level](image)
+        channels = 2 * count + (0 if noise is None else self.config.noise_channels)
+        stack = _image(self._take(f"stack {level}", channels, analysed))
+        torch.clamp_min(analysed, 0, out=stack[:, :count])
+        if noise is not None:
+            torch.clamp_min(self._noise_analyses[level](noise).mul_(amplitude), 0, out=stack[:, 2 * count :])
+        return stack
+
+    def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
+        return self._workspace.take(name, *like.shape[2:], channels, like=like)
+
+
+class _Preparation:
+    """Takes the weights of a network and gives what they become."""
+
+    def __init__(self, network: MGBPv2, workspace: Workspace, device: torch.device, dtype: torch.dtype) -> None:
+        self._network, self._config, self._workspace = network, network.config, workspace
+        self._device, self._dtype = device, dtype
+
+    def convolution(self, name: str, more_bias: Tensor | None = None) -> _Convolution:
+        """Prepare a convolution, with something added to its bias if it has one."""
+        module = self._module(name)
+        weight = module.weight.detach().to(self._device, self._dtype, memory_format=torch.channels_last, copy=True)
+        bias = module.bias
+        if bias is not None:
+            bias = bias.detach().cpu() if more_bias is None else bias.detach().cpu() + more_bias
+            bias = bias.to(self._device, self._dtype, copy=True)
+        return _Convolution(weight, bias, module.stride[0])
+
+    def steps(self, level: int, counters: tuple[int, ...] | None = None) -> tuple[tuple[_Step, ...], Tensor]:
+        """Prepare the steps of a level, and tell what must be added to its features before the first of them."""
+        config = self._config
+        biases = torch.zeros(config.features[level])
+        steps: list[_Step] = []
+        for step in reversed(range(config.steps if level else 0)):
+            counters = counters or (0,) * (config.levels - 1)
+            counters = (*counters[: level - 1], step, *counters[level:])
+            label = module_label(level, counters, config.steps)
+            up, down = self._module(f"Upscale_{label}"), self._module(f"Downscale_{label}")
+            if up.bias is not None:
+                biases = biases + up.bias.detach().cpu()
+            below, biases_below = self.steps(level - 1, counters)
+            too_early = down.weight.detach().cpu().sum(dim=(2, 3)) @ biases
+            convolution = self.convolution(f"Downscale_{label}", biases_below - too_early)
+            steps.append(_Step(convolution, below, self._upscaling(up.weight.detach())))
+        return tuple(reversed(steps)), biases
+
+    def last_upscaling_and_synthesis(self) -> UpscalingStep:
+        """Prepare the last upscaling of the highest level and the synthesis as one."""
+        top, steps = self._config.levels - 1, self._config.steps
+        label = module_label(top, (steps - 1,) * top, steps)
+        up, synthesis = self._module(f"Upscale_{label}").weight, self._module("Synthesis").weight[:, :, 0, 0]
+        product = torch.einsum("sckl,oc->sokl", up.detach().double().cpu(), synthesis.detach().double().cpu())
+        return self._upscaling(product.float())
+
+    def _upscaling(self, weight: Tensor) -> UpscalingStep:
+        weight = weight.to(self._device)
+        if self._device.type == "cpu" and self._dtype == torch.float32:
+            return ProductStep(weight, self._workspace)
+        return ConvolutionStep(weight.to(self._dtype))
+
+    def _module(self, name: str) -> nn.Conv2d | nn.ConvTranspose2d:
+        module = self._network.get_submodule(name)
+        found = module[1] if isinstance(module, nn.Sequential) else module
+        assert isinstance(found, nn.Conv2d | nn.ConvTranspose2d)
+        return found
+
+
+def _image(values: Tensor) -> Tensor:
+    """View (h, w, C) pixels as a (1, C, h, w) image, channels last."""
+    return values.permute(2, 0, 1)[None]
