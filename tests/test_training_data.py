@@ -40,7 +40,7 @@ from napari_mgbpv2.training.data import (
 from napari_mgbpv2.training.data import preparing as preparing_room
 from napari_mgbpv2.training.data.degradation import Span, degraded_crop, reach
 from napari_mgbpv2.training.data.preparing import spans
-from napari_mgbpv2.training.synthetic import KINDS
+from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 
 Array = npt.NDArray[Any]
 
@@ -123,7 +123,7 @@ class TestDegradation:
         whole, target = whole_pair(image, scale, white=1)
         sharp = torch.from_numpy(image)[None]
         crop = degraded_crop(
-            lambda high, wide: sharp[:, high, wide], (shape[0], shape[1]), scale, rows, columns, round_to_8_bits=False
+            lambda high, wide: sharp[:, high, wide], (shape[0], shape[1]), scale, rows, columns, stored_as=None
         )
         window = (slice(0, 1), slice(*rows), slice(*columns))
         torch.testing.assert_close(crop[0], whole[window], rtol=0, atol=1e-6)
@@ -726,12 +726,14 @@ class TestSyntheticSamples:
             assert torch.equal(colour, grey.expand(3, -1, -1))
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_the_input_is_the_target_shrunk_and_upscaled(self, kind: str) -> None:
-        samples = SyntheticSamples(kind, SCALE, 48, 0, image_size=48, augment=False)
+    def test_the_input_is_the_target_shrunk_and_stored_and_upscaled(self, kind: str) -> None:
+        samples = SyntheticSamples(
+            kind, SCALE, 48, 0, image_size=48, first_images=1, uses=10**6, augment=False, channels=1
+        )
         image, target = samples[0]
-        low = shrink(target[None], SCALE)
-        if KINDS[kind].round_to_8_bits:
-            low = (low * 255).round().clamp(0, 255) / 255
+        drawn = numbered_image(kind, 0, 0, 48)
+        white = 255 if kind == "scenes" else np.percentile(drawn, 99.9)
+        low = (shrink(target[None], SCALE) * white).round().clamp(0, np.iinfo(drawn.dtype).max) / white
         torch.testing.assert_close(image, bicubic_resize(low, 48, 48)[0], rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("wrong", [{"channels": 2}, {"pool": 0}, {"image_size": 20}])

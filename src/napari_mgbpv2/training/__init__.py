@@ -1,1 +1,1 @@
-"""Training MGBPv2: synthetic scenes, the losses of the paper and the loop."""
+"""Training MGBPv2: synthetic images, the losses of the paper and the loop."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from napari_mgbpv2.resampling import Taps, shrink, upscale_window
 from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.values import ValueMap
 
 Pair = tuple[Tensor, Tensor]
 Read = Callable[[slice, slice], Tensor]
@@ -28,7 +29,7 @@ def reach(scale: int) -> int:
 
 
 def degraded_crop(
-    read: Read, shape: tuple[int, int], scale: int, rows: Span, columns: Span, *, round_to_8_bits: bool
+    read: Read, shape: tuple[int, int], scale: int, rows: Span, columns: Span, *, stored_as: ValueMap | None
 ) -> Pair:
     """Make the pair of one crop.
 
@@ -42,8 +43,8 @@ def degraded_crop(
         Shrinking factor.
     rows, columns
         The crop; it may begin anywhere.
-    round_to_8_bits
-        Whether the low-resolution image has 256 values, clipped to [0, 1], as one that was saved has.
+    stored_as
+        Rounds the low-resolution image to its type and clips it, as one that was saved is; None leaves it as it is.
 
     Returns
     -------
@@ -56,8 +57,8 @@ def degraded_crop(
     pixels = read(high, wide)
     low = shrink(pixels[None], scale)[0]
     low = low[:, _within(row_taps.window, high.start // scale), _within(column_taps.window, wide.start // scale)]
-    if round_to_8_bits:
-        low = (low * 255).round().clamp(0, 255) / 255
+    if stored_as is not None:
+        low = torch.from_numpy(stored_as.to_unit(stored_as.from_unit(low.numpy())))
     target = pixels[:, _within(slice(*rows), high.start), _within(slice(*columns), wide.start)]
     return upscale_window(low, row_taps, column_taps), target
 

@@ -220,5 +220,5 @@ class ImageSamples(CropSamples):
             self.scale,
             rows,
             columns,
-            round_to_8_bits=self.round_to_8_bits,
+            stored_as=ValueMap.of(np.uint8, None) if self.round_to_8_bits else None,
         )

@@ -18,7 +18,6 @@ from napari_mgbpv2.training.data.degradation import Orientation, Pair, degraded_
 from napari_mgbpv2.training.data.samples import ENDLESS, check_numbers
 from napari_mgbpv2.training.data.scratch import Scratch
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
-from napari_mgbpv2.values import ValueMap
 
 _STREAM = 0
 
@@ -26,7 +25,8 @@ _STREAM = 0
 class SyntheticSamples(Dataset[Pair]):
     """An endless set of pairs from synthetic images, each a function of (seed, index).
 
-    Sample ``index`` lies in one of the last ``pool`` images up to number ``first_images + index // uses``.
+    Sample ``index`` lies in one of the last ``pool`` images up to number ``first_images + index // uses``. The
+    low-resolution image is rounded to the type of the sharp one.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ class SyntheticSamples(Dataset[Pair]):
         return Span(start, start + self.patch)
 
     def _pair(self, image: npt.NDArray[Any], channel: int, rows: Span, columns: Span) -> Pair:
-        kind, values = KINDS[self.kind], ValueMap.of(image.dtype, None)
-        one_of_three = (kind.channels, self.channels) == (3, 1)
+        values = KINDS[self.kind].values(image)
+        one_of_three = (image.shape[2], self.channels) == (3, 1)
         samples = slice(channel, channel + 1) if one_of_three else slice(None)
 
         def read(high: slice, wide: slice) -> Tensor:
@@ -118,7 +118,7 @@ class SyntheticSamples(Dataset[Pair]):
             return torch.from_numpy(pixels).expand(self.channels, -1, -1)
 
         size = (self._size, self._size)
-        return degraded_crop(read, size, self.scale, rows, columns, round_to_8_bits=kind.round_to_8_bits)
+        return degraded_crop(read, size, self.scale, rows, columns, stored_as=values)
 
     def _image(self, number: int) -> npt.NDArray[Any]:
         """Draw an image, or take it from the folder where whichever loader worker has drawn it has left it."""

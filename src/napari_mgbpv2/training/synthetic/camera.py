@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.uint16]
 
+FEW_COUNTS = 0.4  # share of the cameras whose counts are as few as those of 8 bits
 BRIGHTEST = 20_000.0  # counts of light 1 at the most: what is brighter still is seldom lost
 
 
@@ -35,14 +36,17 @@ class Camera:
 
     @classmethod
     def drawn(cls, generator: np.random.Generator) -> Camera:
-        """Draw one from what is in use: 30 to 10 000 electrons in the bright parts, most of 16 bits left empty."""
-        photons = 10 ** generator.uniform(1.5, 4.0)
-        return cls(
-            photons=photons,
-            read_noise=generator.uniform(0.5, 4.0),
-            gain=min(10 ** generator.uniform(-0.7, 0.6), BRIGHTEST / photons),
-            offset=float(generator.choice([0.0, 100.0, generator.uniform(0, 500)])),
-        )
+        """Draw one from what is in use: 30 to 30 000 electrons in the bright parts, most of 16 bits left empty.
+
+        Some give no more counts than 8 bits hold; of so many electrons at times, as when many exposures are averaged
+        or filtered before they are saved, that the steps of the counts are all that is left of the noise.
+        """
+        read_noise, few_counts = generator.uniform(0.5, 4.0), generator.random() < FEW_COUNTS
+        photons = 10 ** generator.uniform(1.5, 8.0 if few_counts else 4.5)
+        if few_counts:
+            return cls(photons, read_noise, gain=generator.uniform(60, 255) / photons, offset=generator.uniform(0, 20))
+        gain = min(10 ** generator.uniform(-0.7, 0.6), BRIGHTEST / photons)
+        return cls(photons, read_noise, gain, offset=generator.choice([0.0, 100.0, generator.uniform(0, 500)]))
 
     def record(self, light: npt.NDArray[np.float32], generator: np.random.Generator) -> Counts:
         """Expose: light of any shape, not negative and around 1 where it is bright, to counts."""

@@ -8,14 +8,13 @@ tissue does in transmitted light. They belong to nobody.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_mgbpv2.training.synthetic.camera import Camera, Counts
 from napari_mgbpv2.training.synthetic.structures import STRUCTURES, Canvas, clouds
 
 SUPERSAMPLING = 2  # canvas pixels along a pixel of the camera
-MARGIN = 16  # camera pixels around a field: the blur's Fourier transform takes the canvas for periodic
-SHARPNESS = 0.5, 1.4  # least and greatest deviation of the point spread function, in pixels of the camera
+MARGIN = 20  # camera pixels around a field: the blur's Fourier transform takes the canvas for periodic
+SHARPNESS = 0.5, 5.0  # least and greatest deviation of the point spread function, in pixels of the camera
 ABSORBING = 0.25  # share of the fields
 BRIGHT = 99.8  # percentile of the structures that is called bright
 
@@ -35,16 +34,16 @@ def random_field(generator: np.random.Generator, size: int = 512, camera: Camera
     Returns
     -------
     ndarray
-        (size, size), uint16 counts.
+        (size, size, 1), uint16 counts.
     """
     camera = camera or Camera.drawn(generator)
-    return camera.record(random_light(generator, size), generator)
+    return camera.record(random_light(generator, size), generator)[..., None]
 
 
 def random_light(generator: np.random.Generator, size: int = 512) -> Canvas:
     """Draw what a camera would see without any noise: (size, size), not negative, around 1 in its bright parts."""
     side = (size + 2 * MARGIN) * SUPERSAMPLING
-    blur = SUPERSAMPLING * generator.uniform(*SHARPNESS)
+    blur = SUPERSAMPLING * np.exp(generator.uniform(*np.log(SHARPNESS)))
     canvas = np.zeros((side, side), np.float32)
     for kind in generator.choice(len(STRUCTURES), int(generator.integers(1, 4)), replace=False):
         layer = blurred(STRUCTURES[kind](generator, side), blur, *_out_of_focus(generator))
@@ -52,18 +51,14 @@ def random_light(generator: np.random.Generator, size: int = 512) -> Canvas:
     structures = np.maximum(_averaged_down(canvas)[MARGIN:-MARGIN, MARGIN:-MARGIN], 0)
     structures /= _bright(structures)
     illumination = clouds(generator, size, generator.uniform(0, 0.2), slope=3.0)
+    light: Canvas
     if generator.random() < ABSORBING:
-        absorbed: Canvas = illumination * np.exp(-np.float32(generator.uniform(0.2, 2.5)) * structures)
-        return absorbed
-    background = np.float32(10 ** generator.uniform(-2.5, -0.3))
-    return illumination * (structures + background * clouds(generator, size, generator.uniform(0, 0.5), slope=2.5))
-
-
-def random_exposed_field(generator: np.random.Generator, size: int = 512) -> npt.NDArray[np.float32]:
-    """Draw one field and map it as fine-tuning maps 16-bit images: (size, size, 1), white at the 99.9th percentile."""
-    counts = random_field(generator, size)
-    white = np.float32(max(1.0, np.percentile(counts, 99.9)))
-    return counts.astype(np.float32)[..., None] / white
+        light = illumination * np.exp(-np.float32(generator.uniform(0.2, 2.5)) * structures)
+    else:
+        background = np.float32(10 ** generator.uniform(-2.5, -0.3))
+        uneven = clouds(generator, size, generator.uniform(0, 0.5), slope=2.5)
+        light = illumination * (structures + background * uneven)
+    return light
 
 
 def blurred(canvas: Canvas, deviation: float, wide_deviation: float, wide_share: float) -> Canvas:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.training.synthetic.fields import random_exposed_field
+from napari_mgbpv2.training.synthetic.fields import random_field
 from napari_mgbpv2.training.synthetic.scenes import random_scene
+from napari_mgbpv2.values import ValueMap
 
 _USED, _HELD_OUT = 0, 1  # two series of images for each seed
 
@@ -25,22 +26,27 @@ class Kind:
         What they are, in words.
     channels
         3 for colours, or 1.
-    round_to_8_bits
-        Whether they stand for images that are saved with 256 values.
     draw
-        Draws one of a generator and a size: (size, size, channels), uint8, or float32 with 0 for black and 1 for
-        white.
+        Draws one of a generator and a size: (size, size, channels) of an unsigned type.
+    white
+        Percentile of an image's values that is called white; None for the largest value of the type.
     """
 
     description: str
     channels: int
-    round_to_8_bits: bool
     draw: Callable[[np.random.Generator, int], npt.NDArray[Any]]
+    white: float | None = None
+
+    def values(self, image: npt.NDArray[Any]) -> ValueMap:
+        """Make the map between the values of an image and [0, 1]."""
+        white = None if self.white is None else (0.0, max(1.0, float(np.percentile(image, self.white))))
+        return ValueMap.of(image.dtype, white)
 
 
 KINDS = {
-    "scenes": Kind("dead leaves with edges, textures, stripes and letters", 3, True, random_scene),
-    "microscopy": Kind("blobs, filaments and membranes, with a camera's noise", 1, False, random_exposed_field),
+    "scenes": Kind("dead leaves with edges, textures, stripes and letters", 3, random_scene),
+    # white is where fine-tuning puts it for images of 16 bits
+    "microscopy": Kind("blobs, filaments and membranes, with a camera's noise", 1, random_field, white=99.9),
 }
 
 
