@@ -181,7 +181,7 @@ class TestInPlace:
         mgbp.convert(tmp_path / "a.npy", destination, scale=4, value_range=(100, 4000))
         attributes = json.loads((destination / "zarr.json").read_text())["attributes"]["napari_mgbpv2"]
         assert attributes["source"].endswith("a.npy")
-        assert attributes["model"] == "x4"
+        assert attributes["model"] == "microscopy-x4"
         assert len(attributes["model_sha256"]) == 64
         assert attributes["value_range"] == [100, 4000]
         assert {"scale", "tile", "guard", "window", "noise", "seed", "precision", "versions"} <= set(attributes)

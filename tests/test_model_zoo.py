@@ -66,6 +66,16 @@ class TestNames:
     def test_models_are_listed_by_scale_and_name(self) -> None:
         assert [card.name for card in list_models()] == ["any", "x4-a", "x4-b", "x16"]
 
+    def test_of_one_scale_those_of_colours_come_first_and_are_the_default(self, zoo: Path) -> None:
+        write_header(zoo / "z.safetensors", described(scale=4, configs=[ModelConfig(channels=3).to_dict()]))
+        assert [card.name for card in list_models()] == ["any", "z", "x4-a", "x4-b", "x16"]
+        assert default_model(4).name == "z"
+
+    def test_a_single_channel_gets_a_model_of_its_own_where_there_is_one(self, zoo: Path) -> None:
+        write_header(zoo / "z.safetensors", described(scale=4, configs=[ModelConfig(channels=3).to_dict()]))
+        write_header(zoo / "y.safetensors", described(scale=8, configs=[ModelConfig(channels=3).to_dict()]))
+        assert [default_model(scale, 1).name for scale in (4, 8)] == ["x4-a", "y"]
+
     @pytest.mark.usefixtures("zoo")
     def test_every_name_finds_its_model(self) -> None:
         assert [find_model(card.name) for card in list_models()] == list(list_models())

@@ -49,7 +49,9 @@ def upscale(
         Upscaling factor along y and x; by default the model's, or 4 where no model is given either.
     model
         Name of a packaged model, path of a model file, a card of `list_models`, or a network as `load_model` gives
-        it; by default the packaged model for ``scale``.
+        it; by default the packaged model for ``scale``: the one for photographs, which takes colours, or, for an
+        image of more than 8 bits or with an axis of channels ("c"), and no colours, the one for single-channel
+        microscopy, where the scale has one.
     axes
         One letter an axis: "y" and "x" are upscaled; "s" holds the samples of a colour pixel; channels ("c"), z, t
         and any other are carried along. By default the names that an xarray or Zarr array has, else guessed from

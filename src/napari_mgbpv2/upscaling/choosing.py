@@ -53,14 +53,23 @@ def check_scale(scale: object) -> None:
         raise ImageError(f"scale is {scale!r}; it must be a whole number from 1 to {LARGEST_SCALE}, such as 4.")
 
 
-def open_model(model: Model | None, scale: int | None) -> tuple[str, Network, ModelFile | None]:
-    """Return a model's name, its network, and its file where it has one."""
+def preferred_channels(axes: str, dtype: np.dtype[Any]) -> int:
+    """Return the channels of the network that an image gets where nobody names one: 3 for photographs, 1 for others.
+
+    Photographs have colours, or 8 bits and a single channel; everything else is taken for microscopy.
+    """
+    photograph = "s" in axes or (np.dtype(dtype).itemsize == 1 and "c" not in axes)
+    return 3 if photograph else 1
+
+
+def open_model(model: Model | None, scale: int | None, channels: int) -> tuple[str, Network, ModelFile | None]:
+    """Return a model's name, its network, and its file where it has one; None is the default for those channels."""
     from napari_mgbpv2.checkpoints import load_model, locate
     from napari_mgbpv2.engine import ModelFile
     from napari_mgbpv2.network import Ensemble, MGBPv2
 
     if model is None:
-        model = default_model(scale)
+        model = default_model(scale, channels)
     if isinstance(model, ModelCard):
         model = model.path
     if isinstance(model, (str, os.PathLike)):

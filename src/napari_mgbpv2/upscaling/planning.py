@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.tiling import plan_grid
-from napari_mgbpv2.upscaling.choosing import check_scale, fitting_scale, image_and_axes, open_model, sample_groups
+from napari_mgbpv2.upscaling.choosing import (
+    check_scale,
+    fitting_scale,
+    image_and_axes,
+    open_model,
+    preferred_channels,
+    sample_groups,
+)
 from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
 from napari_mgbpv2.values import ValueMap
 
@@ -104,7 +111,7 @@ def plan_upscale(
     from napari_mgbpv2.lazy import TiledLayout, lazy_source
     from napari_mgbpv2.network import configurations, weights_hash
 
-    name, network, file = open_model(model, scale)
+    name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
     configs = configurations(network)
     scale = fitting_scale(name, network.scale, scale)
     if noise and not configs[0].noise_channels:
