@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from napari_mgbpv2.tiling import Span, TileAxis, TileGrid
 
@@ -95,12 +96,12 @@ class _Side:
     shard: int
     tiles: TileAxis
 
-    @property
+    @cached_property
     def across(self) -> list[int]:
         """Tiles that meet both sides of a border of shards, for each border."""
         return [_across(self.tiles, number * self.shard) for number in range(1, self.shards)]
 
-    @property
+    @cached_property
     def left_over(self) -> int:
         """Pixels of tiles beyond a border of shards, in a line across it, at the most."""
         borders = (number * self.shard for number in range(1, self.shards))
