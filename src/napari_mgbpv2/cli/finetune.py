@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of("mgbpv2-finetune", _DESCRIPTION, _EPILOG)
-    parser.add_argument("images", nargs="*", metavar="IMAGES", help='files, folders, patterns; or "scenes", synthetic')
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGES", help='files, folders, patterns; or "scenes" or "microscopy", synthetic'
+    )
     parser.add_argument("-o", "--output", metavar="MODEL", help="the .safetensors file to write")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options")
     parser.add_argument("--resume", action="store_true", help="go on with the run whose state is beside MODEL")
