@@ -55,6 +55,12 @@ class TestResize:
         result = bicubic_resize(torch.from_numpy(image)[None, None], 40, 17)[0, 0]
         np.testing.assert_allclose(result, by_pillow(image, 40, 17), atol=3e-6, rtol=0)
 
+    @pytest.mark.parametrize("shape", [(20, 4), (4, 20), (4, 4)])
+    def test_a_line_of_pixels_equals_pillow(self, shape: tuple[int, int]) -> None:
+        image = an_image(*shape, dtype="f4")
+        result = shrink(torch.from_numpy(image)[None, None], 4)[0, 0]
+        np.testing.assert_allclose(result, by_pillow(image, shape[0] // 4, shape[1] // 4), atol=1e-6, rtol=0)
+
     def test_shrinking_by_one_changes_nothing(self) -> None:
         image = torch.rand(1, 1, 5, 6)
         assert torch.equal(shrink(image, 1), image)

@@ -275,7 +275,7 @@ class TestWhatEndsIt:
 
         with monkeypatch.context() as patched:
             patched.setattr(shards, "flush", full)
-            with pytest.raises(DestinationError, match="the disk is full"):
+            with pytest.raises(DestinationError, match="the disk is full; what is done is kept, and resuming goes on"):
                 convert(source, destination)
         assert destination.with_name("result.ome.zarr.partial").exists()
         assert not destination.with_name("result.ome.zarr.lock").exists()

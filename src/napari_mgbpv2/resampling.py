@@ -20,6 +20,8 @@ TAPS = 4  # the cubic kernel spans two pixels to either side
 
 def bicubic_resize(image: Tensor, height: int, width: int) -> Tensor:
     """Resize (B, C, H, W) float images to ``height`` x ``width``; values are not clipped."""
+    if width == 1 != height:  # torch 2.13 then gives all rows the value of the first; lying on its side it does not
+        return bicubic_resize(image.transpose(-2, -1).contiguous(), width, height).transpose(-2, -1)
     return F.interpolate(image, (height, width), mode="bicubic", antialias=True, align_corners=False)
 
 

@@ -86,7 +86,7 @@ class TestBatch:
         first, second, third = states(files)
         assert (first, third) == ("a_x4.ome.zarr", "c_x4.ome.zarr")
         assert second.startswith("failed: ")
-        assert files.view.progress.said == "2 of 3 files are upscaled."
+        assert files.view.progress.said == "2 of 3 files are upscaled; the table says why not all."
 
     def test_the_results_are_those_of_the_library(
         self, files: BatchWidget, folder: Path, results: Path, qtbot: Any
@@ -95,6 +95,10 @@ class TestBatch:
         stored = open_source(results / "a_x4.ome.zarr")
         expected = upscale(np.load(folder / "a.npy"), 4).compute()
         np.testing.assert_array_equal(np.asarray(stored.data[:]), expected)
+
+    def test_the_device_in_use_is_shown(self, files: BatchWidget, qtbot: Any) -> None:
+        start(files, qtbot)
+        assert files.view.options.device.in_use.text().startswith("in use: c")
 
     def test_start_goes_on_with_what_is_not_done(self, files: BatchWidget, folder: Path, qtbot: Any) -> None:
         start(files, qtbot)
@@ -118,7 +122,7 @@ class TestRunningAFolderAgain:
     def test_what_is_complete_is_left(self, again: BatchWidget, results: Path, qtbot: Any) -> None:
         before = (results / "a_x4.ome.zarr" / "zarr.json").stat().st_mtime_ns
         start(again, qtbot)
-        assert states(again) == [f"{name}_x4.ome.zarr was complete already" for name in "ac"]
+        assert states(again) == [f"complete already: {name}_x4.ome.zarr" for name in "ac"]
         assert (results / "a_x4.ome.zarr" / "zarr.json").stat().st_mtime_ns == before
 
     def test_what_was_made_with_other_settings_is_told_and_kept(self, again: BatchWidget, qtbot: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from qtpy.QtCore import Qt
 from user import WAIT
 
@@ -52,6 +53,7 @@ class TestFinetuning:
         widget.view.start.click()
         qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
         assert widget.view.curve.losses
+        assert widget.view.device.in_use.text().startswith("in use: c")
         assert len(widget.view.curve.gains) >= 2
         assert not widget.view.sheet.pixmap().isNull()
         assert "mine" in {card.name for card in upscale.view.options._cards}
@@ -64,6 +66,30 @@ class TestFinetuning:
         widget.view.progress.cancel.click()
         qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
         assert "the best until it was stopped" in widget.view.progress.said
+        assert "mine" in {card.name for card in MODELS.cards}
+
+    def test_a_folder_can_be_learnt_from_and_its_model_goes_where_it_is_to_go(
+        self, widget: FinetuneWidget, tmp_path: Path, qtbot: Any
+    ) -> None:
+        (tmp_path / "sharp").mkdir()
+        [(pixels, _, _)] = astronaut()
+        Image.fromarray(pixels).save(tmp_path / "sharp" / "a.png")
+        widget.view.folder.setText(str(tmp_path / "sharp"))
+        widget.view.output.setText(str(tmp_path / "models" / "learnt"))
+        widget.view.start.click()
+        qtbot.waitUntil(lambda: bool(widget.view.curve.losses), timeout=WAIT)
+        widget.view.progress.cancel.click()
+        qtbot.waitUntil(lambda: not widget.is_running, timeout=WAIT)
+        assert (tmp_path / "models" / "learnt.safetensors").is_file()
+
+    def test_closing_the_viewer_meanwhile_stops_the_run(self, viewer: Any, widget: FinetuneWidget, qtbot: Any) -> None:
+        widget.view.minutes.setValue(60)
+        tick(widget)
+        widget.view.start.click()
+        qtbot.waitUntil(lambda: bool(widget.view.curve.losses), timeout=WAIT)
+        worker = widget._job._worker
+        viewer.close()
+        qtbot.waitUntil(lambda: not worker.is_running, timeout=WAIT)
         assert "mine" in {card.name for card in MODELS.cards}
 
     def test_without_images_it_says_so(self, widget: FinetuneWidget, qtbot: Any) -> None:

@@ -1,32 +1,40 @@
-"""The thread of the GUI never waits for the network, and the result lies where its source lies."""
+"""A window on the screen: its thread never waits for the network, and the result lies where its source lies."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.settings import get_settings
 from qtpy.QtCore import QTimer
+from user import User
 
 from examples import an_image
-from napari_mgbpv2.plugin.layer_image import read_layer
-from napari_mgbpv2.plugin.sample_data import astronaut
-from napari_mgbpv2.plugin.upscaling.showing import FilledLayer
-from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.upscaling import TileUpscaler
 
 TILE_SECONDS = 1.5
 ALLOWANCE = 0.5  # of a second, for a machine that is busy with other things
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
-    viewer = make_napari_viewer(show=True)
-    viewer.window._qt_window.resize(900, 700)
+def viewer(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.window.resize(1100, 700)
     return viewer
+
+
+@pytest.fixture
+def tiles_run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the network has computed since: (plane, group, row, column) of each tile."""
+    runs: list[Any] = []
+    compute = TileUpscaler.__call__
+    monkeypatch.setattr(TileUpscaler, "__call__", lambda self, *tile: runs.append(tile) or compute(self, *tile))
+    return runs
 
 
 class Heart:
@@ -47,59 +55,71 @@ class Heart:
         return self.longest
 
 
-def pan(viewer: Any, qtbot: Any, size: int) -> float:
+def pan(user: User, size: int) -> float:
     """Zoom in and wander about; returns the longest pause of the GUI's thread in seconds."""
-    viewer.scene.camera.zoom = 3
-    qtbot.wait(200)
+    camera = user.viewer.scene.camera
+    camera.zoom = 3
+    user.waits(200)
     heart = Heart()
     for step in range(20):
-        viewer.scene.camera.center = (0, size * (0.2 + 0.03 * step), size * (0.8 - 0.03 * step))
-        qtbot.wait(50)
+        camera.center = (0, size * (0.2 + 0.03 * step), size * (0.8 - 0.03 * step))
+        user.waits()
     return heart.stop()
 
 
-def slowed_down(plan: UpscalePlan) -> UpscalePlan:
-    """A plan whose tiles take their time."""
-    compute = plan.compute_tile
-
-    class Slow(type(compute)):
-        def __call__(self, *tile: Any) -> Any:
-            time.sleep(TILE_SECONDS)
-            return super().__call__(*tile)
-
-    return replace(plan, compute_tile=Slow(**vars(compute)))
-
-
 class TestResponsiveness:
-    def test_panning_does_not_wait_for_tiles(self, viewer: Any, qtbot: Any) -> None:
-        source = viewer.add_image(an_image(800, 800, 3), rgb=True)
-        without = pan(viewer, qtbot, 800)
-        image = read_layer(source)
-        plan = slowed_down(plan_upscale(image.data, 4, axes=image.axes))
-        filled = FilledLayer(viewer, source, image, plan, name="result", cache_bytes=2**28)
-        longest = pan(viewer, qtbot, 800)
+    def test_panning_does_not_wait_for_tiles(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+        user.viewer.add_image(an_image(800, 800, 3), rgb=True)
+        without = pan(user, 800)
+        filled = user.adds_layer()
+        compute = TileUpscaler.__call__
+        monkeypatch.setattr(
+            TileUpscaler, "__call__", lambda self, *tile: time.sleep(TILE_SECONDS) or compute(self, *tile)
+        )
+        longest = pan(user, 800)
         was_at_work = not filled.pyramid.network.is_idle
-        viewer.layers.remove(filled.layer)
+        filled.remove()
         assert was_at_work
         assert longest < without + ALLOWANCE < TILE_SECONDS + without
 
 
+class TestHugeSources:
+    def test_a_lazily_generated_gigapixel_is_added_at_once_and_a_view_runs_only_its_tiles(
+        self, user: User, tiles_run: list[Any]
+    ) -> None:
+        full = da.random.randint(0, 255, (40_000, 40_000), chunks=4000, dtype="u1")
+        user.viewer.add_image([full, an_image(2500, 2500)], multiscale=True, contrast_limits=(0, 255))
+        assert "160,000 x 160,000 px" in user.view.estimate.text()
+        tiles_run.clear()  # of the estimate
+
+        began = time.monotonic()
+        filled = user.adds_layer()
+        assert time.monotonic() - began < 2
+        user.waits(300)
+        assert filled.pyramid.network.is_idle
+        assert tiles_run == []
+
+        user.viewer.scene.camera.zoom = 6
+        user.waits_until(lambda: bool(tiles_run) and filled.pyramid.is_idle)
+        corners = np.asarray(filled.layer.corner_pixels)
+        rows, columns = (Span(corners[0, axis], corners[1, axis] + 1) for axis in (0, 1))
+        assert sorted(tiles_run) == [((), 0, *place) for place in filled.plan.layout.grid.touching(rows, columns)]
+
+
 class TestWhatIsSeen:
-    def test_the_result_lies_on_its_source(self, viewer: Any, qtbot: Any) -> None:
-        [(pixels, options, _)] = astronaut()
-        source = viewer.add_image(pixels, scale=(0.5, 0.5), rotate=20, translate=(3, 4), **options)
-        image = read_layer(source)
-        plan = plan_upscale(image.data, 4, axes=image.axes)
-        filled = FilledLayer(viewer, source, image, plan, name="result", cache_bytes=2**28)
-        viewer.scene.camera.zoom = 8
-        viewer.scene.camera.center = (0, *source.data_to_world((70, 100)))
-        qtbot.wait(300)
-        qtbot.waitUntil(lambda: filled.pyramid.is_idle, timeout=60_000)
-        qtbot.wait(300)
+    def test_the_upscaled_sample_lies_on_its_source(self, user: User) -> None:
+        [source] = user.viewer.open_sample("napari-mgbpv2", "astronaut")
+        source.scale, source.rotate, source.translate = (0.5, 0.5), 20, (3, 4)
+        filled = user.adds_layer()
+        user.viewer.scene.camera.zoom = 8
+        user.viewer.scene.camera.center = (0, *source.data_to_world((70, 100)))
+        user.waits(300)
+        user.waits_until(lambda: filled.pyramid.is_idle)
+        user.waits(300)
         assert filled.layer.data_level == 0
-        seen = viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+        seen = user.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
         filled.layer.visible = False
-        below = viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+        below = user.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
         assert not np.array_equal(seen, below)
         assert np.corrcoef(seen.ravel(), below.ravel())[0, 1] > 0.98
 
@@ -113,13 +133,11 @@ class TestAsynchronousSlicing:
         settings.async_ = before
 
     def test_the_layer_is_filled_as_well_where_napari_slices_in_a_thread(
-        self, slicing_in_a_thread: None, viewer: Any, qtbot: Any
+        self, slicing_in_a_thread: None, user: User
     ) -> None:
-        source = viewer.add_image(an_image(60, 50))
-        image = read_layer(source)
-        plan = plan_upscale(image.data, 4, axes=image.axes)
-        filled = FilledLayer(viewer, source, image, plan, name="result", cache_bytes=2**28)
-        viewer.scene.camera.zoom = 10
-        qtbot.waitUntil(lambda: filled.pyramid.finest.tile(((), 0, 0, 0)) is not None, timeout=60_000)
-        qtbot.wait(500)
+        user.viewer.add_image(an_image(60, 50))
+        filled = user.adds_layer()
+        user.viewer.scene.camera.zoom = 10
+        user.waits_until(lambda: filled.pyramid.finest.tile(((), 0, 0, 0)) is not None)
+        user.waits(500)
         assert filled.layer.data_level == 0

@@ -12,7 +12,7 @@ import zarr
 from user import User
 
 from examples import a_network, an_image
-from napari_mgbpv2 import list_models, upscale
+from napari_mgbpv2 import engine, list_models, upscale
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.config import ModelConfig
 
@@ -69,6 +69,17 @@ class TestChoices:
         assert user.view.options.model.currentText() == "x4"
         assert "parameters" in user.view.options.card.text()
 
+    def test_the_model_goes_with_the_kind_of_image_until_one_is_chosen(self, user: User) -> None:
+        model = user.view.options.model
+        user.viewer.add_image(an_image(40, 30, dtype="u2"), name="micrograph")
+        assert model.currentText() == "microscopy-x4"
+        user.viewer.add_image(an_image(40, 30, 3), name="photograph", rgb=True)
+        user.view.layers.setCurrentIndex(1)
+        assert model.currentText() == "x4"
+        model.activated.emit(model.currentIndex())  # a user picks it
+        user.view.layers.setCurrentIndex(0)
+        assert model.currentText() == "x4"
+
     def test_the_device_in_use_is_shown(self, user: User) -> None:
         user.viewer.add_image(an_image(40, 30))
         assert user.view.options.device.in_use.text().startswith("in use: c")
@@ -109,7 +120,8 @@ class TestAddingALayer:
         user.adds_layer()
         limits = tuple(source.contrast_limits_range) if kind == "16 bits" else None
         pixels = np.asarray(data[0] if kind == "pyramid" else data)[first]
-        expected = upscale(pixels, 4, axes="yxs" if kind == "rgb" else "yx", value_range=limits)
+        model = "microscopy-x4" if kind in ("channels", "16 bits") else "x4"
+        expected = upscale(pixels, 4, model=model, axes="yxs" if kind == "rgb" else "yx", value_range=limits)
         np.testing.assert_array_equal(user.sees(*first, ...), expected.compute())
 
     def test_an_upscaled_layer_can_be_upscaled_again(self, user: User) -> None:
@@ -153,6 +165,16 @@ class TestAddingALayer:
         user.viewer.layers.remove(user.viewer.layers[1])
         assert filled.pyramid.network.is_closed
         assert not user.view.flip.isEnabled()
+
+    def test_removing_it_gives_the_memory_of_the_device_back(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+        given_back: list[bool] = []
+        monkeypatch.setattr(engine, "release_device_memory", lambda: given_back.append(True))
+        user.viewer.add_image(an_image(60, 50))
+        filled = user.adds_layer()
+        user.sees(slice(None), slice(None))
+        assert given_back == []
+        filled.remove()
+        assert given_back == [True]
 
     def test_closing_the_viewer_ends_its_work(self, user: User) -> None:
         user.viewer.add_image(an_image(60, 50))

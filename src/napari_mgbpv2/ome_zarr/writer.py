@@ -320,10 +320,13 @@ class OMEZarrWriter:
             with telling_os_errors(self._place.destination):
                 yield
         except DestinationError as error:
+            said = str(error)
+            if isinstance(error.__cause__, OSError) and self._keeps and has_shards(self._place.partial):
+                said += "; what is done is kept, and resuming goes on with it"
             with self._changed:
-                self._failure = self._failure or str(error)
+                self._failure = self._failure or said
             self.close()
-            raise
+            raise DestinationError(said) from error
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

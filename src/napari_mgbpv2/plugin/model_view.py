@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider
 
-from napari_mgbpv2.model_zoo import ModelCard, default_model
+from napari_mgbpv2.model_zoo import ModelCard, default_model, list_models
 from napari_mgbpv2.plugin.advanced_view import AdvancedView
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.device_view import DeviceView
@@ -48,6 +48,8 @@ class ModelView(QWidget):
     def __init__(self, defaults: Defaults) -> None:
         super().__init__()
         self._cards: tuple[ModelCard, ...] = ()
+        self._channels = 3  # of the model that an image gets where nobody chooses one
+        self._is_chosen = False  # whether somebody has
         self.scale, self.model, self.device = QComboBox(), QComboBox(), DeviceView(defaults)
         self.open_model, self.card = QPushButton("Open …"), QLabel()
         self.noise = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
@@ -72,6 +74,7 @@ class ModelView(QWidget):
 
         self.scale.currentIndexChanged.connect(lambda _: self._offer_models(None))
         self.model.currentIndexChanged.connect(lambda _: self._model_chosen())
+        self.model.activated.connect(lambda _: self._note_choice())
         self.noise.valueChanged.connect(lambda _: self.changed.emit())
         self.device.changed.connect(self.changed)
         self.advanced.changed.connect(self.changed)
@@ -92,7 +95,7 @@ class ModelView(QWidget):
 
     def set_models(self, cards: Sequence[ModelCard]) -> None:
         """Offer models; those chosen stay chosen, and at first it is the one that the library takes."""
-        model = self.model.currentData() or default_model(None)
+        model = self.model.currentData() or default_model(None, self._channels)
         scale = self.scale.currentData() or model.scale
         self._cards = tuple(cards)
         scales = {card.scale for card in cards if card.scale}
@@ -106,8 +109,23 @@ class ModelView(QWidget):
         self.scale.blockSignals(False)
         self._offer_models(model.path)
 
+    def prefer(self, channels: int) -> None:
+        """Choose the model for images of a kind, as the library does, unless somebody has chosen one.
+
+        Parameters
+        ----------
+        channels
+            Of the network: 3 for photographs, 1 for other images.
+        """
+        if channels == self._channels:
+            return
+        self._channels = channels
+        if not self._is_chosen and self._cards:
+            self._offer_models(None)
+
     def choose_model(self, path: Path) -> None:
         """Choose a model that is offered."""
+        self._is_chosen = True
         card = next(card for card in self._cards if card.path == path)
         if card.scale:
             self.scale.setCurrentIndex(self.scale.findData(card.scale))
@@ -115,6 +133,8 @@ class ModelView(QWidget):
 
     def _offer_models(self, chosen: Path | None) -> None:
         scale = self.scale.currentData()
+        if chosen is None and scale in {card.scale for card in list_models()}:
+            chosen = default_model(scale, self._channels).path
         self.model.blockSignals(True)
         self.model.clear()
         for card in self._cards:
@@ -124,6 +144,9 @@ class ModelView(QWidget):
                     self.model.setCurrentIndex(self.model.count() - 1)
         self.model.blockSignals(False)
         self._model_chosen()
+
+    def _note_choice(self) -> None:
+        self._is_chosen = True
 
     def _model_chosen(self) -> None:
         card = self.model.currentData()
@@ -142,6 +165,9 @@ def card_text(card: ModelCard) -> str:
     text = f"{card.parameters / 1e6:.2g} million parameters"
     if card.trained_on:
         text += f"\ntrained on {card.trained_on}"
+    for of, name in (("photographs", "photographs_gain_db"), ("microscopy fields", "fields_gain_db")):
+        if name in card.scores:
+            text += f"\n{card.scores[name]:+.2f} dB over bicubic on {of}"
     if "gain" in card.scores:
         text += f"\n{card.scores['gain']:+.2f} dB over bicubic when it was trained"
     return text

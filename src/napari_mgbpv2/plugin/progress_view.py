@@ -28,6 +28,7 @@ class ProgressView(QWidget):
         self.bar.setRange(0, _STEPS)
         self.bar.setTextVisible(False)
         self.text.setWordWrap(True)
+        self.text.hide()
         row = QHBoxLayout()
         row.addWidget(self.bar, stretch=1)
         row.addWidget(self.cancel)
@@ -54,6 +55,7 @@ class ProgressView(QWidget):
     def say(self, text: str) -> None:
         """Show a line of text; paths in it may be broken where they have folders."""
         self.text.setText(re.sub(r"(?<=[/\\_])", ZERO_WIDTH_SPACE, text))
+        self.text.setVisible(bool(text))
 
     @property
     def said(self) -> str:

@@ -25,6 +25,8 @@ from napari_mgbpv2.plugin.parts_view import row_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 
+NAME_WIDTH = 120
+
 
 class BatchView(QWidget):
     """A table of files, where the results go, how, and how far they are.
@@ -53,9 +55,10 @@ class BatchView(QWidget):
         self.files.setHorizontalHeaderLabels(["File", "State"])
         self.files.verticalHeader().hide()
         self.files.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.files.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.files.setTextElideMode(Qt.TextElideMode.ElideRight)
-        self.files.setWordWrap(False)
+        self.files.horizontalHeader().setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self.files.horizontalHeader().resizeSection(0, NAME_WIDTH)
+        self.files.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.files.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.files.setMinimumHeight(120)
         self.destination.setPlaceholderText("folder for the results")
 
@@ -79,7 +82,9 @@ class BatchView(QWidget):
         """Show files."""
         self.files.setRowCount(len(names))
         for row, (name, state) in enumerate(zip(names, states, strict=True)):
-            self.files.setItem(row, 0, QTableWidgetItem(name))
+            item = QTableWidgetItem(name)
+            item.setToolTip(name)
+            self.files.setItem(row, 0, item)
             self.show_state(row, state)
         self._enable()
 

@@ -93,8 +93,13 @@ class BatchWidget(DockedWidget):
         share = state.step.share if state.step is not None else float(state.state in (State.DONE, State.FAILED))
         text = f"{state.source.name} ({number + 1} of {len(files)})"
         self.view.progress.show_step((number + share) / len(files), text)
+        if state.device:
+            self.view.options.device.show_in_use(state.device)
 
     def _on_done(self, files: int, failures: int) -> None:
-        text = f"{files - failures} of {files} files are upscaled."
-        self.view.progress.say(text)
-        (show_error if failures else show_info)(text)
+        if failures:
+            show_error(f"{failures} of {files} files failed.")
+            self.view.progress.say(f"{files - failures} of {files} files are upscaled; the table says why not all.")
+        else:
+            show_info(f"{files} files are upscaled.")
+            self.view.progress.say(f"{files} files are upscaled.")

@@ -39,12 +39,15 @@ class FileState:
         What to show beside it.
     step
         Where its conversion stands.
+    device
+        Where the network runs, as soon as it is known.
     """
 
     source: Path
     state: State
     text: str = ""
     step: Step | None = None
+    device: str = ""
 
 
 Tell = Callable[[FileState], None]
@@ -100,11 +103,13 @@ def _convert(
     source: Path, destination: Path, choices: Choices, how: How, tell: Tell, cancelled: Callable[[], bool]
 ) -> str:
     """Convert a file, and say what has come of it."""
+    job = ConversionJob(source, destination, choices.scale, choices.model, choices.options())
+    prepared = prepare(job)
 
     def tell_of(what: Step | str) -> None:
-        tell(FileState(source, State.RUNNING, str(what), what if isinstance(what, Step) else None))
+        step = what if isinstance(what, Step) else None
+        tell(FileState(source, State.RUNNING, str(what), step, prepared.plan.device))
 
-    job = ConversionJob(source, destination, choices.scale, choices.model, choices.options())
-    saved = save(prepare(job), how, tell_of, cancelled)
+    saved = save(prepared, how, tell_of, cancelled)
     was_complete = isinstance(saved, Saved) and saved.was_complete
-    return f"{destination.name}{' was complete already' if was_complete else ''}"
+    return f"{'complete already: ' if was_complete else ''}{destination.name}"

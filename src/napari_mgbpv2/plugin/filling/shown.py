@@ -18,10 +18,6 @@ Plane = tuple[int, ...]
 class Level(Protocol):
     """Where tiles and placeholders come from."""
 
-    @property
-    def shows_bicubic(self) -> bool:
-        """Whether no tile is to be shown."""
-
     def tile(self, part: tuple[Plane, int, int, int]) -> Unit | None:
         """Return a weighted tile if it is there."""
 
@@ -46,19 +42,19 @@ class Shown(TiledImage):
     def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> Unit:
         """Add up the tiles that are there, in their order, and fill what they leave."""
         assert self.level is not None
-        if self.level.shows_bicubic:
-            return self.level.placeholder(plane, group, rows, columns)
         grid = self.layout.grid
+        tiles = {place: self.level.tile((plane, group, *place)) for place in grid.touching(rows, columns)}
+        if all(tile is None for tile in tiles.values()):
+            return self.level.placeholder(plane, group, rows, columns)
         blended = np.zeros((samples, rows.size, columns.size), np.float32)
         missing = np.zeros((rows.size, columns.size), np.float32)
         is_complete = True
-        for row, column in grid.touching(rows, columns):
+        for (row, column), tile in tiles.items():
             inside, outside = [], []
             for core, span in ((grid.rows.core(row), rows), (grid.columns.core(column), columns)):
                 first, last = max(core.start, span.start), min(core.stop, span.stop)
                 inside.append(slice(first - core.start, last - core.start))
                 outside.append(slice(first - span.start, last - span.start))
-            tile = self.level.tile((plane, group, row, column))
             if tile is None:
                 is_complete = False
                 shares = grid.rows.weights(row)[inside[0], np.newaxis] * grid.columns.weights(column)[inside[1]]

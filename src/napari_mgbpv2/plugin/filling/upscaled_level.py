@@ -21,6 +21,7 @@ Unit = npt.NDArray[np.float32]
 Plane = tuple[int, ...]
 
 BLOCK = 512  # side of the bicubic blocks, in pixels of the level
+SMALL_BLOCK = 256  # of those that are made while somebody waits: less is made that is not seen
 
 
 def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: Feed) -> UpscaledLevel:
@@ -67,28 +68,33 @@ class Blocks:
     feed: Feed
     at_once: bool
 
+    @property
+    def side(self) -> int:
+        """Of a block, in pixels of the level."""
+        return SMALL_BLOCK if self.at_once else BLOCK
+
     def expect(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> None:
         """Ask the feed for blocks: these planes and groups of samples will be looked at."""
         if self.at_once:
             return
-        blocks = list(_blocks(rows, columns))
+        blocks = list(self._blocks(rows, columns))
         order = nearest_first(blocks)
         samples = max(group.size for group in self.compute.layout.groups)
-        most = max(1, self.feed.limit // 2 // (4 * samples * BLOCK**2))
+        most = max(1, self.feed.limit // 2 // (4 * samples * self.side**2))
         wanted = [(plane, group, *blocks[number]) for plane, group in areas for number in order]
         self.feed.want(self, wanted[:most], self._make)
 
     def __call__(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
         """Give (samples, rows, columns), 0 to 1 for black to white; black where a block is missing."""
         result = np.zeros((self.compute.layout.groups[group].size, rows.size, columns.size), np.float32)
-        for row, column in _blocks(rows, columns):
+        for row, column in self._blocks(rows, columns):
             part = (plane, group, row, column)
             block = self.feed.get(self, part)
             if block is None and self.at_once:
                 block = self._make(part)
                 self.feed.put(self, part, block)
             if block is not None:
-                top, left = row * BLOCK, column * BLOCK
+                top, left = row * self.side, column * self.side
                 of_rows = Span(max(rows.start, top), min(rows.stop, top + block.shape[1]))
                 of_columns = Span(max(columns.start, left), min(columns.stop, left + block.shape[2]))
                 result[:, _within(of_rows, rows.start), _within(of_columns, columns.start)] = block[
@@ -98,10 +104,15 @@ class Blocks:
 
     def _make(self, part: tuple[Plane, int, int, int]) -> Unit:
         plane, group, row, column = part
-        layout = self.compute.layout
-        rows = Span(row * BLOCK, min(layout.shape[layout.y], (row + 1) * BLOCK))
-        columns = Span(column * BLOCK, min(layout.shape[layout.x], (column + 1) * BLOCK))
+        layout, side = self.compute.layout, self.side
+        rows = Span(row * side, min(layout.shape[layout.y], (row + 1) * side))
+        columns = Span(column * side, min(layout.shape[layout.x], (column + 1) * side))
         return bicubic(self.compute, plane, group, rows, columns)
+
+    def _blocks(self, rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
+        side = self.side
+        down, across = (range(span.start // side, math.ceil(span.stop / side)) for span in (rows, columns))
+        return itertools.product(down, across)
 
 
 class UpscaledLevel(LazyArray):
@@ -167,11 +178,6 @@ class UpscaledLevel(LazyArray):
         if self._network is not None:
             self._network.forget_wishes(self._owner)
 
-    @property
-    def shows_bicubic(self) -> bool:
-        """Whether no network fills it."""
-        return self._network is None
-
     def tile(self, part: tuple[Plane, int, int, int]) -> Unit | None:
         """Return a weighted tile if it is there."""
         return None if self._network is None else self._network.get(self._owner, part)
@@ -212,16 +218,15 @@ def bicubic(compute: TileUpscaler, plane: Plane, group: int, rows: Span, columns
     for axis, each in ((2, taps[1]), (1, taps[0])):
         weights = each.weights[:, :, np.newaxis] if axis == 1 else each.weights
         indices = each.indices - each.window.start
-        total = np.take(pixels, indices[:, 0], axis) * weights[:, 0]
+        total = np.take(pixels, indices[:, 0], axis)
+        total *= weights[:, 0]
+        shifted = np.empty_like(total)
         for tap in range(1, indices.shape[1]):
-            total += np.take(pixels, indices[:, tap], axis) * weights[:, tap]
+            np.take(pixels, indices[:, tap], axis, out=shifted, mode="clip")  # which is faster, and clips nothing
+            shifted *= weights[:, tap]
+            total += shifted
         pixels = total
     return pixels
-
-
-def _blocks(rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
-    down, across = (range(span.start // BLOCK, math.ceil(span.stop / BLOCK)) for span in (rows, columns))
-    return itertools.product(down, across)
 
 
 def _within(span: Span, start: int) -> slice:

@@ -78,6 +78,7 @@ class FinetuneWidget(DockedWidget):
 
     def _on_news(self, news: News) -> None:
         self.view.curve.add(news.share, news.loss, news.gain)
+        self.view.device.show_in_use(news.device)
         left = f", {readable_seconds(news.seconds_left)} left" if news.share else ""
         if self.view.progress.cancel.isEnabled():
             self.view.progress.show_step(news.share, f"step {news.step}{left}")

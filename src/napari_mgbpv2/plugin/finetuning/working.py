@@ -62,6 +62,8 @@ class News:
         Decibels over bicubic upscaling on images that are only scored; None but after a validation.
     sheet
         Newest contact sheet, where there is one.
+    device
+        Where the network is trained.
     """
 
     step: int
@@ -70,6 +72,7 @@ class News:
     loss: float
     gain: float | None
     sheet: Path | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,12 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
 
     Raises
     ------
-    TrainingError, SourceError, ImageError
+    TrainingError, SourceError, ImageError, DeviceError
         It cannot be trained on that.
     Cancelled
         It was stopped before there was anything to keep.
     """
-    from napari_mgbpv2.engine import release_device_memory
+    from napari_mgbpv2.engine import choose_device, release_device_memory
     from napari_mgbpv2.training.options import TrainingOptions
     from napari_mgbpv2.training.trainer import BEST_FILE, Report, train
 
@@ -115,13 +118,14 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
         copies = [_write_layer(image, Path(scratch), number) for number, image in enumerate(request.layers)]
         if not (copies or request.paths):
             raise TrainingError("there are no images to train on: choose layers, files or a folder.")
+        device = choose_device(request.device)
         request.output.parent.mkdir(parents=True, exist_ok=True)
         options = TrainingOptions(
             images=tuple(map(str, (*copies, *request.paths))),
             output=request.output,
             init=str(request.base),
             minutes=request.minutes,
-            device=request.device,
+            device=device,
             value_range=request.value_range or _common_range(request.layers),
             workers=0,  # this is a thread of a program with windows, which must not be forked
         )
@@ -137,6 +141,7 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
                     report.loss,
                     gain,
                     sheets[-1] if sheets else None,
+                    device,
                 )
             )
 

@@ -26,13 +26,14 @@ class SaveView(QWidget):
         self.found = QLabel()
         self.resume, self.anew = QPushButton("Resume"), QPushButton("Start anew …")
         self.suggestion = "upscaled"
-        self.save.setToolTip("Upscale all of it in the background, into a file that opens in every OME-Zarr tool.")
+        self.save.setToolTip("Upscale all of it in the background, into an OME-Zarr or an OME-TIFF.")
         self.resume.setToolTip("Go on with what is done already; the file will be as if it had never been stopped.")
         self.anew.setToolTip("Drop what is there, and begin from the start.")
         self.found.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for each in (self.save, self.progress, self.found, row_of(self.resume, self.anew)):
+        self._choice = row_of(self.resume, self.anew)
+        for each in (self.save, self.progress, self.found, self._choice):
             layout.addWidget(each)
         self.save.clicked.connect(lambda: self._ask_where())
         self.resume.clicked.connect(lambda: self.resume_requested.emit())
@@ -63,6 +64,7 @@ class SaveView(QWidget):
         self.found.setVisible(bool(found))
         self.resume.setVisible(resume)
         self.anew.setVisible(bool(drops))
+        self._choice.setVisible(resume or bool(drops))
 
     def _ask_where(self) -> None:
         name, kind = QFileDialog.getSaveFileName(

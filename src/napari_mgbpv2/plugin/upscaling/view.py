@@ -1,17 +1,13 @@
-"""The view of the widget "Upscale": shows what there is to choose and what is going on; asks, and never acts.
-
-It knows neither napari nor layers: names go in, choices and requests come out.
-"""
+"""The view of the widget "Upscale": shows what there is to choose and what is going on; asks, and never acts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
+from napari_mgbpv2.plugin.layers_view import LayersView
 from napari_mgbpv2.plugin.model_view import ModelView
-from napari_mgbpv2.plugin.parts_view import keep_narrow, row_of
+from napari_mgbpv2.plugin.parts_view import row_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 from napari_mgbpv2.plugin.upscaling.save_view import SaveView
@@ -26,26 +22,26 @@ class UpscaleView(QWidget):
     ----------
     defaults
         What to begin with.
+    layers
+        A box to choose the layer from.
     flip_key
         The key that does what the button "Flip" does.
     """
 
-    layer_chosen = Signal()
     preview_toggled = Signal(bool)
     add_requested = Signal()
     share_changed = Signal(float)
     side_by_side_toggled = Signal(bool)
 
-    def __init__(self, defaults: Defaults, flip_key: str) -> None:
+    def __init__(self, defaults: Defaults, layers: LayersView, flip_key: str) -> None:
         super().__init__()
-        self.layers, self.options = QComboBox(), ModelView(defaults)
+        self.layers, self.options = layers, ModelView(defaults)
         self.estimate, self.warning = QLabel(), QLabel()
         self.preview = QCheckBox("Preview what is visible")
         self.add, self.saving = QPushButton("Add as layer"), SaveView()
         self.flip, self.side_by_side = QPushButton(f"Flip to bicubic ({flip_key})"), QPushButton("Side by side")
         self.swipe = QSlider(Qt.Orientation.Horizontal)
 
-        keep_narrow(self.layers)
         self.layers.setToolTip("The image layer to upscale.")
         self.preview.setToolTip("Upscale the visible region, and again whenever the view or a choice changes.")
         self.add.setToolTip("A layer that the network fills in where you look. Adding it runs nothing.")
@@ -62,7 +58,7 @@ class UpscaleView(QWidget):
         self.warning.hide()
         self._lay_out()
 
-        self.layers.currentIndexChanged.connect(lambda _: self.layer_chosen.emit())
+        self.layers.offered.connect(self._enable)
         self.options.changed.connect(self._enable)
         self.preview.toggled.connect(self.preview_toggled)
         self.add.clicked.connect(lambda: self.add_requested.emit())
@@ -82,15 +78,6 @@ class UpscaleView(QWidget):
     def share(self) -> float:
         """How much of the view is to show the result, 0 to 1 from the left; bicubic upscaling the rest."""
         return 0.0 if self.flip.isChecked() else self.swipe.value() / _WHOLE
-
-    def set_layers(self, names: Sequence[str], current: int) -> None:
-        """Offer layers; ``current`` is the number of the one to choose, -1 for none."""
-        self.layers.blockSignals(True)
-        self.layers.clear()
-        self.layers.addItems(list(names))
-        self.layers.setCurrentIndex(current)
-        self.layers.blockSignals(False)
-        self._enable()
 
     def show_estimate(self, text: str, warning: str = "") -> None:
         """Say what the choices will take, and what will not fit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.jobs import Step, is_out_of_memory
 from napari_mgbpv2.plugin.layer_image import read_layer
+from napari_mgbpv2.plugin.layers_view import LayersView
 from napari_mgbpv2.plugin.place import is_upright
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
@@ -23,6 +25,7 @@ from napari_mgbpv2.plugin.upscaling.plan_running import Planner, Wish
 from napari_mgbpv2.plugin.upscaling.saving import How, Saved, save
 from napari_mgbpv2.plugin.upscaling.showing import FilledLayer, StoredLayer
 from napari_mgbpv2.plugin.upscaling.view import UpscaleView
+from napari_mgbpv2.upscaling.choosing import preferred_channels
 
 FLIP_KEY = "U"  # none of napari's own
 
@@ -40,9 +43,8 @@ class UpscaleWidget(DockedWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         defaults = read_defaults()
-        super().__init__(napari_viewer, UpscaleView(defaults, FLIP_KEY))
+        super().__init__(napari_viewer, UpscaleView(defaults, LayersView(napari_viewer), FLIP_KEY))
         self._cache_bytes = defaults.cache_bytes
-        self._offered: list[Any] = []
         self._planner = Planner(self._wish, self)
         self._destination: Path | None = None  # where it has been saved to, or tried to
         self._preview: FilledLayer | None = None
@@ -50,7 +52,7 @@ class UpscaleWidget(DockedWidget):
         self._result: LazyLayer | None = None  # what is compared
         self._connect()
         self.offer_options(self.view.options)
-        self.offer_layers(self._offer_layers)
+        self._prefer_a_model()
 
     @property
     def is_settled(self) -> bool:
@@ -63,7 +65,8 @@ class UpscaleWidget(DockedWidget):
         planner.impossible.connect(lambda sentence: view.show_estimate("", sentence))
         planner.nothing_chosen.connect(self._ask_for_an_image)
         view.options.changed.connect(planner.plan_soon)
-        view.layer_chosen.connect(planner.plan_soon)
+        view.layers.chosen.connect(self._prefer_a_model)
+        view.layers.chosen.connect(planner.plan_soon)
         view.preview_toggled.connect(self._toggle_preview)
         view.add_requested.connect(lambda: self._planner.when_planned(self._add))
         view.saving.save_requested.connect(lambda destination: self._save(destination, How.ASK))
@@ -73,30 +76,22 @@ class UpscaleWidget(DockedWidget):
         view.side_by_side_toggled.connect(self._set_side_by_side)
         self.bind_key(FLIP_KEY, view.flip.click)
 
-    # --- what there is to choose
+    # --- planning
 
-    def _offer_layers(self, event: object = None) -> None:
-        before = self._layer()
-        self._offered = self.image_layers()
-        active = self._viewer.layers.selection.active
-        chosen = next((each for each in (before, active) if each in self._offered), None)
-        number = self._offered.index(chosen) if chosen is not None else len(self._offered) - 1
-        self.view.set_layers([layer.name for layer in self._offered], number)
-        if self._layer() != before:
-            self._planner.plan_soon()
-
-    def _layer(self) -> Any:
-        number = self.view.layers.currentIndex()
-        return self._offered[number] if 0 <= number < len(self._offered) else None
+    def _prefer_a_model(self) -> None:
+        layer = self.view.layers.layer
+        if layer is None:
+            return
+        with suppress(MGBPv2Error):  # planning tells of it
+            image = read_layer(layer)
+            self.view.options.prefer(preferred_channels(image.axes, image.data.dtype))
 
     def _wish(self) -> Wish | None:
-        layer, choices = self._layer(), self.view.options.choices()
+        layer, choices = self.view.layers.layer, self.view.options.choices()
         if layer is None or choices is None:
             return None
         place = {name: tuple(getattr(layer, name)) for name in ("scale", "translate", "units")}
         return Wish(layer, read_layer(layer), place, choices)
-
-    # --- planning
 
     def _on_planned(self, wish: Wish, prepared: Prepared, found: Estimate) -> None:
         self.view.options.device.show_in_use(found.device)
