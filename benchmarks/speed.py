@@ -1,0 +1,299 @@
+"""Who upscales fastest, and with how much memory: this package, the paper's procedure, and general tilers.
+
+    pip install -e ".[benchmark]"
+    python benchmarks/speed.py [--models x4 K3] [--megapixels 4] [--rounds 3] [--write docs/speed.md]
+
+Every contestant runs in a process of its own, one after the other, and in every round all of them run; medians are
+given, and ratios are medians of those within a round. "K3" has the size of the published network and random weights,
+and upscales 16x. Time is that of the upscaling, without imports and without loading the model; memory is the peak of
+the whole process. The error is the largest difference from what the network gives for the whole image at once, of
+values from 0 to 1. ``--write FILE`` writes the tables into a page. On a machine that is busy with other things,
+OMP_NUM_THREADS=1 CPU_TIME=1 before the command counts processor time instead of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import napari_mgbpv2 as mgbp
+import napari_mgbpv2.lazy  # what is imported when it is needed is not to be timed
+import napari_mgbpv2.upscaling
+from napari_mgbpv2.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.network import MGBPv2, pad_to_natural
+from napari_mgbpv2.resampling import bicubic_resize
+from paper_procedure import PaperNetwork, average_of_patches
+
+PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
+PAGE = """# Speed
+
+Written by `python benchmarks/speed.py --write docs/speed.md`, which says how it is measured. Seconds vary between
+machines and runs; read the ratios.
+"""
+OVERLAP, GUARD = 160, 72  # px of the target: what the packaged x4 has by default
+LARGEST_TILE = 783  # the natural size for x4, and 767 for K3
+FORWARDS = 3
+# The time that processors spend is less disturbed by what else a machine does; with one thread, it can be compared.
+CLOCK = time.process_time if os.environ.get("CPU_TIME") else time.perf_counter
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and what it is to upscale: a (h, w, 3) image of values from 0 to 1."""
+
+    network: MGBPv2
+    source: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, megapixels: float) -> Subject:
+        if name == "K3":
+            torch.manual_seed(0)
+            network = MGBPv2(mgbp.ModelConfig()).eval().requires_grad_(False)
+            network.scale, network.guard = 16, GUARD
+        else:
+            loaded = mgbp.load_model(name)
+            assert isinstance(loaded, MGBPv2)
+            network = loaded
+        side = round((megapixels * 1e6) ** 0.5 / network.scale)
+        photograph = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"), dtype=np.float32) / 255
+        repeats = -(-side // len(photograph))
+        return cls(network, np.tile(photograph, (repeats, repeats, 1))[:side, :side].copy())
+
+    @property
+    def tile(self) -> int:
+        return self.network.config.natural_down(LARGEST_TILE)
+
+    @property
+    def side(self) -> int:
+        return len(self.source) * self.network.scale
+
+    def enlarged(self) -> Tensor:
+        image = torch.from_numpy(self.source).permute(2, 0, 1)[None]
+        return bicubic_resize(image, self.side, self.side)
+
+    def prepared(self) -> Forward:
+        return PreparedNetwork(self.network, Workspace(), torch.device("cpu"))
+
+    def module(self) -> Forward:
+        return self.network
+
+    def module_channels_last(self) -> Forward:
+        return self.network.to(memory_format=torch.channels_last)
+
+    def paper(self) -> Forward:
+        return PaperNetwork(self.network)
+
+
+def forwards(subject: Subject, forward: Forward) -> tuple[float, None]:
+    """Time of one forward of one tile."""
+    tile = subject.enlarged()[..., : subject.tile, : subject.tile].contiguous(memory_format=torch.channels_last)
+    tile = tile if not isinstance(forward, PaperNetwork) else tile.contiguous()
+    forward(tile)
+    return statistics.median(timed(partial(forward, tile))[0] for _ in range(FORWARDS)), None
+
+
+def whole_images(subject: Subject, upscale: Callable[[Subject], Tensor]) -> tuple[float, np.ndarray]:
+    seconds, result = timed(partial(upscale, subject))
+    return seconds, result.numpy()
+
+
+def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    start = CLOCK()
+    result = work()
+    return CLOCK() - start, result
+
+
+def by_upscale(subject: Subject, **options: int) -> Tensor:
+    result = mgbp.upscale(subject.source, model=subject.network, device="cpu", **options).compute()
+    return torch.from_numpy(result).permute(2, 0, 1)
+
+
+def by_upscale_as_others(subject: Subject) -> Tensor:
+    return by_upscale(subject, tile=subject.tile, overlap=OVERLAP)
+
+
+def by_paper(subject: Subject) -> Tensor:
+    return average_of_patches(subject.enlarged(), subject.paper(), subject.tile, subject.tile - OVERLAP)[0]
+
+
+def by_monai(subject: Subject, make: Callable[[Subject], Forward]) -> tuple[float, np.ndarray]:
+    from monai.inferers import sliding_window_inference
+
+    def upscale(subject: Subject) -> Tensor:
+        share, image = OVERLAP / subject.tile, subject.enlarged()
+        result = sliding_window_inference(image, subject.tile, 1, make(subject), share, mode="gaussian")
+        assert isinstance(result, Tensor)
+        return result[0]
+
+    return whole_images(subject, upscale)
+
+
+def by_tiler(subject: Subject, make: Callable[[Subject], Forward]) -> tuple[float, np.ndarray]:
+    from tiler import Merger, Tiler
+
+    def upscale(subject: Subject) -> Tensor:
+        image, forward = subject.enlarged()[0].numpy(), make(subject)
+        shape, overlap = (3, subject.tile, subject.tile), (0, OVERLAP, OVERLAP)
+        tiler = Tiler(image.shape, shape, overlap, channel_dimension=0, mode="reflect")
+        merger = Merger(tiler, window="hamming")
+        for number, tile in tiler.iterate(image):
+            merger.add(number, forward(torch.from_numpy(tile)[None])[0].numpy())
+        return torch.from_numpy(merger.merge())
+
+    return whole_images(subject, upscale)
+
+
+def untiled(subject: Subject) -> Tensor:
+    config, side = subject.network.config, subject.side
+    result = subject.prepared()(pad_to_natural(subject.enlarged(), config))[0]
+    before, _ = config.border(side)
+    return result[:, before : before + side, before : before + side]
+
+
+Run = Callable[[Subject], tuple[float, np.ndarray | None]]
+
+FORWARD_RUNS: dict[str, Run] = {
+    "prepared": lambda subject: forwards(subject, subject.prepared()),
+    "module, channels last": lambda subject: forwards(subject, subject.module_channels_last()),
+    "as the paper has it": lambda subject: forwards(subject, subject.paper()),
+}
+UPSCALE = "upscale"
+UPSCALING_RUNS: dict[str, Run] = {
+    UPSCALE: lambda subject: whole_images(subject, by_upscale_as_others),
+    "upscale, default tiles": lambda subject: whole_images(subject, by_upscale),
+    "the paper's procedure": lambda subject: whole_images(subject, by_paper),
+    "MONAI": lambda subject: by_monai(subject, Subject.module),
+    "MONAI, prepared network": lambda subject: by_monai(subject, Subject.prepared),
+    "tiler": lambda subject: by_tiler(subject, Subject.module),
+    "tiler, prepared network": lambda subject: by_tiler(subject, Subject.prepared),
+}
+UNTILED = "untiled"
+RUNS = FORWARD_RUNS | UPSCALING_RUNS | {UNTILED: lambda subject: whole_images(subject, untiled)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of one contestant: seconds, peak MiB of its process, and threads."""
+
+    seconds: float
+    peak: float
+    threads: int
+
+
+def run_here(name: str, subject: Subject, result_file: Path) -> None:
+    """Run one contestant in this process and print its outcome."""
+    with torch.inference_mode():
+        seconds, result = RUNS[name](subject)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
+    print(json.dumps([seconds, peak, torch.get_num_threads()]))
+    if result is not None:
+        np.save(result_file, result)
+
+
+def run_alone(name: str, model: str, megapixels: float, result_file: Path) -> Outcome:
+    """Run one contestant in a process of its own."""
+    options = ["--models", model, "--megapixels", str(megapixels), "--contestant", name, "--result", str(result_file)]
+    done = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True)
+    return Outcome(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def contest(model: str, megapixels: float, rounds: int) -> list[str]:
+    """Let all contestants run in turns; gives the lines of the tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(RUNS)}
+        alone = partial(run_alone, model=model, megapixels=megapixels)
+        alone(UNTILED, result_file=files[UNTILED])
+        outcomes: dict[str, list[Outcome]] = {name: [] for name in RUNS if name != UNTILED}
+        for number in range(rounds):
+            for name, past in outcomes.items():
+                past.append(alone(name, result_file=files[name]))
+                print(f"{model}, round {number + 1}: {name}: {past[-1].seconds:.2f} s", file=sys.stderr, flush=True)
+        reference = np.load(files[UNTILED])
+        errors = {name: float(np.abs(np.load(files[name]) - reference).max()) for name in UPSCALING_RUNS}
+    subject = Subject.of(model, megapixels)
+    return [*forward_table(model, subject, outcomes), "", *upscaling_table(model, subject, outcomes, errors)]
+
+
+def ratio(outcomes: list[Outcome], reference: list[Outcome]) -> float:
+    return statistics.median(a.seconds / b.seconds for a, b in zip(outcomes, reference, strict=True))
+
+
+def median_of(outcomes: list[Outcome], value: str) -> float:
+    return statistics.median(getattr(outcome, value) for outcome in outcomes)
+
+
+def forward_table(model: str, subject: Subject, outcomes: dict[str, list[Outcome]]) -> list[str]:
+    lines = [
+        f"{model}: one forward of a tile of {subject.tile} x {subject.tile} px",
+        "",
+        "| network | seconds | to the prepared one | peak MiB |",
+        "|---|---|---|---|",
+    ]
+    for name in FORWARD_RUNS:
+        seconds, peak = (median_of(outcomes[name], value) for value in ("seconds", "peak"))
+        times = ratio(outcomes[name], outcomes["prepared"])
+        lines.append(f"| {name} | {seconds:.2f} | {times:.2f} | {peak:.0f} |")
+    return lines
+
+
+def upscaling_table(
+    model: str, subject: Subject, outcomes: dict[str, list[Outcome]], errors: dict[str, float]
+) -> list[str]:
+    tiles = (subject.side / subject.tile) ** 2
+    bare = [Outcome(each.seconds * tiles, each.peak, each.threads) for each in outcomes["prepared"]]
+    lines = [
+        f"{model}: an image of {subject.side} x {subject.side} px, tiles of {subject.tile} px, overlap {OVERLAP} px",
+        "",
+        "| by | seconds | to `upscale` | to the bare network | peak MiB | largest error |",
+        "|---|---|---|---|---|---|",
+        f"| bare network, as many pixels | {median_of(bare, 'seconds'):.2f} | {ratio(bare, outcomes[UPSCALE]):.2f} "
+        f"| 1 | {median_of(bare, 'peak'):.0f} | |",
+    ]
+    for name in UPSCALING_RUNS:
+        seconds, peak = (median_of(outcomes[name], value) for value in ("seconds", "peak"))
+        to_upscale, to_bare = (ratio(outcomes[name], other) for other in (outcomes[UPSCALE], bare))
+        shown = f"{seconds:.2f} | {to_upscale:.2f} | {to_bare:.2f} | {peak:.0f} | {errors[name]:.0e}"
+        lines.append(f"| {name} | {shown} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["x4", "K3"])
+    parser.add_argument("--megapixels", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables into a page")
+    parser.add_argument("--contestant", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contestant:
+        run_here(options.contestant, Subject.of(options.models[0], options.megapixels), options.result)
+        return
+    lines = [f"Medians of {options.rounds} rounds, {torch.get_num_threads()} threads, torch {torch.__version__}.", ""]
+    for model in options.models:
+        lines += [*contest(model, options.megapixels, options.rounds), ""]
+    print("\n".join(lines))
+    if options.write is not None:
+        options.write.write_text("\n".join([PAGE, *lines]))
+
+
+if __name__ == "__main__":
+    main()
