@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from napari_mgbpv2.engine import (
     choose_device,
     choose_precision,
     get_engine,
+    in_engine_thread,
     measure_guard,
     release_device_memory,
 )
@@ -59,6 +61,45 @@ class TestEngine:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: run_whole(engines[number % 2]), range(16)))
         assert most == 1
+
+    def test_whoever_asks_all_arithmetic_is_done_by_one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A second team of OpenMP threads would make both slow."""
+        threads: set[int] = set()
+        forward = PreparedNetwork.__call__
+
+        def noted(self: Any, *arguments: Any) -> torch.Tensor:
+            threads.add(threading.get_ident())
+            return forward(self, *arguments)
+
+        monkeypatch.setattr(PreparedNetwork, "__call__", noted)
+        engines = [Engine(a_network(seed=seed), CPU) for seed in range(2)]
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda number: run_whole(engines[number % 2]), range(6)))
+        assert len(threads) == 1
+        assert threading.get_ident() not in threads
+
+    def test_an_error_reaches_whoever_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(self: Any, *_: Any) -> torch.Tensor:
+            raise MemoryError("no more")
+
+        engine = Engine(a_network(), CPU)
+        with monkeypatch.context() as patched:
+            patched.setattr(PreparedNetwork, "__call__", fail)
+            with pytest.raises(MemoryError, match="no more"):
+                run_whole(engine)
+        assert run_whole(engine).shape == (3, 160, 160)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+    def test_a_forked_process_has_a_thread_of_its_own(self) -> None:
+        in_engine_thread(threading.get_ident)
+        child = os.fork()
+        if not child:
+            os._exit(0 if in_engine_thread(lambda: 3) == 3 else 1)
+        deadline = time.monotonic() + 30
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert ended[1] == 0
 
     def test_it_gives_what_the_network_gives_for_the_upscaled_image(self) -> None:
         network, image = a_network(), an_image(3, 40, 40, dtype="f4")

@@ -10,6 +10,7 @@ import torch
 
 from napari_mgbpv2.checkpoints import load_model
 from napari_mgbpv2.engine.running import Engine
+from napari_mgbpv2.engine.thread import in_engine_thread
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model_zoo import file_hash
 from napari_mgbpv2.network import Network, fold_channels
@@ -51,7 +52,7 @@ class ModelFile:
         """
         if not self.path.is_file() or file_hash(self.path) != self.sha256:
             raise ModelError(f"{self.path}: the model has been changed or removed since the work was planned.")
-        return load_model(self.path, cycles=self.cycles)
+        return in_engine_thread(lambda: load_model(self.path, cycles=self.cycles))
 
 
 def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> Engine:

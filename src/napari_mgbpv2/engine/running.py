@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine.devices import PRECISIONS
+from napari_mgbpv2.engine.thread import in_engine_thread
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.network import MGBPv2, Network, reflect
 from napari_mgbpv2.noise import noise_window
@@ -55,11 +57,13 @@ class Engine:
             self._shared = _devices.setdefault(device, _Device())
         self.device = device
         members = [network] if isinstance(network, MGBPv2) else list(network.children())
-        self.networks = [
-            PreparedNetwork(member, self._shared.workspace, device, PRECISIONS[precision])
-            for member in members
-            if isinstance(member, MGBPv2)
-        ]
+        self.networks = in_engine_thread(
+            lambda: [
+                PreparedNetwork(member, self._shared.workspace, device, PRECISIONS[precision])
+                for member in members
+                if isinstance(member, MGBPv2)
+            ]
+        )
         # the fidelity ensemble hears no noise
         self._hears_noise = isinstance(network, MGBPv2)
 
@@ -107,14 +111,27 @@ class Engine:
             amplitude = noise if self._hears_noise else 0.0
             field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
             crop = [window.crop(span) for window, span in zip(windows, core, strict=True)]
-            with self._shared.lock, torch.inference_mode(), self._arithmetic():
-                image = upscale_window(torch.from_numpy(source).to(self.device), *(window.taps for window in windows))
-                output = network(image[None], field, amplitude)[0, :, crop[0], crop[1]]
-                total = output if total is None else total + output
+            total = in_engine_thread(partial(self._add, total, network, source, windows, field, amplitude, crop))
         assert total is not None
-        with self._shared.lock:
-            result: Pixels = total.contiguous().cpu().numpy()
+        found = total
+        result: Pixels = in_engine_thread(lambda: found.contiguous().cpu()).numpy()
         return result
+
+    def _add(
+        self,
+        total: Tensor | None,
+        network: PreparedNetwork,
+        source: Pixels,
+        windows: list[_Window],
+        field: Tensor | None,
+        amplitude: float,
+        crop: list[slice],
+    ) -> Tensor:
+        """Run one network, and add what it gives to the total."""
+        with self._shared.lock, torch.inference_mode(), self._arithmetic():
+            image = upscale_window(torch.from_numpy(source).to(self.device), *(window.taps for window in windows))
+            output = network(image[None], field, amplitude)[0, :, crop[0], crop[1]]
+            return output if total is None else total + output
 
     def _noise(self, windows: list[_Window], seed: int, first_channel: int, channels: int) -> Tensor:
         rows, columns = (window.positions for window in windows)
