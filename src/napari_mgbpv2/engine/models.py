@@ -76,4 +76,5 @@ def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> E
 
 def engine_of(network: Network, folded: bool, device: str, precision: str) -> Engine:
     """Make an engine for a network in memory; parameters as `get_engine` has them."""
-    return Engine(fold_channels(network) if folded else network, torch.device(device), precision)
+    ready = in_engine_thread(lambda: fold_channels(network)) if folded else network
+    return Engine(ready, torch.device(device), precision)

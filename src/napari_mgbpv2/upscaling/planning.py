@@ -107,7 +107,7 @@ def plan_upscale(
     image, axes = image_and_axes(image, axes)
     values = ValueMap.of(image.dtype, value_range)
     check_scale(scale)
-    from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision
+    from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision, in_engine_thread
     from napari_mgbpv2.lazy import TiledLayout, lazy_source
     from napari_mgbpv2.network import configurations, weights_hash
 
@@ -135,7 +135,7 @@ def plan_upscale(
         layout=layout,
         scale=scale,
         values=values,
-        model=file or copy.deepcopy(network),
+        model=file or in_engine_thread(lambda: copy.deepcopy(network)),
         channels=configs[0].channels,
         noise=float(noise),
         seed=int(seed),
