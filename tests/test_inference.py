@@ -115,6 +115,32 @@ class TestPreparedNetwork:
         results.append(run(image))
         assert all(torch.equal(result, results[0]) for result in results)
 
+    @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+    def test_a_part_of_the_result_is_that_of_the_whole(self, config: ModelConfig) -> None:
+        run, image, noise = prepared(a_network(config)), an_input(config, least=60), an_input(config, least=60, seed=1)
+        amplitude = 0.7 * (config.noise_channels > 0)
+        whole = run(image, noise, amplitude)
+        height, width = whole.shape[2:]
+        for rows in (slice(0, height // 3), slice(height // 3, height // 2), slice(21, 22), slice(9, height)):
+            wanted = rows, slice(3, width - 2)
+            result = run(image, noise, amplitude, wanted)
+            torch.testing.assert_close(result, whole[:, :, *wanted], rtol=0, atol=2e-6 * float(whole.abs().max()))
+
+    def test_the_fewer_rows_are_wanted_the_less_is_computed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run, counts, multiply = prepared(a_network(TINY)), [], torch.mm
+        image = an_input(TINY, least=200)
+
+        def counted(left: Tensor, right: Tensor, **options: Any) -> Tensor:
+            counts[-1] += left.numel() * right.shape[1]
+            return multiply(left, right, **options)
+
+        monkeypatch.setattr(torch, "mm", counted)
+        for guard in (0, 10, 20, 30):
+            counts.append(0)
+            run(image, wanted=(slice(guard, image.shape[2] - guard), slice(0, image.shape[3])))
+        assert counts == sorted(counts, reverse=True)
+        assert counts[-1] < 0.85 * counts[0]
+
     def test_a_result_is_not_overwritten_by_the_next(self) -> None:
         run = prepared(a_network())
         result = run(an_input(TINY))
@@ -156,8 +182,8 @@ class TestUpscalingSteps:
         stack = channels_last(1, channels[0], *size).relu_()
         features = channels_last(1, channels[1], *(2 * side + kernel - 2 for side in size))
         expected = features.clone(memory_format=torch.preserve_format)
-        ConvolutionStep(weight).add_to(expected, stack)
-        ProductStep(weight, Workspace(), fast=fast).add_to(features, stack)
+        ConvolutionStep(weight).add_to(expected, [stack])
+        ProductStep(weight, Workspace(), fast=fast).add_to(features, [stack])
         torch.testing.assert_close(features, expected, rtol=0, atol=4e-6 * float(expected.abs().max()))
 
     @pytest.mark.parametrize("fast", [False, True])
@@ -165,7 +191,7 @@ class TestUpscalingSteps:
         weight = torch.randn(8, 6, 3, 3, generator=torch.Generator().manual_seed(1))
         stack, features = channels_last(1, 8, 150, 70).relu_(), torch.zeros(1, 6, 301, 141)
         features = features.contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, Workspace(), fast=fast).add_to(features, stack)
+        ProductStep(weight, Workspace(), fast=fast).add_to(features, [stack])
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
@@ -175,8 +201,8 @@ class TestUpscalingSteps:
         features = [channels_last(1, 4, 21, 17) for _ in range(2)]
         stack = channels_last(1, 9, 10, 8)
         stack[:, 6:] = 0
-        step(weight).add_to(features[0], stack)
-        step(weight).add_to(features[1], stack[:, :6].contiguous(memory_format=torch.channels_last))
+        step(weight).add_to(features[0], [stack])
+        step(weight).add_to(features[1], [stack[:, :6]])
         torch.testing.assert_close(*features)
 
     @pytest.mark.parametrize(
@@ -194,7 +220,7 @@ class TestUpscalingSteps:
 
         step = ProductStep(torch.randn(*shape, 3, 3), Workspace())
         monkeypatch.setattr(torch, "mm", counted)
-        step.add_to(channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), channels_last(1, shape[0], side, side))
+        step.add_to(channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), [channels_last(1, shape[0], side, side)])
         assert count / (side**2 * shape[0] * shape[1] * 9) == pytest.approx(share, rel=0.02)
 
 

@@ -98,8 +98,21 @@ class TestTiles:
         grid = plan_grid(50_000, 40_000, [PUBLISHED], guard=guard)
         assert 1 <= grid.computed_share < 1.1 * LARGEST_SHARE
 
-    def test_by_default_they_are_no_larger_than_that_needs(self) -> None:
-        assert plan_grid(50_000, 40_000, [PUBLISHED], guard=0).rows.tile <= LARGEST_TILE
+    @properties
+    @given(height=st.integers(1, 20_000), width=st.integers(1, 20_000))
+    def test_by_default_they_are_no_larger_than_that_needs(self, height: int, width: int) -> None:
+        grid = plan_grid(height, width, [PUBLISHED], guard=0)
+        assert grid.rows.tile * grid.columns.tile <= LARGEST_TILE**2
+
+    def test_by_default_they_are_as_wide_as_an_image_that_is_not_much_wider_than_they_are(self) -> None:
+        grid = plan_grid(5000, 1300, [PUBLISHED], guard=64)
+        assert len(grid.columns) == 1
+        assert grid.rows.tile < grid.columns.tile
+
+    def test_by_default_they_compute_no_more_than_square_ones(self) -> None:
+        for height, width in [(2048, 2048), (4320, 7680), (3000, 1000), (30_000, 20_000)]:
+            square = plan_grid(height, width, [PUBLISHED], guard=64, tile=LARGEST_TILE)
+            assert plan_grid(height, width, [PUBLISHED], guard=64).computed_share <= square.computed_share + 0.02
 
     def test_a_small_tile_takes_from_the_blending_but_never_from_the_guard(self) -> None:
         axis = plan_grid(500, 500, [PUBLISHED], tile=79, guard=24).rows

@@ -193,10 +193,10 @@ class TiledImage:
         plane, group, row, column = tile
         grid = self.layout.grid
         pixels = self.compute_tile(plane, group, row, column)
-        weights = grid.rows.weights(row)[:, np.newaxis], grid.columns.weights(column)[np.newaxis, :]
-        for each in weights:
-            if each.min() < 1:
-                pixels *= each
+        rows, columns = grid.rows.weights(row), grid.columns.weights(column)
+        shared_rows, shared_columns = np.flatnonzero(rows < 1), np.flatnonzero(columns < 1)  # most have no neighbour
+        pixels[:, shared_rows] *= rows[shared_rows, np.newaxis]
+        pixels[:, :, shared_columns] *= columns[shared_columns]
         return pixels
 
     def _count(self, tile: Tile, given: int, size: int) -> None:

@@ -25,9 +25,10 @@ from napari_mgbpv2.errors import TilingError
 Weights = npt.NDArray[np.float32]
 
 BLEND = 16  # pixels over which neighbours are blended by default: enough to hide what rounding leaves
-LARGEST_TILE = 896  # default size, unless what overlaps asks for more
-LARGEST_SHARE = 1.5  # default tiles grow beyond that until at most this many pixels are computed per output pixel
-MOST_PIXELS = 2048  # but never beyond this size
+LARGEST_TILE = 1024  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
+LARGEST_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
+LONGEST_SIDE = 2048  # but never beyond a square of this side; neither are they longer
+SHAPES = 9  # of default tiles that are compared
 
 
 class Span(NamedTuple):
@@ -201,8 +202,8 @@ def plan_grid(
     guard
         Pixels at each end of a tile that its border has spoilt.
     tile
-        Largest tile, in target pixels; tiles are made equal and as small as their number allows. By default large
-        enough to keep what overlaps small.
+        Longest side of a tile, in target pixels; tiles are made equal and as small as their number allows. By default
+        they are large enough to keep what overlaps small, and of the shape that costs least.
     overlap
         Least number of pixels that neighbours share, guards included; by default twice the guard and `BLEND`.
     window
@@ -229,7 +230,8 @@ def plan_grid(
         )
     config = configs[0]
     smallest = max(config.smallest for config in configs)
-    tile = _default_tile(overlap) if tile is None else tile
+    if tile is None:
+        return _cheapest_grid(height, width, configs, overlap, guard, window)
     if tile < smallest:
         raise TilingError(f"tile is {tile} px; this model needs at least {smallest} px.")
     largest = config.natural_down(tile)
@@ -239,29 +241,73 @@ def plan_grid(
             f"{config.alignment} px; use a tile of at least {config.natural_up(overlap + config.alignment)} px or "
             f"an overlap of at most {largest - config.alignment} px."
         )
-    rows, columns = (_plan_axis(size, config, largest, overlap, guard, window) for size in (height, width))
+    rows, columns = (_Division.of(size, config, largest, overlap).axis(guard, window) for size in (height, width))
     return TileGrid(rows, columns)
 
 
-def _default_tile(overlap: int) -> int:
-    """Tile size at which (tile / (tile - overlap))^2 is small enough, within bounds of memory."""
-    wanted = overlap / (1 - LARGEST_SHARE**-0.5)
-    return int(min(max(LARGEST_TILE, wanted), max(MOST_PIXELS, 2 * overlap)))
+def _cheapest_grid(
+    height: int, width: int, configs: Sequence[ModelConfig], overlap: int, guard: int, window: str
+) -> TileGrid:
+    """Of grids whose tiles are as large as default ones may be, but wide or square, the one that costs least.
+
+    Of the rows that a tile loses at its guards, the network leaves out more from step to step: what overlaps above and
+    below costs less than what overlaps to the sides. So wide tiles may be cheaper, most of all where one is as wide as
+    the image.
+    """
+    config = configs[0]
+    smallest = max(config.smallest for config in configs)
+    # The size at which (side / (side - overlap))^2 is small enough, within bounds of memory.
+    side = min(max(LARGEST_TILE, overlap / (1 - LARGEST_SHARE**-0.5)), max(LONGEST_SIDE, 2 * overlap))
+    least = max(smallest, config.natural_up(overlap + config.alignment))
+    best, lowest = None, float("inf")
+    for length in np.linspace(side, max(LONGEST_SIDE, side), SHAPES):
+        columns = _Division.of(width, config, max(least, int(length)), overlap)
+        rows = _Division.of(height, config, max(least, int(side * side) // columns.tile), overlap)
+        cost = columns.count * columns.tile * (rows.count * rows.tile - 2 * (rows.count - 1) * _left_out(config, guard))
+        if cost < lowest:
+            best, lowest = (rows, columns), cost
+    assert best is not None
+    return TileGrid(*(division.axis(guard, window) for division in best))
 
 
-def _plan_axis(size: int, config: ModelConfig, largest: int, overlap: int, guard: int, window: str) -> TileAxis:
-    padded, (before, _) = config.natural_up(size), config.border(size)
-    if padded <= largest:
-        return TileAxis(size, padded, (-before,), guard, window)
-    unit = config.alignment
-    steps = _ceil((padded - largest) // unit, (largest - overlap) // unit)
-    # As small as that many equal tiles can be; steps are whole units of alignment, which may cost some pixels more.
-    tile = config.natural_up(_ceil(padded + steps * overlap, steps + 1))
-    while _ceil((padded - tile) // unit, steps) * unit > tile - overlap:
-        tile += unit
-    units = (padded - tile) // unit
-    starts = tuple(units * index // steps * unit - before for index in range(steps + 1))
-    return TileAxis(size, tile, starts, guard, window)
+def _left_out(config: ModelConfig, guard: int) -> float:
+    """Rows of a guard that need not be computed, on an average of all steps.
+
+    What a step must compute beyond the core shrinks evenly from the network's reach to nothing.
+    """
+    spoilt = min(guard, config.reach)
+    return guard - spoilt + spoilt**2 / (2 * config.reach)
+
+
+@dataclass(frozen=True)
+class _Division:
+    """How many tiles of which length cover an axis of ``size`` pixels."""
+
+    size: int
+    config: ModelConfig
+    count: int
+    tile: int
+
+    @classmethod
+    def of(cls, size: int, config: ModelConfig, largest: int, overlap: int) -> _Division:
+        """Tiles no longer than ``largest``, as few as possible, and as small as that many equal ones can be."""
+        padded, largest, unit = config.natural_up(size), config.natural_down(largest), config.alignment
+        if padded <= largest:
+            return cls(size, config, 1, padded)
+        steps = _ceil((padded - largest) // unit, (largest - overlap) // unit)
+        # Steps are whole units of alignment, which may cost some pixels more.
+        tile = config.natural_up(_ceil(padded + steps * overlap, steps + 1))
+        while _ceil((padded - tile) // unit, steps) * unit > tile - overlap:
+            tile += unit
+        return cls(size, config, steps + 1, tile)
+
+    def axis(self, guard: int, window: str) -> TileAxis:
+        """Give each tile its place."""
+        before, _ = self.config.border(self.size)
+        unit, steps = self.config.alignment, self.count - 1
+        units = (self.config.natural_up(self.size) - self.tile) // unit
+        starts = tuple((units * index // steps * unit if steps else 0) - before for index in range(self.count))
+        return TileAxis(self.size, self.tile, starts, guard, window)
 
 
 def _ceil(dividend: int, divisor: int) -> int:

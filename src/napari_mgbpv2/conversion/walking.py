@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from napari_mgbpv2.tiling import Span, TileAxis, TileGrid
 
@@ -107,16 +108,24 @@ class _Side:
         borders = (number * self.shard for number in range(1, self.shards))
         return max((_beyond(self.tiles, border) for border in borders), default=0)
 
-    @property
-    def around(self) -> int:
-        """Pixels of the tiles that a shard meets, in a line, at the most."""
-        return self.shard + 2 * self.tiles.tile
+    def covering(self, shards: int) -> int:
+        """Pixels of the tiles that meet some shards, in a line, at the most; what overlaps counts for each."""
+        together, largest, shortest_step = self._cores
+        count = (shards * self.shard + largest - 2) // shortest_step + 1
+        return min(together, count * largest)
+
+    @cached_property
+    def _cores(self) -> tuple[int, int, int]:
+        """Pixels of all cores together and of the largest one, and the shortest step from one to the next."""
+        sizes = [self.tiles.core(number).size for number in range(len(self.tiles))]
+        steps = [after - before for before, after in pairwise(self.tiles.starts)]
+        return sum(sizes), max(sizes), min(steps, default=self.tiles.size)
 
 
 def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_pixels: int) -> Walk:
     def carried(band: int) -> int:
         """What a row of shards leaves for the next one, and what the shard that is being made leaves for its others."""
-        return other.left_over * (band * side.shard + side.tiles.tile) + side.left_over * other.around
+        return other.left_over * side.covering(band) + side.left_over * other.covering(1)
 
     widths = (-(-side.shards // parts) for parts in range(1, side.shards + 1))  # as equal as can be
     band = next((width for width in widths if carried(width) <= most_pixels), 1)

@@ -110,8 +110,8 @@ class Engine:
             source = np.ascontiguousarray(read(*(window.taps.window for window in windows)), dtype=np.float32)
             amplitude = noise if self._hears_noise else 0.0
             field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
-            crop = [window.crop(span) for window, span in zip(windows, core, strict=True)]
-            total = in_engine_thread(partial(self._add, total, network, source, windows, field, amplitude, crop))
+            wanted = windows[0].crop(core[0]), windows[1].crop(core[1])
+            total = in_engine_thread(partial(self._add, total, network, source, windows, field, amplitude, wanted))
         assert total is not None
         found = total
         result: Pixels = in_engine_thread(lambda: found.contiguous().cpu()).numpy()
@@ -125,12 +125,12 @@ class Engine:
         windows: list[_Window],
         field: Tensor | None,
         amplitude: float,
-        crop: list[slice],
+        wanted: tuple[slice, slice],
     ) -> Tensor:
         """Run one network, and add what it gives to the total."""
         with self._shared.lock, torch.inference_mode(), self._arithmetic():
             image = upscale_window(torch.from_numpy(source).to(self.device), *(window.taps for window in windows))
-            output = network(image[None], field, amplitude)[0, :, crop[0], crop[1]]
+            output = network(image[None], field, amplitude, wanted)[0]
             return output if total is None else total + output
 
     def _noise(self, windows: list[_Window], seed: int, first_channel: int, channels: int) -> Tensor:

@@ -1,11 +1,11 @@
 """A network made ready to be run: the recursion of Algorithm 1 without what it does twice or for nothing.
 
-- What comes from the image is rectified once a level, into the first part of the stack that all upscalings from that
-  level read; what comes from below is rectified into its second part. Nothing is concatenated.
+- What comes from the image is rectified once a level, for all upscalings from it. Nothing is concatenated.
 - The noise is left out where there is none.
 - The biases of the upscalings are added in those of the convolutions before them. A downscaling that so sees some of
   them too early takes their share away again, in its own bias: its kernel never leaves the image.
 - Nothing stands between the last upscaling and the synthesis. Their product has the channels of the image.
+- What only the outer rows of a tile need is left out where these are not wanted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_mgbpv2.inference.extents import Extent, StepExtents, plan_extents
 from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep, UpscalingStep, pixels
 from napari_mgbpv2.inference.workspace import Workspace
 from napari_mgbpv2.network import MGBPv2, module_label
@@ -42,6 +43,9 @@ class _Convolution:
         else:
             result = torch.addmm(self.bias, values, weight, out=flat)
         return _image(result.view(*image.shape[2:], -1))
+
+
+Parts = Sequence[Sequence[Tensor]]  # of each level, what comes from the image, and from the noise
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,13 @@ class PreparedNetwork:
         self._last_up = preparation.last_upscaling_and_synthesis()
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, noise: Tensor | None = None, noise_amplitude: float = 0.0) -> Tensor:
+    def __call__(
+        self,
+        image: Tensor,
+        noise: Tensor | None = None,
+        noise_amplitude: float = 0.0,
+        wanted: tuple[slice, slice] | None = None,
+    ) -> Tensor:
         """Restore the details of a bicubically upscaled image.
 
         Parameters
@@ -100,53 +110,57 @@ class PreparedNetwork:
             (1, C, H, W), standard normal; needed only where ``noise_amplitude`` is not 0.
         noise_amplitude
             W of the paper.
+        wanted
+            Rows and columns to give, as slices with start and stop; by default all.
 
         Returns
         -------
         Tensor
-            (1, C, H, W), float32.
+            (1, C, H, W), or what is wanted of it, float32.
         """
+        if wanted is None:
+            wanted = slice(0, image.shape[2]), slice(0, image.shape[3])
+        rows = Extent(wanted[0].start, wanted[0].stop)
+        *cycles, (*steps, last) = plan_extents(self.config, image.shape[2], rows)
         image = image.to(self._dtype, memory_format=torch.channels_last)
         if noise_amplitude:
             assert noise is not None
             noise = noise.to(self._dtype, memory_format=torch.channels_last)
         else:
             noise = None
-        stacks = [self._new_stack(level, image, noise, noise_amplitude) for level in range(self.config.levels - 1)]
+        parts = [self._analyse(level, image, noise, noise_amplitude) for level in range(self.config.levels - 1)]
         features = self._first.pointwise(image, self._take("features", len(self._advance), image))
-        for _ in range(self.config.cycles - 1):
-            self._refine(features, self._steps, stacks)
+        for cycle in cycles:
+            self._refine(features, 0, self._steps, parts, cycle)
             features += self._advance[:, None, None]
-        self._refine(features, self._steps[:-1], stacks)
-        stack = self._fill_from_below(features, self._steps[-1], stacks)
-        output = self._synthesis.pointwise(features)
+        self._refine(features, 0, self._steps[:-1], parts, steps)
+        stack = self._stack(features, 0, self._steps[-1], parts, last)
+        output = self._synthesis.pointwise(last.refined.of(features))
         self._last_up.add_to(output, stack)
-        return output.float()
+        return rows.of(output, last.refined.start)[..., wanted[1]].float()
 
-    def _refine(self, features: Tensor, steps: Sequence[_Step], stacks: list[Tensor]) -> None:
-        """BP of Algorithm 1, in place; ``stacks`` are those of the levels below."""
-        for step in steps:
-            step.up.add_to(features, self._fill_from_below(features, step, stacks))
+    def _refine(
+        self, features: Tensor, first: int, steps: Sequence[_Step], parts: Parts, plan: Sequence[StepExtents]
+    ) -> None:
+        """BP of Algorithm 1, in place; ``features`` begin with row ``first``, ``parts`` are of the levels below."""
+        for step, extents in zip(steps, plan, strict=True):
+            stack = self._stack(features, first, step, parts, extents)
+            step.up.add_to(extents.refined.of(features, first), stack)
 
-    def _fill_from_below(self, features: Tensor, step: _Step, stacks: list[Tensor]) -> Tensor:
-        """Fill the second part of the stack that the upscaling of a step reads."""
-        *lower, stack = stacks
-        below = step.down(features)
-        self._refine(below, step.below, lower)
-        count = below.shape[1]
-        torch.clamp_min(below, 0, out=stack[:, count : 2 * count])
-        return stack
+    def _stack(self, features: Tensor, first: int, step: _Step, parts: Parts, extents: StepExtents) -> list[Tensor]:
+        """Give what the upscaling of a step reads: what comes from the image, from below, and from the noise."""
+        below = step.down(extents.read.of(features, first))
+        self._refine(below, extents.incoming.start, step.below, parts[:-1], extents.below)
+        below = extents.stacked.of(below, extents.incoming.start).clamp_min_(0)
+        image, *noise = (extents.stacked.of(part) for part in parts[-1])
+        return [image, below, *noise]
 
-    def _new_stack(self, level: int, image: Tensor, noise: Tensor | None, amplitude: float) -> Tensor:
-        """Make the stack of a level, with what comes from the image and from the noise in its parts."""
-        count = self.config.features[level]
-        analysed = self._analyses[level](image)
-        channels = 2 * count + (0 if noise is None else self.config.noise_channels)
-        stack = _image(self._take(f"stack {level}", channels, analysed))
-        torch.clamp_min(analysed, 0, out=stack[:, :count])
+    def _analyse(self, level: int, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
+        """Give what the upscalings from a level read of the image, and of the noise if there is some."""
+        parts = [self._analyses[level](image).clamp_min_(0)]
         if noise is not None:
-            torch.clamp_min(self._noise_analyses[level](noise).mul_(amplitude), 0, out=stack[:, 2 * count :])
-        return stack
+            parts.append(self._noise_analyses[level](noise).mul_(amplitude).clamp_min_(0))
+        return parts
 
     def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
         return self._workspace.take(name, *like.shape[2:], channels, like=like)

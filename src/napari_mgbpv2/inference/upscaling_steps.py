@@ -1,4 +1,4 @@
-"""The step that takes most of the time, features + Upscale(stack), by matrix products or by the device's convolution.
+"""The step that takes most of the time, features + Upscale([a, b]), by matrix products or the device's convolution.
 
 A transposed convolution of stride 2 gives target pixel (2i + a, 2j + b) the share of tap (a, b) of source pixel (i, j).
 All taps of a source pixel are one row of the product (pixels x channels) (channels x taps). And the target rows of one
@@ -7,6 +7,7 @@ parity are a convolution of the source rows, where `toom_cook` saves products if
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -29,15 +30,15 @@ LONGEST_SUM, MANY_SUMS = 512, 256
 class UpscalingStep(Protocol):
     """Adds what one upscaling gives to the features above it."""
 
-    def add_to(self, features: Tensor, stack: Tensor) -> None:
-        """Add Upscale(``stack``) to ``features``, in place.
+    def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
+        """Add Upscale(``parts``, one after the other along the channels) to ``features``, in place.
 
         Parameters
         ----------
         features
             (1, C, 2h + K - 2, 2w + K - 2), channels last.
-        stack
-            (1, S, h, w), channels last, rectified. If the weights have more channels, the last ones are left out.
+        parts
+            (1, S', h, w) each, channels last, rectified. If the weights have more channels, the last ones are left out.
         """
 
 
@@ -53,8 +54,9 @@ class ConvolutionStep:
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
 
-    def add_to(self, features: Tensor, stack: Tensor) -> None:
-        """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
+    def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
+        """Add Upscale(``parts``) to ``features``, see `UpscalingStep`."""
+        stack = torch.cat(list(parts), dim=1)
         features += F.conv_transpose2d(stack, self._weight[: stack.shape[1]], stride=2)
 
 
@@ -112,45 +114,30 @@ class ProductStep:
         columns = weight.detach().double().permute(2, 0, 3, 1).flatten(2)  # K taps of (S, K C)
         self._weights = [[_combine(product.filters, columns) for product in phase.products] for phase in self._phases]
 
-    def add_to(self, features: Tensor, stack: Tensor) -> None:
-        """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
-        target, source = pixels(features), pixels(stack)
-        height, width, terms = source.shape
+    def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
+        """Add Upscale(``parts``) to ``features``, see `UpscalingStep`."""
+        target, sources = pixels(features), [pixels(part) for part in parts]
+        height, width, _ = sources[0].shape
+        terms = sum(source.shape[2] for source in sources)
         for phase, weights in zip(self._phases, self._weights, strict=True):
             tiles = -(-(height + phase.extra) // phase.height)
             strips = max(1, tiles * width // STRIP_PIXELS)
             for first, last in pairwise(tiles * strip // strips for strip in range(strips + 1)):
                 for product, weight in zip(phase.products, weights, strict=True):
-                    rows = self._sum(source, product.rows, phase.height, range(first, last))
-                    parts = self._multiply(rows.reshape(-1, terms), weight[:terms])
-                    parts = parts.view(last - first, width, len(product.filters), self._kernel * self._channels)
+                    rows = self._workspace.take("rows", last - first, width, terms, like=target)
+                    offset = 0
+                    for source in sources:
+                        total = rows[:, :, offset : offset + source.shape[2]]
+                        _sum_rows(source, product.rows, phase.height, range(first, last), total)
+                        offset += source.shape[2]
+                    results = self._multiply(rows.view(-1, terms), weight[:terms])
+                    results = results.view(last - first, width, len(product.filters), self._kernel * self._channels)
                     step = 2 * phase.height
                     for row, needs, part, factor in product.shares:
                         count = min(last, -(-(height + phase.extra - needs) // phase.height)) - first
                         start = step * first + row
-                        rows = target[start : start + step * count : step]
-                        self._add_columns(rows, parts[:count, :, part], factor)
-
-    def _sum(self, source: Tensor, rows: tuple[tuple[int, float], ...], height: int, tiles: range) -> Tensor:
-        """Sum of some source rows of every tile, (tiles, w, S); those outside the source are zero."""
-        if height == 1:
-            return source[tiles.start : tiles.stop]
-        total = self._workspace.take("rows", len(tiles), *source.shape[1:], like=source)
-        terms = []
-        for row, factor in rows:
-            first = max(tiles.start, -(row // height))
-            last = min(tiles.stop, -(-(len(source) - row) // height))
-            part = total[first - tiles.start : last - tiles.start]
-            terms.append((part, source[first * height + row : (last - 1) * height + row + 1 : height], factor))
-        if all(len(part) == len(tiles) for part, _, _ in terms):
-            # the first factor is one
-            torch.add(terms[0][1], terms[1][1], alpha=terms[1][2], out=total)
-            del terms[:2]
-        else:
-            total.zero_()
-        for part, values, factor in terms:
-            part.add_(values, alpha=factor)
-        return total
+                        own = target[start : start + step * count : step]
+                        self._add_columns(own, results[:count, :, part], factor)
 
     def _multiply(self, left: Tensor, right: Tensor) -> Tensor:
         result = self._workspace.take("products", len(left), right.shape[1], like=left)
@@ -171,6 +158,27 @@ class ProductStep:
             pairs = target[:, column : column + 2 * width].view(rows, width, 2 * channels)
             pairs.add_(parts[:, :, column * channels : (column + 2) * channels], alpha=factor)
         target[:, last : last + 2 * width : 2].add_(parts[:, :, last * channels :], alpha=factor)
+
+
+def _sum_rows(source: Tensor, rows: tuple[tuple[int, float], ...], height: int, tiles: range, total: Tensor) -> None:
+    """Sum of some source rows of every tile, into (tiles, w, S'); those outside the source are zero."""
+    terms = []
+    for row, factor in rows:
+        first = max(tiles.start, -(row // height))
+        last = min(tiles.stop, -(-(len(source) - row) // height))
+        part = total[first - tiles.start : last - tiles.start]
+        terms.append((part, source[first * height + row : (last - 1) * height + row + 1 : height], factor))
+    if len(terms) == 1:
+        total.copy_(terms[0][1])
+        return
+    if all(len(part) == len(tiles) for part, _, _ in terms):
+        # the first factor is one
+        torch.add(terms[0][1], terms[1][1], alpha=terms[1][2], out=total)
+        del terms[:2]
+    else:
+        total.zero_()
+    for part, values, factor in terms:
+        part.add_(values, alpha=factor)
 
 
 def pixels(features: Tensor) -> Tensor:
