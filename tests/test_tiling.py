@@ -109,10 +109,23 @@ class TestTiles:
         assert len(grid.columns) == 1
         assert grid.rows.tile < grid.columns.tile
 
-    def test_by_default_they_compute_no_more_than_square_ones(self) -> None:
+    def test_by_default_they_compute_hardly_more_than_square_ones(self) -> None:
         for height, width in [(2048, 2048), (4320, 7680), (3000, 1000), (30_000, 20_000)]:
             square = plan_grid(height, width, [PUBLISHED], guard=64, tile=LARGEST_TILE)
-            assert plan_grid(height, width, [PUBLISHED], guard=64).computed_share <= square.computed_share + 0.02
+            assert plan_grid(height, width, [PUBLISHED], guard=64).computed_share <= 1.05 * square.computed_share
+
+    def test_by_default_they_leave_little_beyond_the_shards_of_a_large_image(self) -> None:
+        rows = plan_grid(50_000, 20_000, [PUBLISHED], guard=64).rows
+        for border in range(1024, 50_000, 1024):
+            across = [rows.core(number) for number in rows.touching(Span(border, border + 1))]
+            assert sum(core.stop - border for core in across if core.start < border) < 100
+
+    def test_the_last_one_may_be_shorter(self) -> None:
+        rows = plan_grid(50_000, 20_000, [PUBLISHED], guard=64).rows
+        last = rows.span(len(rows) - 1)
+        assert last.size < rows.tile
+        assert PUBLISHED.is_natural(last.size)
+        assert rows.core(len(rows) - 1).stop == 50_000
 
     def test_a_small_tile_takes_from_the_blending_but_never_from_the_guard(self) -> None:
         axis = plan_grid(500, 500, [PUBLISHED], tile=79, guard=24).rows

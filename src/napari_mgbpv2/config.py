@@ -106,14 +106,15 @@ class ModelConfig:
     def bytes_per_pixel(self) -> int:
         """Memory that a float32 forward needs at its peak for each target pixel, estimated.
 
-        Counts what is alive during the last upscaling: the image and its analyses, the features before and after, the
-        stacked input of the upscaling twice (the ReLU makes its own), and the columns of the transposed convolution.
+        Counts the image and what its upscaling takes, the output, the features of the highest level, and for each of
+        the others what comes from the image, from below and from the noise; and a quarter more, which convolutions
+        may take for themselves.
         """
-        top, low = self.features[-1], self.features[-2]
-        analysed = sum(count / (1 << 2 * (self.levels - 1 - level)) for level, count in enumerate(self.features))
-        stacked = (2 * low + self.noise_channels) / 4
-        columns = self.kernel**2 * top / 4
-        return round(4 * (2 * self.channels + analysed + 3 * top + 2 * stacked + columns))
+        lower = sum(
+            (2 * count + self.noise_channels) / self.analysis_stride(level) ** 2
+            for level, count in enumerate(self.features[:-1])
+        )
+        return round(4 * 1.25 * (5 * self.channels + self.features[-1] + lower))
 
     def is_natural(self, size: int) -> bool:
         """Whether ``size`` pixels pass through the network without padding."""

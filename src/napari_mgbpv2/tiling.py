@@ -29,6 +29,9 @@ LARGEST_TILE = 1024  # default tiles have as many pixels as a square of this sid
 LARGEST_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
 LONGEST_SIDE = 2048  # but never beyond a square of this side; neither are they longer
 SHAPES = 9  # of default tiles that are compared
+STEP = 512  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
+LOW = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
+LITTLE = 1.04  # times the least cost
 
 
 class Span(NamedTuple):
@@ -74,13 +77,15 @@ class TileAxis:
     size
         Pixels of the image at target resolution.
     tile
-        Length of every tile: a natural size, or that of the whole padded image.
+        Length of a tile: a natural size, or that of the whole padded image.
     starts
         First position of every tile, ascending; negative where the tile takes in the reflected border.
     guard
         Pixels that a tile loses at each end where it has a neighbour.
     window
         Name of the blending window, one of `WINDOWS`.
+    end
+        Position at which the image's reflected border ends, and the last tile if it would be longer.
     """
 
     size: int
@@ -88,6 +93,7 @@ class TileAxis:
     starts: tuple[int, ...]
     guard: int
     window: str
+    end: int
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -100,7 +106,12 @@ class TileAxis:
 
     def span(self, index: int) -> Span:
         """All positions that a tile computes, its guard and the image's border included."""
-        return Span(self.starts[index], self.starts[index] + self.tile)
+        return Span(self.starts[index], min(self.starts[index] + self.tile, self.end))
+
+    @property
+    def computed(self) -> int:
+        """Positions of all tiles together."""
+        return self.tile * len(self) - (self.starts[-1] + self.tile - self.end)
 
     def core(self, index: int) -> Span:
         """Positions that a tile contributes to: without its guard and without the image's border."""
@@ -169,10 +180,14 @@ class TileGrid:
         return len(self.rows) * len(self.columns)
 
     @property
+    def computed_pixels(self) -> int:
+        """Pixels of all tiles together, those included that neighbours compute, too."""
+        return self.rows.computed * self.columns.computed
+
+    @property
     def computed_share(self) -> float:
-        """Pixels that go through the network for each pixel of the image."""
-        pixels = self.rows.tile * len(self.rows) * self.columns.tile * len(self.columns)
-        return pixels / (self.rows.size * self.columns.size)
+        """Pixels of all tiles together for each pixel of the image."""
+        return self.computed_pixels / (self.rows.size * self.columns.size)
 
     def touching(self, rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
         """(row, column) of every tile whose core meets a part of the image, in a fixed order."""
@@ -252,22 +267,25 @@ def _cheapest_grid(
 
     Of the rows that a tile loses at its guards, the network leaves out more from step to step: what overlaps above and
     below costs less than what overlaps to the sides. So wide tiles may be cheaper, most of all where one is as wide as
-    the image.
+    the image. For high images, rows of tiles a `STEP` apart are taken if they cost only a little more: hardly any of
+    their pixels lie beyond the border of a shard, and need to be kept until the next one is made.
     """
     config = configs[0]
     smallest = max(config.smallest for config in configs)
     # The size at which (side / (side - overlap))^2 is small enough, within bounds of memory.
     side = min(max(LARGEST_TILE, overlap / (1 - LARGEST_SHARE**-0.5)), max(LONGEST_SIDE, 2 * overlap))
-    least = max(smallest, config.natural_up(overlap + config.alignment))
-    best, lowest = None, float("inf")
-    for length in np.linspace(side, max(LONGEST_SIDE, side), SHAPES):
+    least, longest = max(smallest, config.natural_up(overlap + config.alignment)), max(LONGEST_SIDE, int(side))
+    apart = _Division.apart(height, config, STEP, overlap)
+    found: list[tuple[float, _Division, _Division]] = []
+    for length in np.linspace(side, longest, SHAPES):
         columns = _Division.of(width, config, max(least, int(length)), overlap)
-        rows = _Division.of(height, config, max(least, int(side * side) // columns.tile), overlap)
-        cost = columns.count * columns.tile * (rows.count * rows.tile - 2 * (rows.count - 1) * _left_out(config, guard))
-        if cost < lowest:
-            best, lowest = (rows, columns), cost
-    assert best is not None
-    return TileGrid(*(division.axis(guard, window) for division in best))
+        largest = max(least, min(int(side * side) // columns.tile, longest))
+        for rows, factor in ((_Division.of(height, config, largest, overlap), LITTLE), (apart, 1.0)):
+            if rows is not apart or (rows.tile <= largest and height > LOW):
+                needed = rows.computed - 2 * (rows.count - 1) * _left_out(config, guard)
+                found.append((factor * columns.computed * needed, rows, columns))
+    _, rows, columns = min(found, key=lambda each: each[0])
+    return TileGrid(rows.axis(guard, window), columns.axis(guard, window))
 
 
 def _left_out(config: ModelConfig, guard: int) -> float:
@@ -281,12 +299,13 @@ def _left_out(config: ModelConfig, guard: int) -> float:
 
 @dataclass(frozen=True)
 class _Division:
-    """How many tiles of which length cover an axis of ``size`` pixels."""
+    """How many tiles of which length cover an axis of ``size`` pixels, at even distances or, if given, a step apart."""
 
     size: int
     config: ModelConfig
     count: int
     tile: int
+    step: int | None = None
 
     @classmethod
     def of(cls, size: int, config: ModelConfig, largest: int, overlap: int) -> _Division:
@@ -301,13 +320,27 @@ class _Division:
             tile += unit
         return cls(size, config, steps + 1, tile)
 
+    @classmethod
+    def apart(cls, size: int, config: ModelConfig, step: int, overlap: int) -> _Division:
+        """Tiles a step apart, of which the last one may be shorter."""
+        padded, tile = config.natural_up(size), config.natural_up(step + overlap)
+        return cls(size, config, 1 + max(0, _ceil(padded - tile, step)), min(tile, padded), step)
+
+    @property
+    def computed(self) -> int:
+        """Positions of all tiles together."""
+        return self.axis(0, "flat").computed
+
     def axis(self, guard: int, window: str) -> TileAxis:
         """Give each tile its place."""
         before, _ = self.config.border(self.size)
-        unit, steps = self.config.alignment, self.count - 1
-        units = (self.config.natural_up(self.size) - self.tile) // unit
-        starts = tuple((units * index // steps * unit if steps else 0) - before for index in range(self.count))
-        return TileAxis(self.size, self.tile, starts, guard, window)
+        padded, unit = self.config.natural_up(self.size), self.config.alignment
+        if self.step is None:
+            units = (padded - self.tile) // unit
+            starts = [units * index // max(1, self.count - 1) * unit - before for index in range(self.count)]
+        else:
+            starts = [self.step * index - before for index in range(self.count)]
+        return TileAxis(self.size, self.tile, tuple(starts), guard, window, padded - before)
 
 
 def _ceil(dividend: int, divisor: int) -> int:

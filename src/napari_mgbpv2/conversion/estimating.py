@@ -83,7 +83,7 @@ def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
 
     plan = prepared.plan
     layout = plan.layout
-    pixels = (1 + prepared.walk.extra_share) * layout.tiles * layout.grid.rows.tile * layout.grid.columns.tile
+    pixels = (1 + prepared.walk.extra_share) * layout.planes * len(layout.groups) * layout.grid.computed_pixels
     return Estimate(
         shape=tuple(size for axis, size in enumerate(layout.shape) if axis != layout.samples),
         device=plan.device,
@@ -120,5 +120,5 @@ def measured_speed(plan: UpscalePlan) -> float:
             began = time.perf_counter()
             probe.compute_tile((), 0, 0, 0)
             times.append(time.perf_counter() - began)
-        _speeds[key] = probe.layout.grid.rows.tile * probe.layout.grid.columns.tile / min(times)
+        _speeds[key] = probe.layout.grid.computed_pixels / min(times)
     return _speeds[key]

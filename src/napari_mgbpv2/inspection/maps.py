@@ -131,7 +131,7 @@ def consistency_image(plan: UpscalePlan) -> TiledImage:
         size // plan.scale if axis in (layout.y, layout.x) else size for axis, size in enumerate(layout.shape)
     )
     rows, columns = (
-        TileAxis(shape[axis], side, tuple(range(0, shape[axis], side)), guard=0, window="flat")
+        TileAxis(shape[axis], side, tuple(range(0, shape[axis], side)), guard=0, window="flat", end=shape[axis])
         for axis in (layout.y, layout.x)
     )
     layout = replace(layout, shape=shape, dtype=np.dtype(np.float32), grid=TileGrid(rows, columns))
