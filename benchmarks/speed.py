@@ -7,8 +7,8 @@ Every contestant runs in a process of its own, one after the other, and in every
 given, and ratios are medians of those within a round. "K3" has the size of the published network and random weights,
 and upscales 16x. Time is that of the upscaling, without imports and without loading the model; memory is the peak of
 the whole process. The error is the largest difference from what the network gives for the whole image at once, of
-values from 0 to 1. ``--write FILE`` writes the tables into a page. On a machine that is busy with other things,
-OMP_NUM_THREADS=1 CPU_TIME=1 before the command counts processor time instead of time.
+values from 0 to 1. ``--write FILE`` writes the tables into a page, and a plot into pictures/ beside it. On a machine
+that is busy with other things, OMP_NUM_THREADS=1 CPU_TIME=1 before the command counts processor time instead of time.
 """
 
 from __future__ import annotations
@@ -216,8 +216,8 @@ def run_alone(name: str, model: str, megapixels: float, result_file: Path) -> Ou
     return Outcome(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def contest(model: str, megapixels: float, rounds: int) -> list[str]:
-    """Let all contestants run in turns; gives the lines of the tables."""
+def contest(model: str, megapixels: float, rounds: int) -> tuple[list[str], dict[str, list[Outcome]]]:
+    """Let all contestants run in turns; gives the lines of the tables, and what they tell of."""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(RUNS)}
         alone = partial(run_alone, model=model, megapixels=megapixels)
@@ -230,7 +230,8 @@ def contest(model: str, megapixels: float, rounds: int) -> list[str]:
         reference = np.load(files[UNTILED])
         errors = {name: float(np.abs(np.load(files[name]) - reference).max()) for name in UPSCALING_RUNS}
     subject = Subject.of(model, megapixels)
-    return [*forward_table(model, subject, outcomes), "", *upscaling_table(model, subject, outcomes, errors)]
+    lines = [*forward_table(model, subject, outcomes), "", *upscaling_table(model, subject, outcomes, errors)]
+    return lines, outcomes
 
 
 def ratio(outcomes: list[Outcome], reference: list[Outcome]) -> float:
@@ -276,6 +277,26 @@ def upscaling_table(
     return lines
 
 
+def draw(outcomes: dict[str, dict[str, list[Outcome]]], file: Path) -> None:
+    """Draw times and memory of all that upscale whole images, relative to `upscale` at the same tile and overlap."""
+    from matplotlib.figure import Figure
+
+    names = list(UPSCALING_RUNS)[::-1]
+    figure = Figure(figsize=(10, 1 + 0.35 * len(names) * len(outcomes)), layout="constrained")
+    for row, (model, found) in enumerate(outcomes.items()):
+        for column, (value, what) in enumerate((("seconds", "time"), ("peak", "peak memory"))):
+            axes = figure.add_subplot(len(outcomes), 2, 2 * row + column + 1)
+            own = median_of(found[UPSCALE], value)
+            bars = axes.barh(names, [median_of(found[name], value) / own for name in names])
+            axes.bar_label(bars, fmt="%.2f", padding=3)
+            axes.axvline(1, color="black", linewidth=1)
+            axes.set_title(f"{model}: {what}, to upscale")
+            axes.margins(x=0.12)
+            if column:
+                axes.set_yticklabels([])
+    figure.savefig(file)
+
+
 def _here(work: Callable[[], Subject]) -> Subject:
     return work()
 
@@ -297,10 +318,15 @@ def main() -> None:
         run_here(options.contestant, subject, options.result)
         return
     lines = [f"Medians of {options.rounds} rounds, {torch.get_num_threads()} threads, torch {torch.__version__}.", ""]
+    outcomes: dict[str, dict[str, list[Outcome]]] = {}
     for model in options.models:
-        lines += [*contest(model, options.megapixels, options.rounds), ""]
+        table, outcomes[model] = contest(model, options.megapixels, options.rounds)
+        lines += [*table, ""]
     print("\n".join(lines))
     if options.write is not None:
+        picture = options.write.parent / "pictures" / "speed.png"
+        draw(outcomes, picture)
+        lines += [f"![Times and peak memory as bars](pictures/{picture.name})", ""]
         options.write.write_text("\n".join([PAGE, *lines]))
 
 

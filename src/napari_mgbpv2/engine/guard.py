@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from napari_mgbpv2.engine.running import Engine, Pixels
+from napari_mgbpv2.engine.running import Engine
+from napari_mgbpv2.engine.transfers import Pixels
 from napari_mgbpv2.network import Network, configurations
 from napari_mgbpv2.tiling import Span
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine.devices import PRECISIONS
 from napari_mgbpv2.engine.thread import in_engine_thread
+from napari_mgbpv2.engine.transfers import Pixels, Transfers
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.network import MGBPv2, Network, reflect
 from napari_mgbpv2.noise import noise_window
 from napari_mgbpv2.resampling import Taps, upscale_window
 from napari_mgbpv2.tiling import Span
 
-Pixels = npt.NDArray[np.float32]
 Read = Callable[[slice, slice], Pixels]
 Area = tuple[Span, Span]
 
@@ -56,6 +56,7 @@ class Engine:
         with _devices_lock:
             self._shared = _devices.setdefault(device, _Device())
         self.device = device
+        self._transfers = Transfers(device)
         members = [network] if isinstance(network, MGBPv2) else list(network.children())
         self.networks = in_engine_thread(
             lambda: [
@@ -114,8 +115,7 @@ class Engine:
             total = in_engine_thread(partial(self._add, total, network, source, windows, field, amplitude, wanted))
         assert total is not None
         found = total
-        result: Pixels = in_engine_thread(lambda: found.contiguous().cpu()).numpy()
-        return result
+        return in_engine_thread(lambda: self._transfers.from_device(found))()
 
     def _add(
         self,
@@ -129,7 +129,7 @@ class Engine:
     ) -> Tensor:
         """Run one network, and add what it gives to the total."""
         with self._shared.lock, torch.inference_mode(), self._arithmetic():
-            image = upscale_window(torch.from_numpy(source).to(self.device), *(window.taps for window in windows))
+            image = upscale_window(self._transfers.to_device(source), *(window.taps for window in windows))
             output = network(image[None], field, amplitude, wanted)[0]
             return output if total is None else total + output
 
@@ -139,7 +139,7 @@ class Engine:
         size = (int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
         fields = [noise_window(seed, first_channel + channel, top, left, *size) for channel in range(channels)]
         field = np.stack(fields)[:, rows - top][:, :, columns - left]
-        return torch.from_numpy(field[None]).to(self.device)
+        return in_engine_thread(lambda: self._transfers.to_device(field[None]))
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
