@@ -99,6 +99,31 @@ class Subject:
     def module_channels_last(self) -> Forward:
         return self.network.to(memory_format=torch.channels_last)
 
+    def compiled(self) -> Forward:
+        return torch.compile(self.module_channels_last())
+
+    def onnx_runtime(self) -> Forward:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(self.onnx(), options, providers=["CPUExecutionProvider"])
+        return lambda tile: torch.from_numpy(session.run(None, {"image": tile.contiguous().numpy()})[0])
+
+    def openvino(self) -> Forward:
+        import openvino
+
+        precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        model = openvino.Core().compile_model(openvino.Core().read_model(self.onnx()), "CPU", precise)
+        return lambda tile: torch.from_numpy(model(tile.contiguous().numpy())[0])
+
+    def onnx(self) -> bytes:
+        """The network as an ONNX file, for tiles of one size."""
+        tile = torch.zeros(1, self.network.config.channels, self.tile, self.tile)
+        program = torch.onnx.export(PaperNetwork(self.network), (tile,), input_names=["image"], verbose=False)
+        assert program is not None
+        return program.model_proto.SerializeToString()
+
     def paper(self) -> Forward:
         return PaperNetwork(self.network)
 
@@ -174,6 +199,9 @@ Run = Callable[[Subject], tuple[float, np.ndarray | None]]
 FORWARD_RUNS: dict[str, Run] = {
     "prepared": lambda subject: forwards(subject, subject.prepared()),
     "module, channels last": lambda subject: forwards(subject, subject.module_channels_last()),
+    "module, compiled by torch": lambda subject: forwards(subject, subject.compiled()),
+    "ONNX Runtime": lambda subject: forwards(subject, subject.onnx_runtime()),
+    "OpenVINO": lambda subject: forwards(subject, subject.openvino()),
     "as the paper has it": lambda subject: forwards(subject, subject.paper()),
 }
 UPSCALE = "upscale"

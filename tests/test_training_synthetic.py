@@ -18,7 +18,7 @@ from napari_mgbpv2.training.options import make_options
 from napari_mgbpv2.training.starting import starting_network
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 from napari_mgbpv2.training.synthetic.camera import Camera
-from napari_mgbpv2.training.synthetic.fields import blurred, random_field, random_light
+from napari_mgbpv2.training.synthetic.fields import blurred, random_field, random_light, random_micrograph
 from napari_mgbpv2.training.synthetic.structures import STRUCTURES, Canvas, curves, deposit, outline
 
 CAMERA = Camera(photons=200.0, read_noise=3.0, gain=0.5, offset=100.0)
@@ -139,6 +139,14 @@ class TestCamera:
         unit = KINDS["microscopy"].values(field).to_unit(field)
         assert unit.min() >= 0
         assert np.percentile(unit, 99.9) == pytest.approx(1)
+
+    def test_some_micrographs_are_smooth_and_of_eight_bits(self) -> None:
+        smooth = 0
+        for seed in range(40):
+            picture = random_micrograph(np.random.default_rng(seed), 64)[..., 0].astype(np.float64)
+            bends = np.abs(np.diff(picture, 2, axis=0)).mean() / np.ptp(picture)
+            smooth += bends < 0.01 and np.percentile(picture, 99.8) <= 300
+        assert 10 <= smooth <= 30
 
 
 class TestTraining:

@@ -29,12 +29,13 @@ class TrainingOptions:
     Attributes
     ----------
     images
-        Files, folders and patterns of sharp images; or "scenes" or "microscopy" alone, for synthetic ones.
+        Files, folders and patterns of sharp images; or "scenes", "microscopy" or "micrographs" alone,
+        for synthetic ones.
     output
         The ``.safetensors`` file to write.
     init
         What to start from: a packaged model's name, a model file, or "scratch". By default the packaged model of
-        the scale. For images of the kind "microscopy" a network of colours is folded to one channel.
+        the scale. For synthetic images of one channel, a network of colours is folded to one.
     scale
         Upscaling factor; by default that of ``init``.
     track

@@ -48,6 +48,13 @@ class Camera:
         gain = min(10 ** generator.uniform(-0.7, 0.6), BRIGHTEST / photons)
         return cls(photons, read_noise, gain, offset=generator.choice([0.0, 100.0, generator.uniform(0, 500)]))
 
+    @classmethod
+    def of_few_counts(cls, generator: np.random.Generator) -> Camera:
+        """Draw one of 8 bits, of so many electrons that they leave no noise."""
+        photons = 10 ** generator.uniform(5, 8)
+        read_noise, brightest, offset = (generator.uniform(*ends) for ends in ((0.5, 4), (60, 255), (0, 20)))
+        return cls(photons, read_noise, brightest / photons, offset)
+
     def record(self, light: npt.NDArray[np.float32], generator: np.random.Generator) -> Counts:
         """Expose: light of any shape, not negative and around 1 where it is bright, to counts."""
         electrons = generator.poisson(self.photons * light) + self.read_noise * generator.standard_normal(light.shape)

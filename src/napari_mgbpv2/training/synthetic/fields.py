@@ -15,6 +15,8 @@ from napari_mgbpv2.training.synthetic.structures import STRUCTURES, Canvas, clou
 SUPERSAMPLING = 2  # canvas pixels along a pixel of the camera
 MARGIN = 20  # camera pixels around a field: the blur's Fourier transform takes the canvas for periodic
 SHARPNESS = 0.5, 5.0  # least and greatest deviation of the point spread function, in pixels of the camera
+SMOOTH_SHARPNESS = 2.0, 8.0  # the same of a smooth micrograph
+SMOOTH = 0.45  # share of smooth micrographs
 ABSORBING = 0.25  # share of the fields
 BRIGHT = 99.8  # percentile of the structures that is called bright
 
@@ -40,10 +42,22 @@ def random_field(generator: np.random.Generator, size: int = 512, camera: Camera
     return camera.record(random_light(generator, size), generator)[..., None]
 
 
-def random_light(generator: np.random.Generator, size: int = 512) -> Canvas:
+def random_micrograph(generator: np.random.Generator, size: int = 512) -> Counts:
+    """Draw a field, or a picture so smooth that the steps of its few counts are all that is not smooth in it.
+
+    Parameters and result as `random_field` has them. A network that has not seen enough of these takes the steps for
+    detail, and makes edges of them.
+    """
+    if generator.random() >= SMOOTH:
+        return random_field(generator, size)
+    light = random_light(generator, size, SMOOTH_SHARPNESS)
+    return Camera.of_few_counts(generator).record(light, generator)[..., None]
+
+
+def random_light(generator: np.random.Generator, size: int = 512, sharpness: tuple[float, float] = SHARPNESS) -> Canvas:
     """Draw what a camera would see without any noise: (size, size), not negative, around 1 in its bright parts."""
     side = (size + 2 * MARGIN) * SUPERSAMPLING
-    blur = SUPERSAMPLING * np.exp(generator.uniform(*np.log(SHARPNESS)))
+    blur = SUPERSAMPLING * np.exp(generator.uniform(*np.log(sharpness)))
     canvas = np.zeros((side, side), np.float32)
     for kind in generator.choice(len(STRUCTURES), int(generator.integers(1, 4)), replace=False):
         layer = blurred(STRUCTURES[kind](generator, side), blur, *_out_of_focus(generator))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.training.synthetic.fields import random_field
+from napari_mgbpv2.training.synthetic.fields import random_field, random_micrograph
 from napari_mgbpv2.training.synthetic.scenes import random_scene
 from napari_mgbpv2.values import ValueMap
 
@@ -47,6 +47,7 @@ KINDS = {
     "scenes": Kind("dead leaves with edges, textures, stripes and letters", 3, random_scene),
     # white is where fine-tuning puts it for images of 16 bits
     "microscopy": Kind("blobs, filaments and membranes, with a camera's noise", 1, random_field, white=99.9),
+    "micrographs": Kind("the same, and smooth pictures of 8 bits among them", 1, random_micrograph, white=99.9),
 }
 
 
