@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -63,24 +61,6 @@ class TestCommand:
         done = command(picture)
         assert done.returncode == 2
         assert "-o/--output" in done.stderr
-
-    @pytest.mark.slow
-    def test_ctrl_c_ends_it_and_what_is_done_is_kept(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "a.npy", an_image(2000, 2000))
-        arguments = [*COMMAND, tmp_path / "a.npy", "-o", tmp_path / "a.ome.zarr", "--tile", "300"]
-        running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "a.ome.zarr.partial").exists():
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(1)
-        running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=60)
-        assert running.returncode == 130
-        assert stderr.splitlines()[-1] == "mgbpv2-upscale: interrupted; what is done is kept, --resume goes on with it"
-        assert not (tmp_path / "a.ome.zarr").exists()
-        assert not (tmp_path / "a.ome.zarr.lock").exists()
 
 
 class TestOptions:

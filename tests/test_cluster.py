@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,54 +102,6 @@ class TestSameAnswer:
             )
         run(prepare(job(source, destination, model, resume=True)))
         assert content(destination) == alone(source, model)
-
-
-@pytest.mark.slow
-def test_workers_may_be_killed(
-    client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MGBPV2_SOAK=20 kills that many, faster than any shard could be thought to be the cause."""
-    monkeypatch.setattr(cluster, "MOST_DEATHS", 1000)
-    kills = int(os.environ.get("MGBPV2_SOAK", "2"))
-    generator = random.Random(kills)
-    expected = alone(source, model)
-    ended = threading.Event()
-
-    def kill() -> None:
-        for _ in range(kills):
-            if ended.wait(generator.uniform(0.5, 2)):
-                return
-            pids = [info["pid"] for info in client.run(_pid_soon, on_error="ignore").values()]
-            if pids:
-                os.kill(generator.choice(pids), 9)
-
-    slow = SlowSource(source)
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        run(prepare(job(slow, destination, model)), client=client)
-    finally:
-        ended.set()
-        killer.join()
-    levels = {name: data for name, data in content(destination).items() if name[0].isdigit()}
-    assert levels == {name: data for name, data in expected.items() if name[0].isdigit()}
-
-
-def _pid_soon() -> dict[str, int]:
-    return {"pid": os.getpid()}
-
-
-class SlowSource:
-    """An array that takes its time, so that workers can die at work."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        array = np.load(path, mmap_mode="r")
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getitem__(self, window: tuple[slice, ...]) -> Array:
-        time.sleep(0.2)
-        return np.asarray(np.load(self.path, mmap_mode="r")[window])
 
 
 class TestErrors:

@@ -17,7 +17,7 @@ from examples import Array, CountedTiles, a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
 from napari_mgbpv2.conversion.working import ShardWork
-from napari_mgbpv2.errors import Cancelled, DestinationError, ImageError, MGBPv2Error, ModelError, SourceError
+from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
 from napari_mgbpv2.sources import open_source
 
 NETWORK = a_network()
@@ -249,39 +249,6 @@ class TestNothingLost:
         with pytest.raises(SourceError, match="the disk has gone"):
             mgbp.convert(Failing(), destination, model=NETWORK, tile=200)
         assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("content", "options", "error", "message"),
-    [
-        (None, {}, SourceError, "a.tif: there is no such file"),
-        ("folder", {}, SourceError, "a.tif: .*Zarr"),
-        (b"no image at all", {}, SourceError, "a.tif"),
-        ("truncated", {}, SourceError, "a.tif: .*cut short"),
-        ("image", {"scale": 3}, ModelError, "no packaged model upscales 3 times"),
-        ("image", {"axes": "zyx"}, ImageError, "3 letters for an image of 2 axes"),
-        ("image", {"levels": 99}, DestinationError, "cannot make 99 pyramid levels"),
-        ("image", {"series": 5}, SourceError, "has no series 5"),
-        ("mask", {}, DestinationError, "type bool are not written"),
-    ],
-)
-def test_bad_input_is_one_clear_error(
-    tmp_path: Path, content: Any, options: dict[str, Any], error: type[MGBPv2Error], message: str
-) -> None:
-    path = tmp_path / "a.tif"
-    if content == "folder":
-        path.mkdir()
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        image = an_image(64, 64) > 99 if content == "mask" else an_image(64, 64)
-        tifffile.imwrite(path, image, tile=None if content == "mask" else (16, 16))
-        if content == "truncated":
-            path.write_bytes(path.read_bytes()[:-600])
-    with pytest.raises(error, match=message) as caught:
-        mgbp.convert(path, tmp_path / "out.ome.zarr", **{"scale": 4, **options})
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out.ome.zarr").exists()
 
 
 def test_a_model_file_of_the_users_own_is_used(tmp_path: Path, destination: Path) -> None:

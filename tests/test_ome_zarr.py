@@ -625,7 +625,7 @@ def test_a_relative_destination_is_made_absolute(tmp_path: Path, monkeypatch: py
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    with pytest.raises(DestinationError, match="cannot be written"):
+    with pytest.raises(DestinationError, match="file is a file, not a folder; choose another place"):
         OMEZarrWriter(tmp_path / "file" / "x.ome.zarr", a_layout())
 
 

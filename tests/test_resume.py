@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +12,6 @@ import tifffile
 
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
 from napari_mgbpv2.ome_zarr import shards
@@ -261,97 +254,6 @@ class TestWhatEndsIt:
         told = convert(source, destination, resume=True)
         assert min(report.shards for report in told) > 0
         assert told[-1].shards == ALL_SHARDS
-
-    def test_a_full_disk_is_told_and_what_is_done_is_kept(
-        self, source: Path, destination: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        flush, calls = shards.flush, []
-
-        def full(file: Path) -> None:
-            calls.append(file)
-            if len(calls) > 12:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            flush(file)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(shards, "flush", full)
-            with pytest.raises(DestinationError, match="the disk is full; what is done is kept, and resuming goes on"):
-                convert(source, destination)
-        assert destination.with_name("result.ome.zarr.partial").exists()
-        assert not destination.with_name("result.ome.zarr.lock").exists()
-        convert(source, destination, resume=True)
-        assert content(destination) == expected
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="no Ctrl-C to another process there")
-    def test_ctrl_c_keeps_what_is_done(
-        self, source: Path, destination: Path, expected: dict[str, bytes], tmp_path: Path
-    ) -> None:
-        running = start(source, destination, tmp_path)
-        read_lines(running, 6)
-        running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=60) != 0
-        assert not destination.with_name("result.ome.zarr.lock").exists()
-        convert(source, destination, resume=True)
-        assert content(destination) == expected
-
-
-CHILD = """
-import sys
-import napari_mgbpv2 as mgbp
-from napari_mgbpv2.conversion import ConversionJob, prepare, run
-from pathlib import Path
-
-source, destination, model = map(Path, sys.argv[1:4])
-sys.path.insert(0, sys.argv[4])
-from test_resume import OPTIONS
-
-options = OPTIONS | {"model": mgbp.load_model(model), "resume": True}
-of_job = {name: options.pop(name) for name in list(options) if name in ConversionJob.__dataclass_fields__}
-shards = 0
-
-def tell(report):
-    global shards
-    if report.shards > shards:
-        shards = report.shards
-        print("shard", flush=True)
-
-run(prepare(ConversionJob(source, destination, options=options, **of_job)), tell=tell)
-"""
-
-
-def start(source: Path, destination: Path, folder: Path) -> subprocess.Popen[str]:
-    """Start the same conversion in another process, which writes a line for each shard."""
-    model = folder / "model.safetensors"
-    if not model.exists():
-        save_model(NETWORK, model)
-    arguments = [sys.executable, "-c", CHILD, str(source), str(destination), str(model), str(Path(__file__).parent)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def read_lines(process: subprocess.Popen[str], count: int) -> int:
-    """Wait for so many lines; return how many came before its end."""
-    assert process.stdout is not None
-    return sum(1 for _, line in zip(range(count), process.stdout, strict=False) if line == "shard\n")
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(
-    source: Path, destination: Path, expected: dict[str, bytes], tmp_path: Path
-) -> None:
-    """MGBPV2_SOAK=20 kills it 20 times."""
-    kills = int(os.environ.get("MGBPV2_SOAK", "4"))
-    generator = random.Random(kills)
-    for _ in range(kills):
-        running = start(source, destination, tmp_path)
-        read_lines(running, generator.randint(0, max(1, 2 * (ALL_SHARDS - 8) // kills - 1)))
-        try:
-            running.wait(timeout=generator.uniform(0, 0.1))
-        except subprocess.TimeoutExpired:
-            running.kill()
-        running.communicate()
-        assert not destination.exists() or content(destination) == expected
-    convert(source, destination, resume=True)
-    assert content(destination) == expected
 
 
 def test_a_journal_is_plain_json(source: Path, destination: Path) -> None:

@@ -44,7 +44,10 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
     """
     letters = axes.lower()
     if len(letters) != len(shape):
-        raise ImageError(f"axes {axes!r} has {len(letters)} letters for an image of {len(shape)} axes {tuple(shape)}.")
+        raise ImageError(
+            f"axes {axes!r} has {len(letters)} letters for an image of {len(shape)} axes {tuple(shape)}; "
+            "give one for each."
+        )
     if len(set(letters)) != len(letters) or not letters.isalpha() or not {"y", "x"} <= set(letters):
         raise ImageError(f'axes {axes!r} must be one distinct letter for each axis, with "y" and "x" among them.')
     return letters

@@ -38,6 +38,10 @@ class ClusterError(MGBPv2Error, RuntimeError):
     """A cluster has no workers, or such as cannot do the work."""
 
 
+class OutOfMemory(MGBPv2Error, MemoryError):
+    """The machine or its accelerator has not enough memory, even with smaller tiles."""
+
+
 class Cancelled(MGBPv2Error):
     """The work was stopped on request before it was complete."""
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def why_not_written(error: OSError) -> str:
+    """Say why the operating system does not let us write, and what to do."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return "the disk is full; free some space, or choose another place"
+    return f"it cannot be written ({error.strerror or error}); check the folder and its permissions"
 
 
 def write_whole(path: Path, content: bytes, *, overwrite: bool = True) -> None:

@@ -23,7 +23,9 @@ from dask.local import get_sync
 from dask.optimization import cull
 
 from napari_mgbpv2.caching import BoundedCache
+from napari_mgbpv2.errors import MGBPv2Error, SourceError
 from napari_mgbpv2.tiling import Span, TileGrid
+from napari_mgbpv2.values import check_pixels
 
 Pixels = npt.NDArray[Any]
 Plane = tuple[int, ...]
@@ -34,6 +36,7 @@ Finish = Callable[[npt.NDArray[np.float32]], Pixels]
 CACHE_BYTES = 512 * 2**20  # of tiles that may still be needed
 SOURCE_CACHE_BYTES = 128 * 2**20  # of computed chunks of a Dask source, which neighbouring tiles share
 CHUNK = 1024  # side of the chunks of the Dask array, in target pixels
+MOST_CHUNKS = 2**20  # beyond it they are larger: Dask lists the names of all of them whenever it computes some
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class TiledImage:
             self._cache.discard(tile)
 
 
-def as_dask(image: TiledImage, chunk: int = CHUNK) -> da.Array:
+def as_dask(image: TiledImage, chunk: int | None = None) -> da.Array:
     """Wrap a tiled image as a Dask array: one layer, one function, no pixel read.
 
     Parameters
@@ -221,9 +224,10 @@ def as_dask(image: TiledImage, chunk: int = CHUNK) -> da.Array:
     image
         The image.
     chunk
-        Side of a chunk along y and x; planes and groups of samples are chunks of their own.
+        Side of a chunk along y and x, by default as the size of the image needs it; planes are chunks of their own.
     """
     layout = image.layout
+    chunk = chunk or _chunk_for(layout)
     chunks = [1] * image.ndim
     chunks[layout.y] = chunks[layout.x] = chunk
     if layout.samples is not None:
@@ -233,6 +237,15 @@ def as_dask(image: TiledImage, chunk: int = CHUNK) -> da.Array:
     meta = np.empty((0,) * image.ndim, image.dtype)
     array: da.Array = da.from_array(image, chunks=tuple(chunks), name=name, meta=meta)  # type: ignore[no-untyped-call]
     return array
+
+
+def _chunk_for(layout: TiledLayout) -> int:
+    """Side of chunks, so that their number and with it the time of Dask's own work is bounded."""
+    height, width = layout.shape[layout.y], layout.shape[layout.x]
+    chunk = CHUNK
+    while layout.planes * -(-height // chunk) * -(-width // chunk) > MOST_CHUNKS and chunk < max(height, width):
+        chunk *= 2
+    return chunk
 
 
 @dataclass
@@ -293,7 +306,18 @@ class DaskSource:
         needed, _ = cull(self._graph, [key])  # type: ignore[no-untyped-call]
         # in this thread: it may be one of a scheduler's own, whose pool must not wait for itself
         # callbacks=(): the cache that a viewer may have registered with Dask is not made for several threads
-        return np.asarray(get_sync(needed, key, callbacks=()))
+        what = f"chunk {block} of the Dask array"
+        try:
+            pixels = np.asarray(get_sync(needed, key, callbacks=()))
+        except (MGBPv2Error, MemoryError):
+            raise
+        except Exception as error:  # whatever the functions in the graph raise
+            raise SourceError(
+                f"{what} cannot be computed ({type(error).__name__}: {error}); mend what makes it."
+            ) from error
+        shape = tuple(sizes[number] for number, sizes in zip(block, self.array.chunks, strict=True))
+        check_pixels(what, pixels, shape, self.dtype)
+        return pixels
 
 
 def lazy_source(image: Any) -> Any:

@@ -14,9 +14,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.errors import ImageError, SourceError
 
 Pixels = npt.NDArray[Any]
+
+
+def check_pixels(what: str, pixels: Pixels, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise `SourceError` unless an array gives what it has said it would: this shape, and values of its type.
+
+    What says another shape would leave pixels of the result undefined, and what says another type, without a meaning. A
+    float of another width has one.
+    """
+    if pixels.shape != shape:
+        raise SourceError(f"{what} has the shape {pixels.shape} and not {shape} as it says; mend what makes it.")
+    both_floats = pixels.dtype.kind == dtype.kind == "f"
+    if not both_floats and not np.can_cast(pixels.dtype, dtype):
+        raise SourceError(f"{what} holds {pixels.dtype} values and not {dtype} as it says; mend what makes it.")
 
 
 @dataclass(frozen=True)

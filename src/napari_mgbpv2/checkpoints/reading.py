@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from napari_mgbpv2.model_zoo import (
     read_header,
 )
 from napari_mgbpv2.network import Ensemble, MGBPv2, Network
+from napari_mgbpv2.wording import readable_bytes
 
 State = dict[str, Tensor]
 
@@ -138,6 +140,7 @@ def is_torch_file(path: Path) -> bool:
 
 def read_torch_file(path: Path) -> State:
     """Read a state dict that torch has saved; nothing in it is executed."""
+    _check_unpacked_size(path)
     try:
         with path.open("rb") as file:  # given a path, torch would go by its ending
             loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -155,6 +158,26 @@ def read_torch_file(path: Path) -> State:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ModelError(f"{path}: its entry {name!r} is not a tensor; give a plain state dict.")
     return dict(loaded)
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it holds: torch packs tensors as they are, so it is none of torch's.
+
+    Raises
+    ------
+    ModelError
+        It does, and might fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except Exception:  # no archive, or a damaged one: whatever that shows as, torch.load tells it
+        return
+    if size > path.stat().st_size:
+        raise ModelError(
+            f"{path}: would unpack to {readable_bytes(size)}, and was not loaded, because it could fill the memory; "
+            "give a plain state dict, as torch.save writes it."
+        )
 
 
 def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: int | None) -> Network:

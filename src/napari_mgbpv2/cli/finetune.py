@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.cli.command import parser_of, run_command
+from napari_mgbpv2.cli.command import STANDARD_ERROR, parser_of, run_command
 
 if TYPE_CHECKING:
     from napari_mgbpv2.training.trainer import Report
@@ -37,9 +37,6 @@ examples:
 its table [config] describes the network (features, steps, kernel, ...). What the command line says wins."""
 
 
-STANDARD_ERROR = 2  # file descriptor
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     return run_command(_parser(), _finetune, arguments)
@@ -48,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of("mgbpv2-finetune", _DESCRIPTION, _EPILOG)
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGES", help='files, folders, patterns; or "scenes" or "microscopy", synthetic'
+        "images",
+        nargs="*",
+        metavar="IMAGES",
+        help='files, folders, patterns; or synthetic "scenes", "microscopy" or "micrographs"',
     )
     parser.add_argument("-o", "--output", metavar="MODEL", help="the .safetensors file to write")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options")

@@ -35,6 +35,9 @@ class Quiet:
     def progress(self, report: Report) -> None:
         """Tell where the work stands."""
 
+    def note(self, sentence: str) -> None:
+        """Tell what is not as planned."""
+
     def done(self, source: str, result: Path, last: Report | None) -> None:
         """Tell that a result is complete; without a report, it has been so before."""
         print(result, flush=True)
@@ -75,6 +78,11 @@ class Human(Quiet):
         )
         self._bar.update(report.tiles / report.all_tiles * report.all_megapixels - self._bar.n)
 
+    def note(self, sentence: str) -> None:
+        """Print it."""
+        self._close()
+        print(f"{self.command}: {sentence}", file=sys.stderr, flush=True)
+
     def done(self, source: str, result: Path, last: Report | None) -> None:
         """Print where the result is, and what was not as planned."""
         self._close()
@@ -103,7 +111,7 @@ class Human(Quiet):
 
 
 class Machine(Quiet):
-    """Prints one JSON object a line, each with an "event": plan, progress, done, failed, end."""
+    """Prints one JSON object a line, each with an "event": plan, progress, note, done, failed, end."""
 
     def __init__(self, command: str) -> None:
         super().__init__(command)
@@ -125,6 +133,10 @@ class Machine(Quiet):
         if now - self._told >= JSON_SECONDS or report.shards == report.all_shards:
             self._told = now
             _print("progress", **asdict(report), seconds_left=seconds_left(report))
+
+    def note(self, sentence: str) -> None:
+        """Print it."""
+        _print("note", note=sentence)
 
     def done(self, source: str, result: Path, last: Report | None) -> None:
         """Print where the result is."""

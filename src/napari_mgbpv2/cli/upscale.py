@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.cli.command import run_command, sentence_of
@@ -14,6 +15,7 @@ from napari_mgbpv2.cli.telling import Human, Machine, Quiet
 from napari_mgbpv2.cli.upscale_options import parser
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.conversion.naming import destinations_of
+from napari_mgbpv2.conversion.retrying import run_in_memory
 from napari_mgbpv2.errors import DestinationError, ImageError, MGBPv2Error, ModelError
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
         last[:] = [report]
         teller.progress(report)
 
-    destination = run(prepared, client=client, tell=tell)
+    prepared = run_in_memory(prepared, lambda prepared: run(prepared, client=client, tell=tell), teller.note)
+    destination = Path(os.path.abspath(job.destination))
     teller.done(str(job.source), destination, last[0] if last else None)
     if options.preview is not None:
         from napari_mgbpv2.cli.preview import write_preview

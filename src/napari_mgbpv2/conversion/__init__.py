@@ -8,6 +8,7 @@ one whole shard, made by one thread or by one worker of a cluster; no Dask graph
 from __future__ import annotations
 
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from napari_mgbpv2.conversion.local import run_here
 from napari_mgbpv2.conversion.preparing import prepare
 from napari_mgbpv2.conversion.progress import Report, Tally, Tell
 from napari_mgbpv2.conversion.publishing import finished_before, tiff_of
+from napari_mgbpv2.conversion.retrying import run_in_memory
 from napari_mgbpv2.conversion.working import ShardWork
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def convert(
         ``cancelled`` said so.
     ClusterError
         The cluster has no workers, they do not see the files, or they died again and again.
+    OutOfMemory
+        There is not enough memory, even for smaller tiles. They are tried, with a warning, where nothing is lost by it.
     ImageError, ModelError, TilingError, DeviceError
         As `upscale` has them.
     """
@@ -111,7 +115,12 @@ def convert(
         level=level,
         **about_output,
     )
-    return run(prepare(job), progress, cancelled, client=client)
+
+    def attempt(prepared: Prepared) -> Path:
+        return run(prepared, progress, cancelled, client=client)
+
+    run_in_memory(prepare(job), attempt, lambda sentence: warnings.warn(sentence, RuntimeWarning, stacklevel=4))
+    return Path(os.path.abspath(job.destination))
 
 
 _OUTPUT = ("pixel_size", "unit", "format", "chunk", "shard", "codec")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.conversion.job import ConversionJob, Prepared
@@ -23,9 +26,43 @@ _NGFF_ORDER = "tczyx"
 
 def prepare(job: ConversionJob) -> Prepared:
     """Open and check everything that a job needs; reads no pixel, writes nothing. Errors as `convert` has them."""
-    source = _open(job)
-    plan = plan_upscale(source.data, job.scale, model=job.model, **{**job.options, "axes": source.axes})
-    return Prepared(job, source, plan, _layout(job, source, plan))
+    with _naming(job.source):
+        source = _open(job)
+        plan = plan_upscale(source.data, job.scale, model=job.model, **{**job.options, "axes": source.axes})
+        prepared = Prepared(job, source, plan, _layout(job, source, plan))
+    _check_apart(prepared)
+    return prepared
+
+
+@contextmanager
+def _naming(source: Any) -> Iterator[None]:
+    """Say which file an error is about: there may be many."""
+    try:
+        yield
+    except (DestinationError, ImageError) as error:
+        path = str(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "path", "")
+        if not path or path in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _check_apart(prepared: Prepared) -> None:
+    """Refuse a destination that would replace the source, or lie within it.
+
+    Raises
+    ------
+    DestinationError
+        It would.
+    """
+    destination = Path(os.path.realpath(prepared.job.destination))
+    identity = prepared.layout.provenance["source_identity"]
+    for file in (prepared.source.path, *identity["files"]) if "files" in identity else ():
+        source = Path(os.path.realpath(file))
+        if destination == source or destination in source.parents or source in destination.parents:
+            raise DestinationError(
+                f"{prepared.job.destination} is, holds, or lies within the source {prepared.source.path}: "
+                "choose another place"
+            )
 
 
 def _open(job: ConversionJob) -> ImageSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -83,7 +84,12 @@ def local_workers(count: int) -> Iterator[Client]:
             cluster = LocalCUDACluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
         else:
             cluster = LocalCluster(  # type: ignore[no-untyped-call]
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,  # what goes wrong there comes back, and is ours to deal with and to tell
             )
         cluster.adapt(minimum=count, maximum=count)  # replaces what dies for good
         with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]

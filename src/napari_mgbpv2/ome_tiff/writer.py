@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import Cancelled, DestinationError, MGBPv2Error
+from napari_mgbpv2.files import why_not_written
 from napari_mgbpv2.ome_tiff.metadata import CREATOR, Description
 from napari_mgbpv2.ome_tiff.tiles import BLOCK_BYTES, ArrayLike, Pixels, TiledLevel
 
@@ -208,6 +208,4 @@ def _complete_or_gone(path: Path) -> Iterator[BinaryIO]:
     except MGBPv2Error:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-        reason = "the disk is full" if full else f"it cannot be written ({error.strerror or error})"
-        raise DestinationError(f"{path}: {reason}; nothing unfinished was left") from error
+        raise DestinationError(f"{path}: {why_not_written(error)}") from error

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.ome_zarr.shards import StoredShard
 
 NAME = ".mgbpv2-journal.jsonl"
@@ -63,6 +64,8 @@ class Journal:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
+            if not os.fstat(self._file.fileno()).st_nlink:
+                raise DestinationError(f"{self._path.parent} was removed while it was written; begin again")
 
 
 def job_in(store: Path) -> dict[str, Any] | None:

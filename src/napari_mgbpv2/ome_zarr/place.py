@@ -6,7 +6,6 @@ Beside a destination stand, while it is written, ``<destination>.partial`` (the 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.files import why_not_written
 
 MARKER = "napari_mgbpv2"  # the group attribute that tells our stores from others
 
@@ -48,9 +48,7 @@ def telling_os_errors(destination: Path) -> Iterator[None]:
     except DestinationError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-        reason = "the disk is full" if full else f"it cannot be written ({error.strerror or error})"
-        raise DestinationError(f"{destination}: {reason}") from error
+        raise DestinationError(f"{destination}: {why_not_written(error)}") from error
 
 
 class Place:
@@ -79,7 +77,7 @@ class Place:
         if self.destination.suffix in (".partial", ".replaced", ".lock"):
             raise DestinationError(f"{self.destination}: a name with this ending is kept for unfinished work")
         with telling_os_errors(self.destination):
-            self.destination.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.destination)
             self._lock = Lock(_beside(self.destination, ".lock"), self.destination)
             try:
                 self._tidy_replaced()
@@ -136,7 +134,9 @@ class Place:
         if not os.path.lexists(self.destination):
             return
         if not self.overwrite:
-            raise DestinationError(f"{self.destination} exists already: choose another name or ask to overwrite it")
+            raise DestinationError(
+                f"{self.destination} exists already: choose another name or ask to overwrite it"
+            ) from FileExistsError(self.destination)
         if objection := _not_tiff(self.destination) if self.is_file else _not_zarr(self.destination):
             raise DestinationError(f"{self.destination} is not overwritten: {objection}")
 
@@ -247,6 +247,13 @@ def provenance_of(store: Path) -> dict[str, Any] | None:
     return None
 
 
+def _make_folder(destination: Path) -> None:
+    """Make the folder of a destination."""
+    if file := next((folder for folder in destination.parents if folder.exists() and not folder.is_dir()), None):
+        raise DestinationError(f"{destination}: {file} is a file, not a folder; choose another place")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _beside(path: Path, suffix: str) -> Path:
     return path.parent / (path.name + suffix)
 
@@ -275,17 +282,22 @@ def _not_zarr(path: Path) -> str:
     """Say why a path is not a Zarr store that may be deleted; empty if it is one."""
     if path.is_symlink() or not path.is_dir():
         return "it is not a directory"
-    if not any((path / name).is_file() for name in _NODE_FILES):
+    if not is_node(path):
         return "it is not a Zarr store"
     is_array = _is_array(path)
     for entry in path.iterdir():  # somebody's folder may have been made a Zarr group by mistake
         if entry.is_dir():
-            known = entry.name == "OME" or any((entry / name).is_file() for name in _NODE_FILES)
+            known = entry.name == "OME" or is_node(entry)
         else:
             known = _METADATA_FILES.fullmatch(entry.name) is not None
         if not known and not (is_array and _CHUNKS.fullmatch(entry.name)):
             return f"it holds {entry.name}, which is not part of a Zarr store"
     return ""
+
+
+def is_node(path: Path) -> bool:
+    """Whether a directory holds the metadata of a Zarr array or group."""
+    return any((path / name).is_file() for name in _NODE_FILES)
 
 
 def _is_array(node: Path) -> bool:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_mgbpv2.errors import Cancelled, DestinationError
 from napari_mgbpv2.ome_zarr.journal import Job, Journal, has_shards, job_in, remove_journal
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
-from napari_mgbpv2.ome_zarr.place import Place, telling_os_errors
+from napari_mgbpv2.ome_zarr.place import Place, is_node, telling_os_errors
 from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
 
 Finish = Callable[[Path, list[Any]], Path]
@@ -135,17 +135,17 @@ class OMEZarrWriter:
         level = shard.level + 1
         if level >= len(self._stored):
             return None
-        steps = zip(
-            self.layout.shard_region(shard.index, shard.level)[-2:], self.layout.shard_shape(level)[-2:], strict=True
-        )
-        above = (*shard.index[:-2], *(part.start // 2 // step for part, step in steps))
+        above = self._above(shard.index, shard.level)
         return above if self._is_ready(above, level) else None
 
     def missing(self, level: int) -> Iterator[Index]:
         """Shards of a further level that are not stored, though all that they are made from is."""
-        for index in np.argwhere(~self._stored[level]):
-            if self._is_ready(found := tuple(map(int, index)), level):
-                yield found
+        ready = self._stored[level - 1]
+        for axis in (-2, -1):
+            side, finer = self.layout.shard_shape(level)[axis], self.layout.shard_shape(level - 1)[axis]
+            firsts = 2 * side * np.arange(self._stored[level].shape[axis]) // finer
+            ready = np.logical_and.reduceat(ready, firsts, axis=axis)
+        return (tuple(map(int, index)) for index in np.argwhere(ready & ~self._stored[level]))
 
     def build_level(
         self,
@@ -195,14 +195,16 @@ class OMEZarrWriter:
         Raises
         ------
         DestinationError
-            If the disk fails, or something has appeared at the destination meanwhile. An old image that was to be
-            replaced is still there then.
+            If the disk fails, something that was written has been removed since, or something has appeared at the
+            destination meanwhile. An old image that was to be replaced is still there then.
         ValueError
             If a level is not complete, or the writer is closed.
         """
         for level in range(len(self._stored)):
             self._check_complete(level)
         with self._closing_on_os_errors(), self._under_way():
+            self._check_levels()
+            self._check_files()
             self.store.finish(self._ranges)
             file = self._finish(self._place.partial, self.store.levels()) if self._finish else None
             self._journal.close()
@@ -256,6 +258,7 @@ class OMEZarrWriter:
 
     def _take_over(self) -> None:
         """Note what is whole of the unfinished work, and remove what is damaged."""
+        self._check_levels()
         for shard in self._journal.resume():
             if self.store.is_whole(shard):
                 self._mark(shard)
@@ -264,6 +267,46 @@ class OMEZarrWriter:
         for level, stored in enumerate(self._stored):
             for index in np.argwhere(~stored):
                 self.store.remove(tuple(map(int, index)), level)
+
+    def _level_path(self, level: int) -> Path:
+        return self.store.path if self.layout.format == "zarr" else self.store.path / str(level)
+
+    def _check_levels(self) -> None:
+        """Refuse an unfinished store that has lost the metadata of a level."""
+        for level in range(len(self._stored)):
+            if not is_node(self._level_path(level)):
+                raise DestinationError(
+                    f"{self._place.destination}: level {level} of {self._place.partial.name} has gone; "
+                    "ask to overwrite it, and begin anew"
+                )
+
+    def _check_files(self) -> None:
+        """Refuse to publish what somebody has removed a part of: readers would take that for black."""
+        gone: list[Path] = []
+        incomplete: list[tuple[Index, int]] = []
+        for level, stored in enumerate(self._stored):
+            for index in map(tuple, np.argwhere(stored).tolist()):
+                missing = [file for file in self.store.files(index, level) if not file.exists()]
+                gone += missing
+                incomplete += [(index, level)] if missing else []
+        for index, level in incomplete:
+            self._forget_above(index, level)
+        if gone:
+            raise DestinationError(
+                f"{self._place.destination}: {len(gone)} file{'s' * (len(gone) > 1)} of {self._place.partial.name} "
+                "went missing while it was written; leave it alone"
+            ) from FileNotFoundError(gone[0])
+
+    def _forget_above(self, index: Index, level: int) -> None:
+        """Remove what may have been made from a shard that was not there."""
+        while level + 1 < len(self._stored):
+            index, level = self._above(index, level), level + 1
+            self.store.remove(index, level)
+
+    def _above(self, index: Index, level: int) -> Index:
+        """Shard of the next level that a shard belongs to."""
+        steps = zip(self.layout.shard_region(index, level)[-2:], self.layout.shard_shape(level + 1)[-2:], strict=True)
+        return (*index[:-2], *(part.start // 2 // step for part, step in steps))
 
     def _store(self, work: Callable[[], StoredShard]) -> StoredShard:
         # Ctrl-C ends the wait, not zarr's own threads: leaving the pool waits for them, so none writes after a close.
@@ -333,7 +376,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say in what two jobs differ, for people; empty if they do not."""
     told = []
     for name in dict.fromkeys([*before, *now]):
-        old, new, words = before.get(name), now.get(name), name.replace("_", " ")
+        old, new = before.get(name), now.get(name)
+        words = name.replace("_", " ") if name.isidentifier() else name  # which is a path
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = differences(old, new)
             told += [f"{words}: {inner}"] if inner else []

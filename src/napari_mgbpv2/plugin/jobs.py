@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from napari_mgbpv2.conversion import Report
+from napari_mgbpv2.conversion.retrying import is_out_of_memory
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.wording import readable_bytes, readable_seconds
 
@@ -86,8 +87,3 @@ def sentence_of(error: BaseException) -> str:
     if is_out_of_memory(error):
         return "There was not enough memory, even for small tiles; choose another device or close other programs."
     return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the machine or of its accelerator is used up."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()

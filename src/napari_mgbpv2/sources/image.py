@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.identity import identity_of_array, identity_of_files
 from napari_mgbpv2.sources.units import long_unit as long_unit
 from napari_mgbpv2.sources.urls import is_url, last_part
+from napari_mgbpv2.wording import readable_bytes
 
 Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
@@ -165,6 +167,7 @@ class FileArray(ABC):
         if 0 in self.shape:
             raise SourceError(f"{path}: has no pixels, shape {self.shape}; copy or export it again.")
         self._reopen = reopen
+        self._fits = False  # known once pixels are wanted
         with np.errstate(over="ignore"):  # what says it writes decimals, which need not be a value of the type
             self._missing = None if nodata is None or self.dtype.kind != "f" else self.dtype.type(nodata)
         self.nodata = int(nodata) if nodata is not None and self.dtype.kind in "ui" else None
@@ -181,6 +184,9 @@ class FileArray(ABC):
 
     def __getitem__(self, window: slice | Window) -> Pixels:
         """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
+        if not self._fits:
+            check_memory(self.path, math.prod(self.piece_shape) * self.dtype.itemsize)
+            self._fits = True
         pixels = self._read(_whole_window(window, self.shape))
         if self._missing is not None:
             pixels[pixels == self._missing] = np.nan
@@ -223,6 +229,30 @@ def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
     return tuple(slice(start, max(start, stop)) for start, stop, _ in bounds)
 
 
+def check_memory(path: str, count: int) -> None:
+    """Refuse pixels that are decoded at once and cannot be in memory, before trying to: they may be a few bytes' claim.
+
+    Parameters
+    ----------
+    path
+        The file.
+    count
+        Bytes that are decoded at once; a copy of them is made.
+
+    Raises
+    ------
+    SourceError
+        They are more than is available.
+    """
+    import psutil
+
+    if 2 * count > psutil.virtual_memory().available:
+        raise SourceError(
+            f"{path}: {readable_bytes(count)} of it are decoded at once, more than fits into memory; "
+            "save it as a tiled TIFF or as a Zarr, which are read in pieces."
+        )
+
+
 class UnknownFormat(SourceError):
     """The content is of no format that has been tried so far."""
 
@@ -242,7 +272,9 @@ def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     """
     native = np.dtype(dtype)
     if native.kind not in "buif":
-        raise SourceError(f"{path}: holds {native} values; an image has boolean, integer or floating-point pixels.")
+        raise SourceError(
+            f"{path}: holds {native} values; an image has boolean, integer or floating-point pixels: convert it first."
+        )
     return native.newbyteorder("=")
 
 

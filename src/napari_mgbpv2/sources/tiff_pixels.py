@@ -47,9 +47,15 @@ def opened(path: str, series: int) -> Iterator[tuple[tifffile.TiffFile, tifffile
 
 
 def _unreadable(path: str, error: Exception) -> SourceError:
+    if isinstance(error, FileNotFoundError):
+        return _gone(path, error)
     return SourceError(
         f"{path}: cannot be read as TIFF ({error}); it is damaged or cut short: copy or export it again."
     )
+
+
+def _gone(path: str, error: OSError) -> SourceError:
+    return SourceError(f"{path}: cannot be read any more ({error.strerror}); bring the file back.")
 
 
 def _page_chain_ends(tif: tifffile.TiffFile) -> bool:
@@ -258,7 +264,7 @@ class TiffArray(FileArray):
                 file.seek(offset)
                 encoded = file.read(min(count, os.fstat(file.fileno()).st_size))  # a damaged count may be huge
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read any more ({error.strerror}); bring the file back.") from error
+            raise _gone(path, error) from error
         except (TypeError, ValueError, OverflowError) as error:  # they are no numbers, or impossible ones
             raise _unreadable(path, error) from error
         if len(encoded) < count:

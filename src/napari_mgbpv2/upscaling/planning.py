@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,8 @@ def plan_upscale(
     name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
     configs = configurations(network)
     scale = fitting_scale(name, network.scale, scale)
+    if not math.isfinite(noise):
+        raise ModelError(f"noise is {noise}; it must be a number, such as 0 for fidelity or 1 for perceptual quality.")
     if noise and not configs[0].noise_channels:
         raise ModelError(f"the model {name} has no noise input; use noise=0 or another model.")
     chosen = choose_device(device)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.errors import MGBPv2Error, SourceError
 from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.values import ValueMap
+from napari_mgbpv2.values import ValueMap, check_pixels
 
 if TYPE_CHECKING:
     from napari_mgbpv2.engine import Engine, ModelFile
@@ -101,10 +102,24 @@ class TileUpscaler:
         if layout.samples is not None:
             window[layout.samples] = slice(*samples)
             order.insert(0, layout.samples)
-        pixels = np.asarray(self.source[tuple(window)])
+        pixels = self._pixels(tuple(window))
         return pixels.transpose(*layout.plane_axes, *order).reshape(
             samples.size, rows.stop - rows.start, columns.stop - columns.start
         )
+
+    def _pixels(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read what is at a window of the source, whoever has written it."""
+        what = f"the image at {', '.join(f'{part.start}:{part.stop}' for part in window)}"
+        try:
+            pixels = np.asarray(self.source[window])
+        except (MGBPv2Error, MemoryError):
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"{what} cannot be read ({type(error).__name__}: {error}); mend where it comes from."
+            ) from error
+        check_pixels(what, pixels, tuple(part.stop - part.start for part in window), self.values.dtype)
+        return pixels
 
     def _first_channel(self, plane: tuple[int, ...], samples: Span) -> int:
         """Number of a plane's first sample among those of the whole image: the noise of each is its own."""

@@ -8,10 +8,10 @@ from enum import Enum
 from pathlib import Path
 
 from napari_mgbpv2.conversion import ConversionJob, prepare
+from napari_mgbpv2.conversion.retrying import is_out_of_memory, kept_at
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.plugin.choices import Choices
-from napari_mgbpv2.plugin.jobs import EXPECTED, Step, is_out_of_memory, sentence_of
-from napari_mgbpv2.plugin.upscaling.begun import kept_at
+from napari_mgbpv2.plugin.jobs import EXPECTED, Step, sentence_of
 from napari_mgbpv2.plugin.upscaling.saving import How, Saved, save
 
 

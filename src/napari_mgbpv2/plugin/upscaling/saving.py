@@ -7,16 +7,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from napari_mgbpv2.conversion import Prepared, run
-from napari_mgbpv2.plugin.jobs import Clock, Step, is_out_of_memory
-from napari_mgbpv2.plugin.upscaling.begun import (
-    Begun,
-    begun_at,
-    drop,
-    kept_at,
-    smaller_tile,
-    with_tile,
-    with_tile_of_what_is_there,
-)
+from napari_mgbpv2.conversion.retrying import run_with_retries, with_tile_of_what_is_there
+from napari_mgbpv2.plugin.jobs import Clock, Step
+from napari_mgbpv2.plugin.upscaling.begun import Begun, begun_at
 
 Tell = Callable[[Step | str], None]
 Asked = Callable[[], bool]
@@ -68,44 +61,23 @@ def save(prepared: Prepared, how: How, tell: Tell, cancelled: Asked) -> Saved | 
         As `run` has them.
     """
     if how is How.ANEW:
-        return convert_with_retries(_with(prepared, overwrite=True, resume=False), tell, cancelled)
+        return _converted(_with(prepared, overwrite=True, resume=False), tell, cancelled)
     prepared = with_tile_of_what_is_there(_with(prepared, resume=True))
     begun = begun_at(prepared) if how is How.ASK else None
-    return begun or convert_with_retries(prepared, tell, cancelled)
+    return begun or _converted(prepared, tell, cancelled)
 
 
-def convert_with_retries(prepared: Prepared, tell: Tell, cancelled: Asked) -> Saved:
-    """Convert, and try again when memory runs out: first for what is missing, then anew with smaller tiles.
+def _converted(prepared: Prepared, tell: Tell, cancelled: Asked) -> Saved:
+    """Convert; parameters and errors as `save` has them."""
+    clock = Clock(tell)
 
-    A smaller tile makes another job, so what this run has stored is dropped for it; never what an earlier run has, or a
-    finished image. Memory of a device is given back at the end. Parameters and errors as `save` has them.
-    """
-    from napari_mgbpv2.engine import release_device_memory
+    def attempt(prepared: Prepared) -> None:
+        nonlocal clock
+        clock = Clock(tell)
+        run(prepared, cancelled=cancelled, tell=clock)
 
-    job = prepared.job
-    is_of_an_earlier_run = job.resume and kept_at(job.destination) is not None
-    try:
-        while True:
-            clock = Clock(tell)
-            try:
-                run(prepared, cancelled=cancelled, tell=clock)
-                return Saved(prepared, was_complete=clock.last is None)
-            except (MemoryError, RuntimeError) as error:
-                # an old image at the destination is in the way of resuming; what is begun anew replaces it in the end
-                goes_on = clock.last is not None and clock.last.bytes_written > 0 and not job.overwrite
-                tile = smaller_tile(prepared.plan)
-                if not is_out_of_memory(error) or (not goes_on and (is_of_an_earlier_run or tile is None)):
-                    raise
-            release_device_memory()
-            if goes_on:
-                prepared = _with(prepared, resume=True)
-                tell("Not enough memory: trying again; what is done is kept.")
-            elif tile is not None:
-                drop(prepared)
-                prepared = with_tile(_with(prepared, resume=job.resume), tile)
-                tell(f"Not enough memory: beginning anew with tiles of {tile} px.")
-    finally:
-        release_device_memory()
+    done = run_with_retries(prepared, attempt, tell)
+    return Saved(done, was_complete=clock.last is None)
 
 
 def _with(prepared: Prepared, *, resume: bool, overwrite: bool | None = None) -> Prepared:

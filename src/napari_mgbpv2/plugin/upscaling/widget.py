@@ -11,16 +11,17 @@ from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.conversion.estimating import Estimate
+from napari_mgbpv2.conversion.retrying import is_out_of_memory, kept_at, smaller_tile
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
-from napari_mgbpv2.plugin.jobs import Step, is_out_of_memory
+from napari_mgbpv2.plugin.jobs import Step
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.layers_view import LayersView
 from napari_mgbpv2.plugin.place import is_upright
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
 from napari_mgbpv2.plugin.showing import LazyLayer
-from napari_mgbpv2.plugin.upscaling.begun import Begun, kept_at, smaller_tile
+from napari_mgbpv2.plugin.upscaling.begun import Begun
 from napari_mgbpv2.plugin.upscaling.plan_running import Planner, Wish
 from napari_mgbpv2.plugin.upscaling.saving import How, Saved, save
 from napari_mgbpv2.plugin.upscaling.showing import FilledLayer, StoredLayer

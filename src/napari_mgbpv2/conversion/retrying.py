@@ -1,0 +1,187 @@
+"""What to do when memory runs out: try again for what is missing, then begin anew with smaller tiles."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from napari_mgbpv2.conversion.job import Prepared
+from napari_mgbpv2.conversion.preparing import prepare
+from napari_mgbpv2.errors import OutOfMemory, TilingError
+from napari_mgbpv2.upscaling import UpscalePlan
+
+SMALLEST_TILE = 64
+# of CUDA and Metal, of torch on the CPU, and of Python, whose threads need some
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+
+
+def run_with_retries(prepared: Prepared, attempt: Callable[[Prepared], object], say: Callable[[str], None]) -> Prepared:
+    """Convert, and try again when memory runs out: first for what is missing, then anew with smaller tiles.
+
+    A smaller tile makes another job, so what this run has stored is dropped for it; never what an earlier run has, or a
+    finished image. Memory of a device is given back at the end.
+
+    Parameters
+    ----------
+    prepared
+        The conversion.
+    attempt
+        Runs a conversion.
+    say
+        Called with a sentence before each further attempt.
+
+    Returns
+    -------
+    Prepared
+        The conversion that has succeeded, with the tile that it has come to.
+
+    Raises
+    ------
+    OutOfMemory
+        No attempt has had enough memory.
+    Exception
+        What ``attempt`` raises beside that.
+    """
+    from napari_mgbpv2.engine import release_device_memory
+
+    destination = prepared.job.destination
+    resume = prepared.job.resume
+    is_of_an_earlier_run = resume and kept_at(destination) is not None
+    try:
+        while True:
+            before = _shards_kept(destination)
+            try:
+                attempt(prepared)
+                return prepared
+            except (MemoryError, RuntimeError) as error:
+                # an old image at the destination is in the way of resuming; what is begun anew replaces it in the end
+                goes_on = _shards_kept(destination) > before and not prepared.job.overwrite
+                tile = smaller_tile(prepared.plan)
+                if not is_out_of_memory(error):
+                    raise
+                if not goes_on and (is_of_an_earlier_run or tile is None):
+                    raise OutOfMemory(_sentence(prepared)) from error
+            gc.collect()  # the error and what it has kept alive refer to each other
+            release_device_memory()
+            if goes_on:
+                prepared = replace(prepared, job=replace(prepared.job, resume=True))
+                say("Not enough memory: trying again; what is done is kept.")
+            elif tile is not None:
+                drop(prepared)
+                prepared = with_tile(replace(prepared, job=replace(prepared.job, resume=resume)), tile)
+                say(f"Not enough memory: beginning anew with tiles of {tile} px.")
+    finally:
+        release_device_memory()
+
+
+def run_in_memory(prepared: Prepared, attempt: Callable[[Prepared], object], say: Callable[[str], None]) -> Prepared:
+    """Convert, with the tile that an earlier run has come to where that is resumed, and with retries.
+
+    A tile that the job asks for is kept to at first. Parameters, result and errors as `run_with_retries` has them.
+    """
+    if prepared.job.resume and prepared.job.options.get("tile") is None:
+        prepared = with_tile_of_what_is_there(prepared)
+    return run_with_retries(prepared, attempt, say)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of its accelerator is used up."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _WORDS)
+
+
+def smaller_tile(plan: UpscalePlan) -> int | None:
+    """Return a tile of half the size; None where that would be too small."""
+    tile = _tile_of(plan) // 2
+    return tile if tile >= SMALLEST_TILE else None
+
+
+def with_tile(prepared: Prepared, tile: int) -> Prepared:
+    """Plan the same conversion with another tile.
+
+    Raises
+    ------
+    OutOfMemory
+        The network needs larger ones.
+    """
+    job = prepared.job
+    try:
+        return prepare(replace(job, options={**job.options, "tile": tile, "overlap": None}))
+    except TilingError as error:
+        raise OutOfMemory(_sentence(prepared)) from error
+
+
+def with_tile_of_what_is_there(prepared: Prepared) -> Prepared:
+    """Take over the tile of an earlier run, finished or not, where that had to halve its own: to get the same one."""
+    wanted = (_job_of_what_is_there(prepared) or {}).get("tile")
+    halved = prepared
+    while wanted and max(halved.layout.provenance["tile"]) > max(wanted):
+        tile = smaller_tile(halved.plan)
+        if tile is None:
+            return prepared
+        try:
+            halved = with_tile(halved, tile)
+        except OutOfMemory:
+            return prepared
+    return halved if halved.layout.provenance["tile"] == wanted else prepared
+
+
+def kept_at(destination: Path) -> Path | None:
+    """Return where work is kept that has not been completed; None where there is none."""
+    from napari_mgbpv2.ome_zarr import partial_of
+    from napari_mgbpv2.ome_zarr.journal import has_shards
+
+    partial = partial_of(destination)
+    return partial if has_shards(partial) else None
+
+
+def drop(prepared: Prepared) -> None:
+    """Remove the unfinished work of this very job; nothing else, least of all a finished image."""
+    from napari_mgbpv2.ome_zarr import differences
+    from napari_mgbpv2.ome_zarr.journal import job_in
+    from napari_mgbpv2.ome_zarr.place import Place
+
+    job = prepared.job
+    place = Place(job.destination, overwrite=job.overwrite, is_file=job.makes_tiff)
+    if differences(job_in(place.partial) or {}, prepared.layout.provenance):
+        place.keep()
+    else:
+        place.give_up()
+
+
+def _sentence(prepared: Prepared) -> str:
+    kept = "; what is done is kept, and resuming goes on with it" if kept_at(prepared.job.destination) else ""
+    return (
+        f"{prepared.job.destination}: there is not enough memory on {prepared.plan.device} for tiles of "
+        f"{_tile_of(prepared.plan)} px; close other programs, or choose a smaller tile or another device{kept}"
+    )
+
+
+def _tile_of(plan: UpscalePlan) -> int:
+    return max(plan.layout.grid.rows.tile, plan.layout.grid.columns.tile)
+
+
+def _shards_kept(destination: Path) -> int:
+    """Count what the journal of unfinished work notes, behind its first line, which is about the job."""
+    from napari_mgbpv2.ome_zarr.journal import NAME
+
+    kept = kept_at(destination)
+    if kept is None:
+        return 0
+    with (kept / NAME).open("rb") as journal:
+        return sum(1 for _ in journal) - 1
+
+
+def _job_of_what_is_there(prepared: Prepared) -> Mapping[str, Any] | None:
+    from napari_mgbpv2.ome_tiff import read_provenance
+    from napari_mgbpv2.ome_zarr import provenance_of
+    from napari_mgbpv2.ome_zarr.journal import job_in
+
+    job = prepared.job
+    kept = kept_at(job.destination)
+    if kept is not None:
+        return job_in(kept)
+    return read_provenance(job.destination) if job.makes_tiff else provenance_of(job.destination)
