@@ -1,4 +1,4 @@
-# `make demo` shows the main job, `make test` proves the package; both set up everything that they need.
+# `make demo` shows the main job, `make test` proves the package, `make docs` builds its site; each sets up what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo-output
 SAMPLE := src/napari_mgbpv2/samples/astronaut.png
 
-.PHONY: demo test system clean
+.PHONY: demo test docs system clean
 
 demo: $(VENV)/installed
 	@mkdir -p $(DEMO)
@@ -17,6 +17,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/tox system
 	$(BIN)/tox
+
+docs: $(VENV)/tox
+	$(BIN)/tox -e docs
+	@echo "site: $(CURDIR)/site/index.html"
 
 # What a window needs on a machine without a screen; asked of Debian and Ubuntu, where it may be.
 SYSTEM := xvfb xauth libgl1 libegl1 libgl1-mesa-dri libdbus-1-3 libglib2.0-0 libfontconfig1 fonts-dejavu-core \
@@ -43,4 +47,4 @@ $(VENV)/tox: $(VENV)/python constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .tox $(DEMO) build dist
+	rm -rf $(VENV) .tox $(DEMO) build dist site
