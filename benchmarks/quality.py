@@ -61,8 +61,8 @@ electrons of a bright pixel; and micrographs of scikit-image in grey, 8 bits. "F
 same scale, folded to one channel. The peak of PSNR and SSIM is a field's 99.9th percentile. "Mean error" is how far
 the mean of the model's result is from that of its source, of several fields the largest.
 
-The image `cell` is so smooth that bicubic upscaling is right to less than one of 256 grey values. At 2 times the
-networks are below it there: they take steps that rounding has left for detail.
+The image `cell` is so smooth that bicubic upscaling is right to less than one of 256 grey values. A network that has
+seen few such images takes the steps of their rounding for detail, as "folded" does at 2 times.
 """
 
 

@@ -47,7 +47,9 @@ KINDS = {
     "scenes": Kind("dead leaves with edges, textures, stripes and letters", 3, random_scene),
     # white is where fine-tuning puts it for images of 16 bits
     "microscopy": Kind("blobs, filaments and membranes, with a camera's noise", 1, random_field, white=99.9),
-    "micrographs": Kind("the same, and smooth pictures of 8 bits among them", 1, random_micrograph, white=99.9),
+    "micrographs": Kind(
+        "blobs, filaments and membranes, smooth pictures of 8 bits among them", 1, random_micrograph, white=99.9
+    ),
 }
 
 
