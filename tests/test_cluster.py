@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
@@ -141,6 +141,24 @@ class TestErrors:
             workers.CONNECT_SECONDS = workers_timeout
         assert status == 1
         assert "no dask scheduler answers" in capsys.readouterr().err
+
+    def test_a_result_that_has_died_with_its_worker_is_made_again(
+        self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Asking for it, one might wait for ever."""
+        result, lost = Future.result, []
+
+        def die(self: Future, timeout: float | None = None) -> Any:
+            assert timeout is not None
+            if len(lost) < 3:
+                lost.append(self.key)
+                raise TimeoutError
+            return result(self, timeout)
+
+        monkeypatch.setattr(Future, "result", die)
+        run(prepare(job(source, destination, model)), client=client)
+        assert len(set(lost)) == 3
+        assert content(destination) == alone(source, model)
 
     def test_a_shard_at_which_workers_die_again_and_again_is_told(
         self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,10 +152,9 @@ def test_worker_killed(
     def kill() -> None:
         wait_for_shards(folder.destination, 10, ended.is_set)
         while len(killed) < kills and not ended.wait(generator.uniform(0, 0.5)):
-            children = psutil.Process().children()
-            found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-            if found:
-                generator.choice(found).kill()
+            with suppress(psutil.NoSuchProcess, IndexError):  # it has just gone, or the next is not there
+                children = psutil.Process().children()
+                generator.choice([child for child in children if "spawn_main" in " ".join(child.cmdline())]).kill()
                 killed.append(True)
 
     killer = threading.Thread(target=kill)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 2  # tasks a thread of a worker: the next one waits there when one is done
 MOST_DEATHS = 10  # of workers at one shard
+_RESULT_SECONDS = 10.0  # for some numbers that are there already
 _CHECK_SECONDS = 0.5  # between questions whether to stop, and looks at which workers there are
 
 
@@ -156,8 +157,8 @@ class _Run:
         if task is None:  # another worker has been given it
             return
         self._busy[task.worker] -= 1
-        if future.status == "finished":
-            shard, tiles_run = future.result()
+        if future.status == "finished" and (made := self._made_by(future)) is not None:
+            shard, tiles_run = made
             self._writer.record(shard)
             self._tally.add(shard, tiles_run)
             above = self._writer.ready_above(shard)
@@ -165,6 +166,18 @@ class _Run:
                 self._further.append((shard.level + 1, above))
             return
         self._after_failure(future, task)
+
+    def _made_by(self, future: Any) -> tuple[StoredShard, int] | None:
+        """Return what a task has given; None where its worker has died with it since.
+
+        The scheduler would then run the task again, and might wait for that worker for ever.
+        """
+        try:
+            made: tuple[StoredShard, int] = future.result(timeout=_RESULT_SECONDS)
+            return made
+        except Exception:  # late, lost, or what the second run has come to: it is run anew, and tells again
+            self._client.cancel([future])
+            return None
 
     def _after_failure(self, future: Any, task: _Task) -> None:
         from distributed import KilledWorker
