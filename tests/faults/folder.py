@@ -24,6 +24,8 @@ COMMAND = "mgbpv2-upscale"
 SMALL_SHARDS = ("--tile", "150", "--chunk", "64", "--shard", "128", "--levels", "3")
 JOURNAL = ".mgbpv2-journal.jsonl"
 
+on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows has other words for it, or forbids it")
+
 
 class Folder:
     """A user's folder, and what is done there.

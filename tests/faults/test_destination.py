@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import zarr
-from folder import SMALL_SHARDS, Folder, wait_for_shards
+from folder import SMALL_SHARDS, Folder, on_posix, wait_for_shards
 from table import Row
 
 from examples import an_image
@@ -107,6 +107,7 @@ def test_disk_too_small(row: Row, folder: Folder) -> None:
     assert "WARNING: the disk may not suffice" in outcome.printed
 
 
+@on_posix
 def test_removed(row: Row, folder: Folder) -> None:
     partial = folder.destination.with_name("result.ome.zarr.partial")
     watching = meanwhile(folder, lambda: shutil.rmtree(partial, ignore_errors=True))
@@ -128,6 +129,7 @@ def test_partly_removed(row: Row, folder: Folder) -> None:
         assert (folder.destination / file.relative_to(whole)).read_bytes() == file.read_bytes()
 
 
+@on_posix
 def test_read_only(row: Row, folder: Folder, disk: Disk) -> None:
     """A folder without the permission, or for who needs none, a read-only file system."""
     if os.name == "posix" and os.geteuid():
@@ -148,6 +150,7 @@ def test_below_a_file(row: Row, folder: Folder) -> None:
     row.is_shown_by(folder.upscale(folder.image()))
 
 
+@on_posix
 def test_name_too_long(row: Row, folder: Folder) -> None:
     folder.destination = folder.path / f"{'x' * 300}.ome.zarr"
     row.is_shown_by(folder.upscale(folder.image()))
@@ -171,6 +174,7 @@ def test_exists_and_is_a_folder_of_other_files(row: Row, folder: Folder) -> None
     row.is_shown_by(folder.upscale(folder.image(20, 20), "--overwrite"))
 
 
+@on_posix
 def test_link(row: Row, folder: Folder) -> None:
     precious = folder.path / "precious.zarr"
     zarr.create_array(precious, data=an_image(64, 64))

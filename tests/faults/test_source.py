@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from folder import SMALL_SHARDS, Folder, wait_for_shards
+from folder import SMALL_SHARDS, Folder, on_posix, wait_for_shards
 from PIL import Image
 from table import Row
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
@@ -168,6 +168,7 @@ def test_png_bomb(row: Row, folder: Folder) -> None:
     row.is_shown_by(folder.upscale(path))
 
 
+@on_posix
 def test_removed_meanwhile(row: Row, folder: Folder) -> None:
     path, away = folder.path / "image.tif", folder.path / "away.tif"
     tifffile.imwrite(path, an_image(300, 200, dtype="u2"), tile=(16, 16), compression="zlib")
@@ -179,6 +180,7 @@ def test_removed_meanwhile(row: Row, folder: Folder) -> None:
     assert folder.upscale(path, *SMALL_SHARDS, "--resume").status == 0
 
 
+@on_posix
 def test_cut_short_meanwhile(row: Row, folder: Folder, tmp_path: Path) -> None:
     """What is mapped into memory would end the process if it were read beyond its end."""
     path, copy = folder.image(300, 200), tmp_path / "copy.npy"
