@@ -25,7 +25,6 @@ SUBCOMMANDS = {"mgbpv2-models": ("list", "info", "download", "export")}
 
 # What is not run, page by page.
 LEFT_OUT = {
-    "README.md": ["trains for ten minutes, and the page does not say how to shorten it"],
     "docs/conversion.md": ["needs a SLURM cluster and dask-jobqueue", "needs a Kubernetes cluster and dask-kubernetes"],
     "docs/napari.md": ["opens a window; tests/gui runs it"],
 }
