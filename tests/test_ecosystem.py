@@ -66,7 +66,7 @@ def test_tensorstore_reads_the_same_pixels_of_every_level(result: Path) -> None:
 
 
 class TestPlace:
-    """Pixel size, place and units of a stack, whose outer pixels have their centres further out than those of its source."""
+    """Pixel size, place and units of a stack; its outer pixels have their centres further out than the source has."""
 
     SCALE: ClassVar = {"z": 2.0, "y": 0.25 / 4, "x": 0.5 / 4}
     PLACE: ClassVar = {"z": 0.0, "y": 0.25 * (1 / 4 - 1) / 2, "x": 0.5 * (1 / 4 - 1) / 2}
