@@ -18,8 +18,6 @@ from examples import a_network, an_image
 from zarr_server import serving
 
 NETWORK = a_network()
-# Its s3fs needs an older botocore than moto has here: run by tox -e newest, which pins nothing.
-OME_ZARR_PY = "ome-zarr-py is tested by tox -e newest"
 METADATA = {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
 
 KINDS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
@@ -84,7 +82,6 @@ class TestPlace:
         return scale, {axis: at + (scale[axis] - self.SCALE[axis]) / 2 for axis, at in self.PLACE.items()}
 
     def test_ome_zarr_py_finds_it(self, stack: Path) -> None:
-        pytest.importorskip("ome_zarr", reason=OME_ZARR_PY)
         from ome_zarr.io import parse_url
         from ome_zarr.reader import Reader
 
@@ -153,25 +150,25 @@ class TestInput:
     def test_a_file_that_bioio_reads(self, expected: Any, tmp_path: Path) -> None:
         path = mgbp.convert(self.a_dv(tmp_path), tmp_path / "a.ome.zarr", model=NETWORK, unit="um")
         group: Any = zarr.open_group(path, mode="r")
-        np.testing.assert_array_equal(np.asarray(group["0"]), [[expected] * 2] * 2)
+        np.testing.assert_array_equal(np.asarray(group["0"]), [expected, expected])
         (multiscales,) = group.attrs["ome"]["multiscales"]
-        assert [axis["name"] for axis in multiscales["axes"]] == ["c", "z", "y", "x"]
+        assert [axis["name"] for axis in multiscales["axes"]] == ["z", "y", "x"]
         (scale, _) = multiscales["datasets"][0]["coordinateTransformations"]
-        assert scale["scale"] == pytest.approx([1.0, 0.5, 0.0625, 0.03125])
+        assert scale["scale"] == pytest.approx([0.5, 0.0625, 0.03125])
 
     def test_an_image_that_bioio_has_opened(self, expected: Any, tmp_path: Path) -> None:
         from bioio import BioImage
 
-        image = BioImage(self.a_dv(tmp_path)).xarray_dask_data
+        image = BioImage(self.a_dv(tmp_path)).xarray_data  # the Dask arrays of bioio-dv 1.2 read from a closed file
         assert image.dims == ("T", "C", "Z", "Y", "X")
         path = mgbp.convert(image, tmp_path / "a.ome.zarr", model=NETWORK)
         group: Any = zarr.open_group(path, mode="r")
-        np.testing.assert_array_equal(np.asarray(group["0"]), [[[expected] * 2] * 2])
+        np.testing.assert_array_equal(np.asarray(group["0"]), [[[expected, expected]]])
         assert [axis["name"] for axis in group.attrs["ome"]["multiscales"][0]["axes"]] == list("tczyx")
 
     def a_dv(self, folder: Path) -> Path:
-        """Two channels of two sections, each of them the image, in a DeltaVision file."""
-        stack = np.broadcast_to(self.IMAGE, (2, 2, *self.IMAGE.shape))
+        """Two sections of one channel, each of them the image, in a DeltaVision file."""
+        stack = np.broadcast_to(self.IMAGE, (1, 2, *self.IMAGE.shape))
         mrc.imsave(folder / "cells.dv", stack, metadata={"dx": 0.125, "dy": 0.25, "dz": 0.5})
         return folder / "cells.dv"
 
@@ -195,7 +192,6 @@ class TestInput:
         assert place["translation"] == pytest.approx([0.25 * (1 / 16 - 1) / 2, 0.5 * (1 / 16 - 1) / 2])
 
     def test_what_ome_zarr_py_has_written(self, expected: Any, tmp_path: Path) -> None:
-        pytest.importorskip("ome_zarr", reason=OME_ZARR_PY)
         from ome_zarr.writer import write_image
 
         source: Any = zarr.open_group(tmp_path / "source.ome.zarr", mode="w")

@@ -136,6 +136,11 @@ class TestBioIO:
         assert source.data.piece_shape == (1, 1, 40, 50)
         assert_reads(source, pixels(2, 5, 40, 50))
 
+    def test_a_first_number_like_that_of_a_bitmap_misleads_nobody(self, tmp_path: Path) -> None:
+        """Device-independent bitmaps begin with 40 or 56, as do DeltaVision files of that many columns."""
+        mrc.imsave(tmp_path / "cells.dv", pixels(1, 5, 30, 56))
+        assert_reads(open_source(tmp_path / "cells.dv"), pixels(5, 30, 56))
+
     def test_the_unit_may_be_said_where_the_reader_does_not(self, stack: Path) -> None:
         assert open_source(stack).units == {"z": None, "y": None, "x": None}
         assert open_source(stack, unit="um").units == {"z": "micrometer", "y": "micrometer", "x": "micrometer"}

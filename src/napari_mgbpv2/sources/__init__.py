@@ -103,13 +103,13 @@ def _open(path: str, series: int, level: int, said_axes: str | None) -> ImageSou
 
     try:
         return open_picture(path, series, level)
-    except UnknownFormat as unknown:
+    except SourceError as refused:  # also what Pillow takes for a damaged picture: bitmaps (DIB) have no magic
         from napari_mgbpv2.sources.bioimage import open_bioimage
 
         try:
             return open_bioimage(path, series, level, said_axes)
         except UnknownFormat:
-            raise unknown from None
+            raise refused from None
 
 
 def as_array(store: object) -> Any:
