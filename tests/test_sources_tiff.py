@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import struct
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,21 @@ class TestTiffPixels:
         source.data[slice(0, 16), slice(0, 16)]
         assert len(decoded) == 17
 
+    def test_a_strip_that_is_left_out_takes_no_memory(self, tmp_path: Path) -> None:
+        """A file of some hundred bytes may leave out one of 512 MB."""
+        tifffile.imwrite(tmp_path / "a.tif", pixels(20, 30), metadata=None, compression="zlib")
+        side = ("ImageWidth", "ImageLength", "RowsPerStrip")
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+            for name, value in (dict.fromkeys(side, 16_000) | {"StripOffsets": 0, "StripByteCounts": 0}).items():
+                tif.pages[0].tags[name].overwrite(value)
+        data = open_source(tmp_path / "a.tif").data
+        tracemalloc.start()
+        corner = data[:2, -3:]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert corner.tolist() == [[0, 0, 0]] * 2
+        assert peak < 1e6
+
     def test_sparse_tiles_are_empty(self, tmp_path: Path) -> None:
         blocks = itertools.chain([np.ones((16, 16), "u2").tobytes()], itertools.repeat(b"", 3))
         with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
@@ -315,9 +331,9 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     decoded: list[int] = []
     decode = TiffArray._decode
 
-    def counting(self: TiffArray, number: int, page: Any, index: int, inside: tuple[int, ...]) -> Array:
+    def counting(self: TiffArray, number: int, page: Any, index: int, *how: Any) -> Array:
         decoded.append(index)
-        return decode(self, number, page, index, inside)
+        return decode(self, number, page, index, *how)
 
     monkeypatch.setattr(TiffArray, "_decode", counting)
     return decoded

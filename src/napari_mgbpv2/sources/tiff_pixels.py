@@ -225,14 +225,21 @@ class TiffArray(FileArray):
             min(size, whole - i * size)
             for i, size, whole in zip(place, self._segment_shape, self._page_shape, strict=True)
         )
-        return self._cache.get((number, index), lambda: self._decode(number, page, index, inside))
+        present = self._place(page, index)
+        if present is None:  # one value for all its pixels: a small file may leave out huge segments
+            return np.broadcast_to(np.asarray(self._empty).astype(self.dtype), inside)
+        return self._cache.get((number, index), lambda: self._decode(number, page, index, inside, *present))
 
     def _decode(
-        self, number: int, page: tifffile.TiffPage | tifffile.TiffFrame, index: int, inside: tuple[int, ...]
+        self,
+        number: int,
+        page: tifffile.TiffPage | tifffile.TiffFrame,
+        index: int,
+        inside: tuple[int, ...],
+        offset: int,
+        count: int,
     ) -> Pixels:
-        encoded = self._encoded(page, index)
-        if encoded is None:
-            return np.full(inside, self._empty, self.dtype)
+        encoded = self._encoded(page, offset, count)
         tables = {"jpegtables": page.jpegtables, "jpegheader": self._image.keyframe.jpegheader}
         given = {name: table for name, table in tables.items() if table is not None}
         try:
@@ -252,20 +259,25 @@ class TiffArray(FileArray):
             pixels = self._image.transform(pixels)
         return pixels.astype(self.dtype)  # a copy: it holds neither the padding of a tile nor the encoded bytes
 
-    def _encoded(self, page: tifffile.TiffPage | tifffile.TiffFrame, index: int) -> bytes | None:
+    def _place(self, page: tifffile.TiffPage | tifffile.TiffFrame, index: int) -> tuple[int, int] | None:
+        """Return where a segment begins and how many bytes it has, or None where the file leaves it out."""
         if index >= len(page.dataoffsets) or index >= len(page.databytecounts):
             return None
-        path = page.parent.filehandle.path  # one of several, with OME-TIFF
         try:
             offset, count = int(page.dataoffsets[index]), int(page.databytecounts[index])
-            if offset == 0 or count == 0:
-                return None
+        except (TypeError, ValueError, OverflowError) as error:  # they are no numbers
+            raise _unreadable(page.parent.filehandle.path, error) from error
+        return (offset, count) if offset and count else None
+
+    def _encoded(self, page: tifffile.TiffPage | tifffile.TiffFrame, offset: int, count: int) -> bytes:
+        path = page.parent.filehandle.path  # one of several, with OME-TIFF
+        try:
             with open(path, "rb") as file:  # a handle of its own needs no lock
                 file.seek(offset)
                 encoded = file.read(min(count, os.fstat(file.fileno()).st_size))  # a damaged count may be huge
         except OSError as error:
             raise _gone(path, error) from error
-        except (TypeError, ValueError, OverflowError) as error:  # they are no numbers, or impossible ones
+        except (ValueError, OverflowError) as error:  # they are impossible
             raise _unreadable(path, error) from error
         if len(encoded) < count:
             raise cut_short(path, f"a segment needs {count} bytes and {len(encoded)} are left")
