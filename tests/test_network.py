@@ -19,7 +19,15 @@ from examples import TINY, a_network
 from napari_mgbpv2.checkpoints import configuration_of, load_model, published_state_dict
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.network import Ensemble, MGBPv2, Network, fold_channels, pad_to_natural, scaling_modules
+from napari_mgbpv2.network import (
+    Ensemble,
+    MGBPv2,
+    Network,
+    fold_channels,
+    pad_to_natural,
+    scaling_modules,
+    weights_hash,
+)
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "network" / "index.json").read_text())
@@ -153,6 +161,15 @@ class TestNoise:
         together = NETWORK(images, noise, torch.tensor(amplitudes))
         torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
 
+    def test_amplitudes_of_another_precision_change_nothing(self) -> None:
+        images, noise, amplitudes = an_input(batch=2), an_input(batch=2, seed=1), [0.25, 0.5]
+        result = NETWORK(images, noise, torch.tensor(amplitudes, dtype=torch.float64))
+        assert torch.equal(result, NETWORK(images, noise, torch.tensor(amplitudes)))
+
+    def test_a_network_that_hears_none_has_no_weights_for_it(self) -> None:
+        network = MGBPv2(ModelConfig(features=(5, 4), noise_channels=0))
+        assert not [name for name in network.state_dict() if name.startswith("AnalysisN")]
+
 
 class TestThreads:
     def test_several_share_one_network(self) -> None:
@@ -178,6 +195,10 @@ class TestEnsemble:
     def test_it_is_the_sum_of_its_members(self) -> None:
         ensemble, image = an_ensemble(3, 5, 7), an_input()
         torch.testing.assert_close(ensemble(image), sum(member(image) for member in ensemble.children()))
+
+    def test_it_knows_the_configurations_of_its_members(self) -> None:
+        configs = (ModelConfig(features=(5, 4)), ModelConfig(features=(5, 4), kernel=5))
+        assert Ensemble(configs).configs == configs
 
     def test_noise_enters_no_member(self) -> None:
         ensemble, image = an_ensemble(3, 5), an_input()
@@ -220,6 +241,36 @@ class TestHomogeneity:
 
     def test_with_biases_it_does_not(self) -> None:
         assert not torch.allclose(NETWORK(2 * an_input()), 2 * NETWORK(an_input()), atol=1e-3)
+
+
+class TestIdentity:
+    @pytest.mark.parametrize("network", [MGBPv2(TINY), Ensemble([TINY])], ids=["network", "ensemble"])
+    def test_of_a_new_network_neither_scale_nor_guard_is_known(self, network: Network) -> None:
+        assert network.scale is None
+        assert network.guard is None
+
+    def test_the_same_weights_have_the_same_hash(self) -> None:
+        assert weights_hash(a_network(seed=1)) == weights_hash(a_network(seed=1, scale=2, guard=24))
+        assert len(weights_hash(NETWORK)) == 64
+
+    def test_one_changed_bit_or_another_configuration_changes_it(self) -> None:
+        other = a_network()
+        for name in ("Analysis_0.weight", "Synthesis.bias"):
+            changed = a_network()
+            weight = changed.get_parameter(name).view(-1)
+            weight[-1] = torch.nextafter(weight[-1], torch.tensor(9.0))
+            assert weights_hash(changed) != weights_hash(other)
+        twice = a_network(ModelConfig(features=(6, 5, 4), steps=2, kernel=3, cycles=2))
+        twice.load_state_dict(other.state_dict())
+        assert weights_hash(twice) != weights_hash(other)
+
+    def test_weights_that_change_places_change_it(self) -> None:
+        changed = a_network(ModelConfig(features=(4, 4, 4)))
+        before = weights_hash(changed)
+        state = changed.state_dict()
+        state["Analysis_0.bias"], state["Analysis_1.bias"] = state["Analysis_1.bias"], state["Analysis_0.bias"]
+        changed.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
+        assert weights_hash(changed) != before
 
 
 class TestErrors:

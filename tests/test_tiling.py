@@ -158,6 +158,17 @@ class TestCores:
         found = [i for i, core in enumerate(cores(plan.axis)) if core.start < span.stop and span.start < core.stop]
         assert list(plan.axis.touching(span)) == found
 
+    @properties
+    @given(plan=plans(), data=st.data())
+    def test_spans_that_divide_the_image_have_each_tile_once(self, plan: Plan, data: st.DataObject) -> None:
+        cuts = data.draw(st.lists(st.integers(0, plan.size), max_size=5))
+        ends = sorted({0, plan.size, *cuts})
+        spans = [Span(*each) for each in pairwise(ends)]
+        starting = [plan.axis.starting_in(span) for span in spans]
+        assert [index for found in starting for index in found] == list(range(len(plan.axis)))
+        for span, found in zip(spans, starting, strict=True):
+            assert all(span.start <= plan.axis.core(index).start < span.stop for index in found)
+
     def test_a_grid_finds_the_pairs_of_both_axes(self) -> None:
         grid = plan_grid(200, 300, [SMALL], tile=55, overlap=20, guard=8)
         rows, columns = Span(50, 100), Span(0, 60)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.values import ValueMap
+from napari_mgbpv2.errors import ImageError, SourceError
+from napari_mgbpv2.values import ValueMap, check_pixels
 
 SMALL_INTEGERS = ["u1", "i1", "u2", "i2", ">u2"]
 LARGE_INTEGERS = ["u4", "i4", "u8", "i8", ">i4"]
@@ -119,6 +119,9 @@ class TestBooleans:
     def test_they_are_true_from_the_middle_on(self) -> None:
         assert from_unit("?", -3, 0.49, 0.5, 1, 7) == [False, False, True, True, True]
 
+    def test_booleans_are_told_from_the_middle_of_their_range(self) -> None:
+        assert from_unit("?", 0.3, 0.49, 0.5, 0.6, value_range=(0, 2)) == [False, False, True, True]
+
 
 class TestRange:
     @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4", "f8"])
@@ -160,7 +163,33 @@ class TestRange:
             ValueMap.of(dtype, value_range)
 
 
+class TestPixels:
+    """What an array gives is what it has said it would."""
+
+    @pytest.mark.parametrize(("given", "said"), [("u1", "u1"), ("u1", "u2"), ("f8", "f4"), ("f2", "f8"), ("?", "u1")])
+    def test_its_type_may_be_a_smaller_one_or_a_float_of_another_width(self, given: str, said: str) -> None:
+        check_pixels("chunk 3", np.zeros((2, 3), given), (2, 3), np.dtype(said))
+
+    @pytest.mark.parametrize(("given", "said"), [("u2", "u1"), ("f4", "u2"), ("i2", "u2"), ("u8", "f4"), ("f4", "?")])
+    def test_values_that_the_type_cannot_hold_are_an_error(self, given: str, said: str) -> None:
+        told, meant = np.dtype(given), np.dtype(said)
+        with pytest.raises(SourceError, match=rf"^chunk 3 holds {told} values and not {meant} as it says; mend what"):
+            check_pixels("chunk 3", np.zeros((2, 3), given), (2, 3), meant)
+
+    def test_another_shape_is_an_error(self) -> None:
+        with pytest.raises(
+            SourceError, match=r"^chunk 3 has the shape \(2, 3\) and not \(3, 2\) as it says; mend what"
+        ):
+            check_pixels("chunk 3", np.zeros((2, 3), "u1"), (3, 2), np.dtype("u1"))
+
+
 class TestTypes:
+    @pytest.mark.parametrize("dtype", ["?", *SMALL_INTEGERS, *LARGE_INTEGERS, *FLOATS])
+    def test_a_network_gets_single_precision_of_every_type(self, dtype: str) -> None:
+        unit = ValueMap.of(dtype, None).to_unit(np.ones(3, dtype))
+        assert unit.dtype == np.float32
+        assert unit.dtype.isnative
+
     @pytest.mark.parametrize("dtype", ["c8", "O", "U3", "S1", "M8[s]", "V4", "u1,u1"])
     def test_what_is_no_number_is_an_error(self, dtype: str) -> None:
         with pytest.raises(ImageError, match="it must hold booleans, integers or floats up to 64 bits"):
