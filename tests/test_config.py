@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -188,6 +189,12 @@ class TestValidity:
     def test_impossible_numbers_are_errors(self, values: dict[str, Any], message: str) -> None:
         with pytest.raises(ModelError, match=message):
             ModelConfig(**values)
+
+    def test_numbers_of_any_whole_type_become_plain_ones(self) -> None:
+        config = ModelConfig(features=[np.int64(6), 5], kernel=np.uint8(3))  # type: ignore[arg-type]
+        assert config.features == (6, 5)
+        assert {type(number) for number in (*config.features, config.kernel)} == {int}
+        assert hash(config) == hash(ModelConfig(features=(6, 5), kernel=3))
 
     @properties
     @given(config=configs)

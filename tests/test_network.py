@@ -244,10 +244,10 @@ class TestHomogeneity:
 
 
 class TestIdentity:
-    @pytest.mark.parametrize("network", [MGBPv2(TINY), Ensemble([TINY])], ids=["network", "ensemble"])
-    def test_of_a_new_network_neither_scale_nor_guard_is_known(self, network: Network) -> None:
-        assert network.scale is None
-        assert network.guard is None
+    def test_of_a_new_network_neither_scale_nor_guard_is_known(self) -> None:
+        for network in (MGBPv2(TINY), Ensemble([TINY])):
+            assert network.scale is None
+            assert network.guard is None
 
     def test_the_same_weights_have_the_same_hash(self) -> None:
         assert weights_hash(a_network(seed=1)) == weights_hash(a_network(seed=1, scale=2, guard=24))

@@ -120,6 +120,13 @@ class TestTiles:
             across = [rows.core(number) for number in rows.touching(Span(border, border + 1))]
             assert sum(core.stop - border for core in across if core.start < border) < 100
 
+    @pytest.mark.parametrize("window", sorted(WINDOWS))
+    def test_by_default_too_both_axes_have_the_guard_and_the_window(self, window: str) -> None:
+        grid = plan_grid(9000, 4000, [PUBLISHED], guard=64, window=window)
+        for axis in (grid.rows, grid.columns):
+            assert len(axis) > 1
+            assert (axis.guard, axis.window) == (64, window)
+
     def test_the_last_one_may_be_shorter(self) -> None:
         rows = plan_grid(50_000, 20_000, [PUBLISHED], guard=64).rows
         last = rows.span(len(rows) - 1)
