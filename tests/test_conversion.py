@@ -16,6 +16,7 @@ import napari_mgbpv2 as mgbp
 from examples import Array, CountedTiles, a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
+from napari_mgbpv2.conversion.retrying import smaller_tile, with_tile
 from napari_mgbpv2.conversion.working import ShardWork
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
 from napari_mgbpv2.sources import open_source
@@ -256,3 +257,19 @@ def test_a_model_file_of_the_users_own_is_used(tmp_path: Path, destination: Path
     image = an_image(20, 20)
     mgbp.convert(image, destination, model=model)
     np.testing.assert_array_equal(stored(destination), mgbp.upscale(image, model=a_network(seed=3)).compute())
+
+
+@pytest.mark.parametrize("shape", [(400, 400), (300, 900), (900, 300), (1300, 1300)], ids=str)
+def test_where_memory_runs_out_tiles_of_any_shape_become_about_four_times_smaller(
+    shape: tuple[int, int], tmp_path: Path
+) -> None:
+    """By default tiles are wide, as wide as the image if that costs least."""
+
+    def pixels(grid: Any) -> int:
+        return int(grid.rows.tile * grid.columns.tile)
+
+    prepared = prepare(ConversionJob(an_image(*shape), tmp_path / "a.ome.zarr", model=a_network()))
+    tile = smaller_tile(prepared.plan)
+    assert tile is not None
+    smaller = with_tile(prepared, tile)
+    assert pixels(smaller.plan.layout.grid) < 0.3 * pixels(prepared.plan.layout.grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -46,19 +47,22 @@ def run_with_retries(prepared: Prepared, attempt: Callable[[Prepared], object], 
         What ``attempt`` raises beside that.
     """
     from napari_mgbpv2.engine import release_device_memory
+    from napari_mgbpv2.ome_zarr import partial_of
+    from napari_mgbpv2.ome_zarr.journal import count_shards
 
     destination = prepared.job.destination
+    partial = partial_of(destination)
     resume = prepared.job.resume
     is_of_an_earlier_run = resume and kept_at(destination) is not None
     try:
         while True:
-            before = _shards_kept(destination)
+            before = count_shards(partial)
             try:
                 attempt(prepared)
                 return prepared
             except (MemoryError, RuntimeError) as error:
                 # an old image at the destination is in the way of resuming; what is begun anew replaces it in the end
-                goes_on = _shards_kept(destination) > before and not prepared.job.overwrite
+                goes_on = count_shards(partial) > before and not prepared.job.overwrite
                 tile = smaller_tile(prepared.plan)
                 if not is_out_of_memory(error):
                     raise
@@ -94,7 +98,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def smaller_tile(plan: UpscalePlan) -> int | None:
-    """Return a tile of half the size; None where that would be too small."""
+    """Return the side of a tile of a quarter of the pixels; None where that would be too small."""
     tile = _tile_of(plan) // 2
     return tile if tile >= SMALLEST_TILE else None
 
@@ -132,10 +136,10 @@ def with_tile_of_what_is_there(prepared: Prepared) -> Prepared:
 def kept_at(destination: Path) -> Path | None:
     """Return where work is kept that has not been completed; None where there is none."""
     from napari_mgbpv2.ome_zarr import partial_of
-    from napari_mgbpv2.ome_zarr.journal import has_shards
+    from napari_mgbpv2.ome_zarr.journal import count_shards
 
     partial = partial_of(destination)
-    return partial if has_shards(partial) else None
+    return partial if count_shards(partial) else None
 
 
 def drop(prepared: Prepared) -> None:
@@ -161,18 +165,8 @@ def _sentence(prepared: Prepared) -> str:
 
 
 def _tile_of(plan: UpscalePlan) -> int:
-    return max(plan.layout.grid.rows.tile, plan.layout.grid.columns.tile)
-
-
-def _shards_kept(destination: Path) -> int:
-    """Count what the journal of unfinished work notes, behind its first line, which is about the job."""
-    from napari_mgbpv2.ome_zarr.journal import NAME
-
-    kept = kept_at(destination)
-    if kept is None:
-        return 0
-    with (kept / NAME).open("rb") as journal:
-        return sum(1 for _ in journal) - 1
+    """Side of a square of as many pixels as a tile has, which may be wide."""
+    return math.isqrt(plan.layout.grid.rows.tile * plan.layout.grid.columns.tile)
 
 
 def _job_of_what_is_there(prepared: Prepared) -> Mapping[str, Any] | None:

@@ -76,12 +76,12 @@ def job_in(store: Path) -> dict[str, Any] | None:
         return None
 
 
-def has_shards(store: Path) -> bool:
-    """Whether an unfinished store holds work that would be lost with it."""
+def count_shards(store: Path) -> int:
+    """Count the shards that an unfinished store holds: work that would be lost with it."""
     try:
-        return bool(_read(store / NAME)[1])
+        return len(_read(store / NAME)[1])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return 0
 
 
 def remove_journal(store: Path) -> None:

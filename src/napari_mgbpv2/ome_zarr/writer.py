@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import Cancelled, DestinationError
-from napari_mgbpv2.ome_zarr.journal import Job, Journal, has_shards, job_in, remove_journal
+from napari_mgbpv2.ome_zarr.journal import Job, Journal, count_shards, job_in, remove_journal
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.place import Place, is_node, telling_os_errors
 from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
@@ -222,7 +222,7 @@ class OMEZarrWriter:
             if not was_open:
                 return
             self._journal.close()
-            if self._keeps and has_shards(self._place.partial):
+            if self._keeps and count_shards(self._place.partial):
                 self._place.keep()
             else:
                 self._place.give_up()
@@ -240,7 +240,7 @@ class OMEZarrWriter:
     def _may_resume(self, job: Job | None, resume: bool) -> bool:
         """Whether there is work to go on with; work of hours is not thrown away unasked."""
         partial = self._place.partial
-        if not has_shards(partial):
+        if not count_shards(partial):
             return False
         if not resume or job is None:
             if self._place.overwrite:
@@ -364,7 +364,7 @@ class OMEZarrWriter:
                 yield
         except DestinationError as error:
             said = str(error)
-            if isinstance(error.__cause__, OSError) and self._keeps and has_shards(self._place.partial):
+            if isinstance(error.__cause__, OSError) and self._keeps and count_shards(self._place.partial):
                 said += "; what is done is kept, and resuming goes on with it"
             with self._changed:
                 self._failure = self._failure or said

@@ -33,13 +33,11 @@ class Begun:
 def begun_at(prepared: Prepared) -> Begun | None:
     """Return the unfinished work at the destination if it is of the very same job."""
     from napari_mgbpv2.ome_zarr import differences
-    from napari_mgbpv2.ome_zarr.journal import NAME, job_in
+    from napari_mgbpv2.ome_zarr.journal import count_shards, job_in
 
     destination, layout = prepared.job.destination, prepared.layout
     kept = kept_at(destination)
     if kept is None or differences(job_in(kept) or {}, layout.provenance):
         return None
-    with (kept / NAME).open("rb") as journal:
-        stored = sum(1 for _ in journal) - 1  # behind a line about the job, one line a shard
     shards = sum(math.prod(layout.shard_counts(level)) for level in range(len(layout.level_shapes())))
-    return Begun(destination, stored / shards)
+    return Begun(destination, count_shards(kept) / shards)
