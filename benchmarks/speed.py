@@ -35,7 +35,6 @@ from torch import Tensor
 import napari_mgbpv2 as mgbp
 import napari_mgbpv2.lazy  # what is imported when it is needed is not to be timed
 import napari_mgbpv2.upscaling
-from napari_mgbpv2.engine import in_engine_thread
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.network import MGBPv2, pad_to_natural
 from napari_mgbpv2.resampling import bicubic_resize
@@ -47,7 +46,7 @@ PAGE = """# Speed
 Written by `python benchmarks/speed.py --write docs/speed.md`, which says how it is measured. Seconds vary between
 machines and runs; read the ratios.
 """
-OVERLAP, GUARD = 160, 72  # px of the target: what the packaged x4 has by default
+OVERLAP, GUARD = 159, 72  # px of the target: what the packaged x4 has by default
 LARGEST_TILE = 783  # the natural size for x4, and 767 for K3
 FORWARDS = 3
 # The time that processors spend is less disturbed by what else a machine does; with one thread, it can be compared.
@@ -325,10 +324,6 @@ def draw(outcomes: dict[str, dict[str, list[Outcome]]], file: Path) -> None:
     figure.savefig(file)
 
 
-def _here(work: Callable[[], Subject]) -> Subject:
-    return work()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["x4", "K3"])
@@ -339,11 +334,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        # This package computes in a thread of its own; the others in this one. Neither is to meet OpenMP threads of the
-        # other kind, which would make both slower.
-        ours = options.contestant.startswith(UPSCALE)
-        subject = (in_engine_thread if ours else _here)(lambda: Subject.of(options.models[0], options.megapixels))
-        run_here(options.contestant, subject, options.result)
+        run_here(options.contestant, Subject.of(options.models[0], options.megapixels), options.result)
         return
     lines = [f"Medians of {options.rounds} rounds, {torch.get_num_threads()} threads, torch {torch.__version__}.", ""]
     outcomes: dict[str, dict[str, list[Outcome]]] = {}

@@ -6,9 +6,12 @@ import errno
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -129,6 +132,21 @@ class TestRoundTrip:
         torch.save(state, tmp_path / "a.pth")
         loaded = load_model(tmp_path / "a.pth")
         assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux shows them")
+    def test_loading_leaves_no_threads_behind(self) -> None:
+        """They would share the processors with those of the engine, which would take twice as long."""
+        count = "len(os.listdir('/proc/self/task'))"
+        script = f"""
+            import os, time, torch
+            from napari_mgbpv2.checkpoints import load_model
+            before, deadline = {count}, time.monotonic() + 30
+            load_model("x4")  # in half precision: taking it to single is work for several threads
+            while {count} > before:  # the system takes them from its list a moment after they have ended
+                assert time.monotonic() < deadline, "they are still there"
+        """
+        done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def test_a_loaded_network_is_ready_for_use(self) -> None:
         network = load_model("x4")

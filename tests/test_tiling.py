@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import TilingError
-from napari_mgbpv2.tiling import LARGEST_SHARE, LARGEST_TILE, WINDOWS, Span, TileAxis, plan_grid
+from napari_mgbpv2.tiling import BLEND, LARGEST_SHARE, LARGEST_TILE, WINDOWS, Span, TileAxis, plan_grid
 
 PUBLISHED = ModelConfig()  # K=3: natural sizes are 47, 63, 79, ...
 SMALL = ModelConfig(features=(4, 4, 4))
@@ -69,6 +69,12 @@ class TestTiles:
     def test_they_reach_from_end_to_end_of_the_padded_image(self, plan: Plan) -> None:
         assert plan.axis.span(0).start == -plan.before
         assert plan.axis.span(len(plan.axis) - 1).stop == plan.size + plan.after
+
+    def test_by_default_neighbours_share_guards_and_blend_and_what_alignment_adds(self) -> None:
+        """A number that aligned tiles cannot share would be rounded up, to one unit more for every tile."""
+        axis = plan_grid(2015, 2015, [PUBLISHED], tile=783, guard=72).rows
+        assert (len(axis), axis.overlap) == (3, 159)
+        assert axis.overlap - 2 * axis.guard >= BLEND
 
     @properties
     @given(plan=plans())

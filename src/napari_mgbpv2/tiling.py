@@ -24,7 +24,7 @@ from napari_mgbpv2.errors import TilingError
 
 Weights = npt.NDArray[np.float32]
 
-BLEND = 16  # pixels over which neighbours are blended by default: enough to hide what rounding leaves
+BLEND = 8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
 LARGEST_TILE = 1024  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
 LARGEST_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
 LONGEST_SIDE = 2048  # but never beyond a square of this side; neither are they longer
@@ -220,7 +220,8 @@ def plan_grid(
         Longest side of a tile, in target pixels; tiles are made equal and as small as their number allows. By default
         they are large enough to keep what overlaps small, and of the shape that costs least.
     overlap
-        Least number of pixels that neighbours share, guards included; by default twice the guard and `BLEND`.
+        Least number of pixels that neighbours share, guards included; by default twice the guard,
+        `BLEND`, and what tiles that are a natural size long and aligned share anyway.
     window
         One of `WINDOWS`.
 
@@ -234,8 +235,10 @@ def plan_grid(
         raise TilingError(f"window is {window!r}; choose one of {', '.join(map(repr, WINDOWS))}.")
     if guard < 0:
         raise TilingError(f"guard is {guard} px; it must not be negative.")
+    config = configs[0]
     if overlap is None:
-        overlap = 2 * guard + BLEND
+        least = 2 * guard + BLEND
+        overlap = least + (config.smallest - least) % config.alignment
         if tile is not None:  # a small tile may leave no room for blending, but must have it for the guards
             overlap = max(2 * guard, min(overlap, tile // 2))
     if overlap < 2 * guard:
@@ -243,7 +246,6 @@ def plan_grid(
             f"overlap is {overlap} px, less than two guards of {guard} px: the tiles would leave gaps; "
             f"use an overlap of at least {2 * guard} px or a smaller guard."
         )
-    config = configs[0]
     smallest = max(config.smallest for config in configs)
     if tile is None:
         return _cheapest_grid(height, width, configs, overlap, guard, window)

@@ -7,6 +7,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def load_model(source: str | os.PathLike[str], *, scale: int | None = None, cycl
         There is no such model or file, the file is damaged or none of a model, holds code, or has missing, unknown,
         misshapen or non-finite tensors; the message names the first of them.
     """
+    # Whichever thread calls torch keeps a team of OpenMP threads. One that ends here leaves none, which the caller's
+    # others would have to share the processors with.
+    with ThreadPoolExecutor(1, thread_name_prefix="mgbpv2-load") as thread:
+        return thread.submit(_load, source, scale, cycles).result()
+
+
+def _load(source: str | os.PathLike[str], scale: int | None, cycles: int | None) -> Network:
     path = locate(source)
     description: dict[str, Any] = {}
     if is_torch_file(path):

@@ -52,7 +52,7 @@ class ModelFile:
         """
         if not self.path.is_file() or file_hash(self.path) != self.sha256:
             raise ModelError(f"{self.path}: the model has been changed or removed since the work was planned.")
-        return in_engine_thread(lambda: load_model(self.path, cycles=self.cycles))
+        return load_model(self.path, cycles=self.cycles)
 
 
 def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> Engine:

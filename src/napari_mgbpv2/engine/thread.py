@@ -41,7 +41,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def in_engine_thread(work: Callable[[], Result]) -> Result:
-    """Do something in the thread of the engines, and return its result or raise its error."""
+    """Do something in the thread of the engines, and return its result or raise its error.
+
+    The work must be arithmetic alone: if it waited for another thread that waits for this one, neither would end.
+    """
     if getattr(_inside, "is_true", False):
         return work()
     return _thread.submit(work).result()

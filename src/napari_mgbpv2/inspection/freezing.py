@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_mgbpv2.engine import in_engine_thread
 from napari_mgbpv2.network import MGBPv2, Network, fold_channels, reflect
 from napari_mgbpv2.noise import noise_window
 from napari_mgbpv2.resampling import Taps
@@ -130,13 +132,14 @@ class FrozenNetwork:
         if self._samples.size == 1 and plan.compute_tile.channels > 1:
             network = fold_channels(network)
         is_ensemble = not isinstance(network, MGBPv2)  # which hears no noise
-        network = copy.deepcopy(network).eval().requires_grad_(False).to(device, self._dtype)
+        given = network
+        network = in_engine_thread(lambda: copy.deepcopy(given).eval().requires_grad_(False).to(device, self._dtype))
         amplitude = 0.0 if is_ensemble else plan.compute_tile.noise
         self._members = [self._member(each, amplitude) for each in network.modules() if isinstance(each, MGBPv2)]
 
     def value_and_linear_part(self) -> tuple[Numbers, Numbers]:
         """Return y and F x over the area, (C, h, w) each."""
-        pairs = [self._push(member, member.image) for member in self._members]
+        pairs = [_push(member, member.image) for member in self._members]
         value, linear = (sum(each[1:], start=each[0]) for each in zip(*pairs, strict=True))
         return value, linear
 
@@ -150,15 +153,14 @@ class FrozenNetwork:
                 inside = pixels.start <= pixel[axis] < pixels.stop
                 profiles.append(shares[:, pixel[axis] - pixels.start] if inside else np.zeros(len(shares)))
             tangent = impulse[:, np.newaxis, np.newaxis] * np.multiply.outer(*profiles)
-            total += self._push(member, self._tensor(tangent))[1]
+            total += _push(member, self._tensor(tangent))[1]
         return total
 
     def row(self, grid: Grid, cotangent: Numbers, pixels: Area) -> Numbers:
         """Return the transpose of F applied to ``cotangent``, (C, h, w) over the area, at some pixels of the grid."""
         total = np.zeros((self._samples.size, *(span.size for span in pixels)))
         for member in self._members:
-            pull = torch.func.vjp(member.run, member.image)[1]
-            gradient = pull(self._tensor(cotangent))[0][0].cpu().numpy().astype(np.float64)
+            gradient = in_engine_thread(partial(_pull, member, self._tensor(cotangent)))
             of_window, of_result = [], []
             for axis in (0, 1):
                 there, shares = grid.upsampling(member.positions[axis], axis)
@@ -197,11 +199,21 @@ class FrozenNetwork:
         fields = [noise_window(seed, first + sample, top, left, *size) for sample in range(self._samples.size)]
         return self._tensor(np.stack(fields)[:, rows - top][:, :, columns - left])
 
-    def _push(self, member: _Member, tangent: Tensor) -> tuple[Numbers, Numbers]:
-        pair = torch.func.jvp(member.run, (member.image,), (tangent,))
-        value, response = (each[0].cpu().numpy().astype(np.float64) for each in pair)
-        return value, response
-
     def _tensor(self, numbers: npt.NDArray[np.floating]) -> Tensor:
         """(C, H, W) to (1, C, H, W) on the device."""
-        return torch.from_numpy(np.ascontiguousarray(numbers))[None].to(self._device, self._dtype)
+        tensor = torch.from_numpy(np.ascontiguousarray(numbers))[None]
+        return in_engine_thread(lambda: tensor.to(self._device, self._dtype))
+
+
+def _push(member: _Member, tangent: Tensor) -> tuple[Numbers, Numbers]:
+    """Return what the network gives for its image, and the derivative along ``tangent``; (C, h, w) of the area."""
+    pair = in_engine_thread(lambda: torch.func.jvp(member.run, (member.image,), (tangent,)))
+    value, response = (each[0].cpu().numpy().astype(np.float64) for each in pair)
+    return value, response
+
+
+def _pull(member: _Member, cotangent: Tensor) -> Numbers:
+    """Apply the transposed derivative to ``cotangent``, (1, C, h, w) of the area; (C, H, W) of the window."""
+    pull = torch.func.vjp(member.run, member.image)[1]
+    gradient: Numbers = pull(cotangent)[0][0].cpu().numpy().astype(np.float64)
+    return gradient

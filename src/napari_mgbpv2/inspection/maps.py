@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_mgbpv2.engine import in_engine_thread
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.inspection.networks import require_noise
 from napari_mgbpv2.resampling import shrink
@@ -200,7 +201,8 @@ class ConsistencyTile:
             targets.append(Span(start * scale, stop * scale))
             inner.append(slice(block.start - start, block.stop - start))
         result = values.from_unit(self.result.blend(plane, group, targets[0], targets[1], samples.size))
-        shrunk = shrink(torch.from_numpy(result.astype(np.float64))[None], scale)[0].numpy()
+        planes = torch.from_numpy(result.astype(np.float64))[None]
+        shrunk = in_engine_thread(lambda: shrink(planes, scale))[0].numpy()
         source = self.compute.read(plane, samples, slice(*blocks[0]), slice(*blocks[1]))
         departure: Pixels = np.abs(shrunk[:, inner[0], inner[1]] - source.astype(np.float64)).astype(np.float32)
         return departure

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_mgbpv2.engine import in_engine_thread
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.inspection.networks import require_noise
 from napari_mgbpv2.resampling import shrink
@@ -152,9 +153,13 @@ def _scored(amplitude: float, output: Pixels, truth: Pixels, features: Callable[
 
 def _contextual_similarity(output: Pixels, truth: Pixels, features: Callable[[Tensor], Tensor]) -> float:
     """CX of the whole images, at places that are the same for every amplitude."""
-    with torch.inference_mode():
+
+    @torch.inference_mode()
+    def loss() -> float:
         found, wanted = (features(torch.from_numpy(image)[None].float()) for image in (output, truth))
-        return math.exp(-float(contextual_loss(found, wanted, generator=torch.Generator().manual_seed(0))))
+        return float(contextual_loss(found, wanted, generator=torch.Generator().manual_seed(0)))
+
+    return math.exp(-in_engine_thread(loss))
 
 
 def _one_plane(image: Any, axes: str) -> tuple[Pixels, str]:
@@ -191,5 +196,6 @@ def _planes(image: Pixels, values: ValueMap) -> Pixels:
 def _shrunk(image: Pixels, scale: int, values: ValueMap) -> Pixels:
     """S_f of an image, in its own type."""
     planes = np.moveaxis(np.atleast_3d(values.to_unit(image)), 2, 0)
-    small = shrink(torch.from_numpy(np.ascontiguousarray(planes))[None], scale)[0].numpy()
+    tensor = torch.from_numpy(np.ascontiguousarray(planes))[None]
+    small = in_engine_thread(lambda: shrink(tensor, scale))[0].numpy()
     return np.moveaxis(values.from_unit(small), 0, 2).reshape(*small.shape[1:], *image.shape[2:])

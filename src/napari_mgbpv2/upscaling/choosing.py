@@ -65,7 +65,7 @@ def preferred_channels(axes: str, dtype: np.dtype[Any]) -> int:
 def open_model(model: Model | None, scale: int | None, channels: int) -> tuple[str, Network, ModelFile | None]:
     """Return a model's name, its network, and its file where it has one; None is the default for those channels."""
     from napari_mgbpv2.checkpoints import load_model, locate
-    from napari_mgbpv2.engine import ModelFile, in_engine_thread
+    from napari_mgbpv2.engine import ModelFile
     from napari_mgbpv2.network import Ensemble, MGBPv2
 
     if model is None:
@@ -74,7 +74,7 @@ def open_model(model: Model | None, scale: int | None, channels: int) -> tuple[s
         model = model.path
     if isinstance(model, (str, os.PathLike)):
         path = locate(model).resolve()
-        return path.stem, in_engine_thread(lambda: load_model(path)), ModelFile.of(path)
+        return path.stem, load_model(path), ModelFile.of(path)
     if not isinstance(model, (MGBPv2, Ensemble)):
         raise ModelError(f"model is {model!r}; give a model's name, a file, or a network that load_model has given.")
     return type(model).__name__, model, None
