@@ -34,6 +34,8 @@ TORCH = {"numpy", "PIL", "torch", "safetensors"}
 AT_IMPORT = {
     "_version": set(),
     "errors": set(),
+    "addresses": set(),
+    "object_stores": set(),
     "config": set(),
     "network": TORCH,
     "checkpoints": TORCH,

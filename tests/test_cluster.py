@@ -17,6 +17,7 @@ from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run, workers
 from napari_mgbpv2.errors import Cancelled, ClusterError, SourceError
+from napari_mgbpv2.ome_zarr.storage import Folder
 from test_resume import content
 
 
@@ -130,7 +131,7 @@ class TestErrors:
 
     def test_workers_that_do_not_see_the_files_are_told(self, client: Client) -> None:
         with pytest.raises(ClusterError, match="storage that all of them share"):
-            workers.check_workers(client, Path("no such place"))
+            workers.check_workers(client, Folder(Path("no such place")))
 
     def test_nobody_at_the_address_is_told(self, source: Path, destination: Path, capsys: Any) -> None:
         workers_timeout = workers.CONNECT_SECONDS

@@ -509,6 +509,17 @@ def test_only_levels_of_the_layout_are_built(path: Path, level: int) -> None:
         writer.build_level(level)
 
 
+def test_nothing_is_made_from_what_has_gone(path: Path) -> None:
+    """Zarr reads what is not there as black."""
+    layout = a_layout()
+    with OMEZarrWriter(path, layout) as writer:
+        for region in writer.shards():
+            writer.write(region, an_image(layout)[region])
+        (path.with_name(f"{path.name}.partial") / "0" / "c" / "1" / "1").unlink()
+        with pytest.raises(DestinationError, match=r"1 file of .*partial went missing while it was written"):
+            writer.build((0, 0), 1)
+
+
 def test_an_incomplete_image_is_not_committed(path: Path) -> None:
     layout = a_layout()
     with OMEZarrWriter(path, layout) as writer:

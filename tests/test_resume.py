@@ -14,11 +14,13 @@ import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
-from napari_mgbpv2.ome_zarr import shards
+from napari_mgbpv2.ome_zarr import ShardStore, StoredShard
+from napari_mgbpv2.ome_zarr.storage import Folder
 
 NETWORK = a_network()
 # 200 x 140 px make 800 x 560: 7 x 5 shards, and 6 of two further levels
-OPTIONS: dict[str, Any] = {"model": NETWORK, "tile": 150, "chunk": 64, "shard": 128, "levels": 3}
+SHARDS: dict[str, Any] = {"chunk": 64, "shard": 128, "levels": 3}
+OPTIONS: dict[str, Any] = {"model": NETWORK, "tile": 150} | SHARDS
 ALL_SHARDS = 35 + 12 + 4
 JOURNAL = ".mgbpv2-journal.jsonl"
 
@@ -227,12 +229,15 @@ class TestDamage:
 
     def test_a_damaged_shard_is_recognised_by_the_checksum_of_its_index(self, source: Path, destination: Path) -> None:
         convert(source, destination)
+        storage = Folder(destination)
+        layout = prepare(ConversionJob(source, destination, model=NETWORK, **SHARDS)).layout
         file = destination / "0" / "c" / "0" / "0"
-        assert shards._has_sound_index(file, 4)
+        shard = StoredShard(0, (0, 0), file.stat().st_size)
+        assert ShardStore(storage, layout).is_whole(shard, storage.sizes())
         damaged = bytearray(file.read_bytes())
         damaged[-20] ^= 1
         file.write_bytes(damaged)
-        assert not shards._has_sound_index(file, 4)
+        assert not ShardStore(storage, layout).is_whole(shard, storage.sizes())
 
 
 class TestWhatEndsIt:

@@ -7,11 +7,9 @@ import os
 import pickle
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ import zarr
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import open_source
+from s3 import a_bucket, serving_s3
 from source_files import CYX, CZYX, all_of, assert_reads, pixels, unit_scale, write_ome_zarr
 from zarr_server import ZarrServer, serving
 
@@ -283,13 +282,8 @@ class TestS3Requests:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """Let moto play S3."""
-    server = pytest.importorskip("moto.server", reason="moto plays S3").ThreadedMotoServer(
-        "127.0.0.1", 0, verbose=False
-    )
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with serving_s3() as endpoint:
+        yield endpoint
 
 
 class TestS3:
@@ -305,12 +299,11 @@ class TestS3:
             "only", data=pixels(40, 50), shards=(32, 32), chunks=(8, 8)
         )
         zarr.create_array(tmp_path / "private.zarr", data=pixels(40, 50))
-        name = f"images-{uuid.uuid4().hex}"
-        put(f"{s3}/{name}", b"", "public-read")
+        bucket = a_bucket(s3)
         for file in (file for file in tmp_path.rglob("*") if file.is_file()):
             key = file.relative_to(tmp_path).as_posix()
-            put(f"{s3}/{name}/{key}", file.read_bytes(), "private" if "private" in key else "public-read")
-        return f"s3://{name}"
+            bucket.put(key, file.read_bytes(), "private" if "private" in key else "public-read")
+        return bucket.url
 
     def test_ome_zarr(self, bucket: str) -> None:
         source = open_source(f"{bucket}/a.ome.zarr", level=1)
@@ -336,8 +329,3 @@ class TestS3:
         for address in (f"{bucket}/none.zarr", bucket, "s3://nobody/a.zarr"):
             with pytest.raises(SourceError, match=f"^{address}: there is no Zarr at this address"):
                 open_source(address)
-
-
-def put(address: str, content: bytes, acl: str) -> None:
-    headers = {"x-amz-acl": acl, "Content-Type": "application/octet-stream"}
-    urlopen(Request(address, content, headers, method="PUT"), timeout=30).close()

@@ -23,6 +23,7 @@ import napari_mgbpv2 as mgbp
 from examples import TINY, Array, CountingSource, a_network, an_image, counted_image, untiled
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import DeviceError, ImageError, MGBPv2Error, ModelError, TilingError
+from napari_mgbpv2.inference import PreparedNetwork
 from napari_mgbpv2.lazy import as_dask
 from napari_mgbpv2.resampling import bicubic_resize
 from napari_mgbpv2.upscaling import plan_upscale
@@ -109,6 +110,19 @@ def chunkings(size: int) -> st.SearchStrategy[tuple[int, ...]]:
     """Ways to cut an axis into chunks."""
     cuts = st.lists(st.integers(1, max(1, size - 1)), max_size=4, unique=True)
     return cuts.map(lambda at: tuple(np.diff(sorted({0, size, *at})).tolist()))
+
+    def test_a_network_in_memory_is_prepared_once_whoever_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        prepared: list[int] = []
+        make = PreparedNetwork.__init__
+
+        def noted(self: PreparedNetwork, *arguments: Any, **options: Any) -> None:
+            prepared.append(1)
+            make(self, *arguments, **options)
+
+        monkeypatch.setattr(PreparedNetwork, "__init__", noted)
+        image = mgbp.upscale(an_image(80, 80, 3), model=a_network(guard=16), tile=100)
+        image.compute(scheduler="threads", num_workers=8)
+        assert len(prepared) == 1
 
 
 class TestOneAnswer:

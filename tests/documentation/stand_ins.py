@@ -18,6 +18,7 @@ from napari_mgbpv2.checkpoints import export_model, save_model
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.model_zoo import find_published, published
 from napari_mgbpv2.network import Ensemble, Network
+from s3 import a_bucket, serving_s3
 from source_files import CYX, write_ome_zarr
 from web import serving as serving_a_file
 from web import use_cache
@@ -84,6 +85,10 @@ def stand_ins(folder: Path, page: str, patch: pytest.MonkeyPatch) -> Iterator[di
             server = stack.enter_context(serving_a_folder(folder))
             places["https://example.org"] = server.address
             patch.setenv("AWS_ENDPOINT_URL", server.address)
+        if "-o s3://" in page:
+            endpoint = stack.enter_context(serving_s3())
+            a_bucket(endpoint, "results")
+            patch.setenv("AWS_ENDPOINT_URL", endpoint)
         if "tcp://" in page:
             from distributed import LocalCluster
 

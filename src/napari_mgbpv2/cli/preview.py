@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.sources import ArrayLike, open_source
@@ -32,7 +33,7 @@ def check_free(path: Path) -> None:
         raise DestinationError(f"{path}: there is no folder {path.absolute().parent}")
 
 
-def write_preview(prepared: Prepared, destination: Path, path: Path) -> Path:
+def write_preview(prepared: Prepared, destination: Destination, path: Path) -> Path:
     """Write the picture: the middle plane, the middle pixels, at the resolution of the result.
 
     Parameters

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from napari_mgbpv2.addresses import Destination, absolute
 from napari_mgbpv2.conversion import Prepared, Report
 from napari_mgbpv2.wording import readable_bytes, readable_seconds
 
@@ -38,7 +38,7 @@ class Quiet:
     def note(self, sentence: str) -> None:
         """Tell what is not as planned."""
 
-    def done(self, source: str, result: Path, last: Report | None) -> None:
+    def done(self, source: str, result: Destination, last: Report | None) -> None:
         """Tell that a result is complete; without a report, it has been so before."""
         print(result, flush=True)
 
@@ -83,7 +83,7 @@ class Human(Quiet):
         self._close()
         print(f"{self.command}: {sentence}", file=sys.stderr, flush=True)
 
-    def done(self, source: str, result: Path, last: Report | None) -> None:
+    def done(self, source: str, result: Destination, last: Report | None) -> None:
         """Print where the result is, and what was not as planned."""
         self._close()
         if last is None:
@@ -138,7 +138,7 @@ class Machine(Quiet):
         """Print it."""
         _print("note", note=sentence)
 
-    def done(self, source: str, result: Path, last: Report | None) -> None:
+    def done(self, source: str, result: Destination, last: Report | None) -> None:
         """Print where the result is."""
         _print("done", source=source, destination=str(result), **({} if last is None else asdict(last)))
 
@@ -166,10 +166,10 @@ def summary(prepared: Prepared) -> str:
     )
     if prepared.walk.extra_share:
         line += f", {prepared.walk.extra_share:.1%} of the tiles twice to keep the memory small"
-    line += (
-        f"; about {readable_bytes(prepared.memory_bytes)} of memory a process, "
-        f"at most {readable_bytes(prepared.disk_bytes)} of disk ({readable_bytes(free)} free)"
-    )
+    line += f"; about {readable_bytes(prepared.memory_bytes)} of memory a process, at most "
+    if free is None:
+        return f"{line}{readable_bytes(prepared.disk_bytes)} in the object store"
+    line += f"{readable_bytes(prepared.disk_bytes)} of disk ({readable_bytes(free)} free)"
     return f"{line}; WARNING: the disk may not suffice" if prepared.disk_bytes > free else line
 
 
@@ -186,7 +186,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "source_shape": list(source.data.shape),
         "shape": list(plan.layout.shape),
         "dtype": str(plan.layout.dtype),
-        "destination": str(prepared.job.destination.absolute()),
+        "destination": str(absolute(prepared.job.destination)),
         "scale": plan.scale,
         "model": plan.model,
         "device": plan.device,

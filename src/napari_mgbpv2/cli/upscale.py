@@ -7,9 +7,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_mgbpv2.addresses import absolute
 from napari_mgbpv2.cli.command import run_command, sentence_of
 from napari_mgbpv2.cli.telling import Human, Machine, Quiet
 from napari_mgbpv2.cli.upscale_options import parser
@@ -100,7 +100,7 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
         teller.progress(report)
 
     prepared = run_in_memory(prepared, lambda prepared: run(prepared, client=client, tell=tell), teller.note)
-    destination = Path(os.path.abspath(job.destination))
+    destination = absolute(job.destination)
     teller.done(str(job.source), destination, last[0] if last else None)
     if options.preview is not None:
         from napari_mgbpv2.cli.preview import write_preview

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from napari_mgbpv2.addresses import as_destination
 from napari_mgbpv2.cli.command import parser_of
 
 _DESCRIPTION = """\
@@ -39,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         metavar="DESTINATION",
         required=True,
-        type=Path,
-        help="the OME-Zarr to write, or an OME-TIFF if it ends in .tif; of several sources, a folder",
+        type=as_destination,
+        help="the OME-Zarr to write (also s3://...), or an OME-TIFF if it ends in .tif; of several sources, a folder",
     )
     parser.add_argument("--resume", action="store_true", help="go on with what an interrupted run has left")
     parser.add_argument("--overwrite", action="store_true", help="replace what is at DESTINATION once this is complete")

@@ -1,4 +1,4 @@
-"""Batch conversion: an image of any size, upscaled into an OME-Zarr or OME-TIFF on disk.
+"""Batch conversion: an image of any size, upscaled into an OME-Zarr or OME-TIFF.
 
 A `ConversionJob` says what is wanted, `prepare` opens, checks and plans it without reading a pixel, and `run` does it:
 shard by shard, each computed from its tiles, and the levels of the pyramid as they become ready. The unit of work is
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_mgbpv2.addresses import Destination, absolute, as_destination
 from napari_mgbpv2.conversion.job import Asked, ConversionJob, Prepared, Progress
 from napari_mgbpv2.conversion.local import run_here
 from napari_mgbpv2.conversion.preparing import prepare
@@ -44,8 +45,8 @@ def convert(
     cancelled: Asked | None = None,
     client: Client | None = None,
     **options: Any,
-) -> Path:
-    """Upscale an image into an OME-Zarr on disk, or into an OME-TIFF.
+) -> Path | Any:  # a str of an address; whoever writes to a disk, which is most, need not tell a type checker so
+    """Upscale an image into an OME-Zarr, on a disk or in an object store, or into an OME-TIFF.
 
     Memory does not grow with the image. The destination appears at once when all of it is complete. What an interrupted
     conversion has done is kept beside it, and ``resume`` goes on with that, to the same bytes.
@@ -56,7 +57,8 @@ def convert(
         Path or URL of an image: TIFF, PNG, JPEG, Zarr, OME-Zarr and others, see `napari_mgbpv2.sources.open_source`. Or
         an array, as `upscale` takes it.
     destination
-        The OME-Zarr to write, by custom ending in ``.ome.zarr``. If it ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF.
+        The OME-Zarr to write, by custom ending in ``.ome.zarr``; also in an object store, ``s3://bucket/name.ome.zarr``.
+        If it ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF.
     scale, model
         As `upscale` has them.
     overwrite
@@ -82,8 +84,8 @@ def convert(
 
     Returns
     -------
-    Path
-        The destination, absolute.
+    Path or str
+        The destination: absolute, or its address.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def convert(
     about_output = {name: options.pop(name) for name in _OUTPUT if name in options}
     job = ConversionJob(
         source=source,
-        destination=Path(destination),
+        destination=as_destination(destination),
         scale=scale,
         model=model,
         options=options,
@@ -116,11 +118,11 @@ def convert(
         **about_output,
     )
 
-    def attempt(prepared: Prepared) -> Path:
+    def attempt(prepared: Prepared) -> Destination:
         return run(prepared, progress, cancelled, client=client)
 
     run_in_memory(prepare(job), attempt, lambda sentence: warnings.warn(sentence, RuntimeWarning, stacklevel=4))
-    return Path(os.path.abspath(job.destination))
+    return absolute(job.destination)
 
 
 _OUTPUT = ("pixel_size", "unit", "format", "chunk", "shard", "codec")
@@ -133,7 +135,7 @@ def run(
     *,
     client: Client | None = None,
     tell: Tell | None = None,
-) -> Path:
+) -> Destination:
     """Convert.
 
     Parameters
@@ -151,14 +153,14 @@ def run(
 
     Returns
     -------
-    Path
-        The destination, absolute.
+    Path or str
+        The destination: absolute, or its address.
     """
     from napari_mgbpv2.ome_zarr import OMEZarrWriter
 
     job, layout = prepared.job, prepared.layout
     if job.resume and finished_before(prepared):
-        return Path(os.path.abspath(job.destination))
+        return absolute(job.destination)
     with OMEZarrWriter(
         job.destination,
         layout,

@@ -47,7 +47,7 @@ def run_on_cluster(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, t
     ClusterError
         There are no workers, they do not have this package, do not see the files, or die at one shard again and again.
     """
-    check_workers(client, writer.store.path)
+    check_workers(client, writer.store.storage)
     run = _Run(prepared, work, writer, tally, client)
     try:
         run.all()
@@ -220,9 +220,9 @@ def _make_shard(payload: bytes | None, store: ShardStore, token: str, index: Ind
 
 @contextlib.contextmanager
 def _told(store: ShardStore) -> Iterator[None]:
-    from napari_mgbpv2.ome_zarr.place import telling_os_errors
+    from napari_mgbpv2.ome_zarr import telling_errors
 
-    with telling_os_errors(store.path.with_suffix("")):  # without .partial
+    with telling_errors(store.storage.destination):
         yield
 
 

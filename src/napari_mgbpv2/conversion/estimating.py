@@ -43,7 +43,7 @@ class Estimate:
     device: str
     tiles: int
     disk_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     memory_bytes: int
     available_bytes: int
     seconds: float
@@ -60,7 +60,7 @@ class Estimate:
     def warning(self) -> str:
         """What will not fit; empty if all does."""
         lacking = []
-        if self.disk_bytes > self.free_bytes:
+        if self.free_bytes is not None and self.disk_bytes > self.free_bytes:
             lacking.append(f"only {readable_bytes(self.free_bytes)} of disk are free")
         if self.memory_bytes > self.available_bytes:
             lacking.append(f"only {readable_bytes(self.available_bytes)} of memory are available: use a smaller tile")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion.walking import Walk, plan_walk
 from napari_mgbpv2.sources import ImageSource
 from napari_mgbpv2.upscaling import UpscalePlan
@@ -35,7 +35,8 @@ class ConversionJob:
     source
         Path or URL of an image, an array as `upscale` takes it, or an image that is open already.
     destination
-        Path of the OME-Zarr to write; of a name that ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF with a pyramid.
+        Path or address (s3://...) of the OME-Zarr to write; of a path that ends in ``.tif`` or ``.tiff``, a tiled
+        OME-TIFF with a pyramid.
     scale, model
         As `upscale` has them.
     options
@@ -61,7 +62,7 @@ class ConversionJob:
     """
 
     source: Any
-    destination: Path
+    destination: Destination
     scale: int | None = None
     model: Model | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class ConversionJob:
     @property
     def makes_tiff(self) -> bool:
         """Whether the result is a TIFF."""
-        return self.destination.suffix.lower() in TIFF_ENDINGS
+        return str(self.destination).lower().endswith(TIFF_ENDINGS)
 
 
 @dataclass(frozen=True)

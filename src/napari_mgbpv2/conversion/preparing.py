@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_mgbpv2.addresses import Destination, last_part, without_slash
 from napari_mgbpv2.conversion.job import ConversionJob, Prepared
 from napari_mgbpv2.errors import DestinationError, ImageError
 from napari_mgbpv2.sources import ImageSource, bare_source, described_as, open_source
@@ -54,14 +55,18 @@ def _check_apart(prepared: Prepared) -> None:
     DestinationError
         It would.
     """
-    destination = Path(os.path.realpath(prepared.job.destination))
-    identity = prepared.layout.provenance["source_identity"]
+    asked, identity = prepared.job.destination, prepared.layout.provenance["source_identity"]
+    if not isinstance(asked, Path):
+        url = without_slash(prepared.source.path)
+        if f"{asked}/".startswith(f"{url}/") or f"{url}/".startswith(f"{asked}/"):
+            raise DestinationError(f"{asked} is, holds, or lies within the source {url}: choose another place")
+        return
+    destination = Path(os.path.realpath(asked))
     for file in (prepared.source.path, *identity["files"]) if "files" in identity else ():
         source = Path(os.path.realpath(file))
         if destination == source or destination in source.parents or source in destination.parents:
             raise DestinationError(
-                f"{prepared.job.destination} is, holds, or lies within the source {prepared.source.path}: "
-                "choose another place"
+                f"{asked} is, holds, or lies within the source {prepared.source.path}: choose another place"
             )
 
 
@@ -74,9 +79,13 @@ def _open(job: ConversionJob) -> ImageSource:
         from napari_mgbpv2.upscaling import image_and_axes
 
         image, axes = image_and_axes(job.source, axes)
-        source = bare_source(image, axes, job.destination.name, "array")
+        source = bare_source(image, axes, _name_of(job.destination), "array")
         described["axes"] = None
     return described_as(source, **described)
+
+
+def _name_of(destination: Destination) -> str:
+    return destination.name if isinstance(destination, Path) else last_part(destination)
 
 
 def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> ImageLayout:

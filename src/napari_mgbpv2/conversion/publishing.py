@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_mgbpv2.addresses import absolute
 from napari_mgbpv2.conversion.job import Asked, Prepared
 from napari_mgbpv2.errors import DestinationError, MGBPv2Error
 
@@ -21,16 +21,20 @@ def finished_before(prepared: Prepared) -> bool:
         It is a result of ours, but of another job.
     """
     from napari_mgbpv2.ome_tiff import read_provenance
-    from napari_mgbpv2.ome_zarr import differences, provenance_of, remove_journal
+    from napari_mgbpv2.ome_zarr import differences, provenance_of, tidy_finished
 
-    destination = Path(os.path.abspath(prepared.job.destination))
-    found = read_provenance(destination) if prepared.job.makes_tiff else provenance_of(destination)
+    destination = absolute(prepared.job.destination)
+    if prepared.job.makes_tiff:
+        assert isinstance(destination, Path)
+        found = read_provenance(destination)
+    else:
+        found = provenance_of(destination)
     if found is None:
         return False
     if different := differences(_without_versions(found), _without_versions(prepared.layout.provenance)):
         raise DestinationError(f"{destination} is complete, but made with other settings: {different}")
     if not prepared.job.makes_tiff:
-        remove_journal(destination)  # a kill between the renaming and this leaves it
+        tidy_finished(destination)
     return True
 
 

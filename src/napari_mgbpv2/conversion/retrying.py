@@ -6,13 +6,16 @@ import gc
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion.job import Prepared
 from napari_mgbpv2.conversion.preparing import prepare
 from napari_mgbpv2.errors import OutOfMemory, TilingError
 from napari_mgbpv2.upscaling import UpscalePlan
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.ome_zarr import Kept
 
 SMALLEST_TILE = 64
 # of CUDA and Metal, of torch on the CPU, and of Python, whose threads need some
@@ -47,22 +50,19 @@ def run_with_retries(prepared: Prepared, attempt: Callable[[Prepared], object], 
         What ``attempt`` raises beside that.
     """
     from napari_mgbpv2.engine import release_device_memory
-    from napari_mgbpv2.ome_zarr import partial_of
-    from napari_mgbpv2.ome_zarr.journal import count_shards
 
     destination = prepared.job.destination
-    partial = partial_of(destination)
     resume = prepared.job.resume
     is_of_an_earlier_run = resume and kept_at(destination) is not None
     try:
         while True:
-            before = count_shards(partial)
+            before = _shards_kept_at(destination)
             try:
                 attempt(prepared)
                 return prepared
             except (MemoryError, RuntimeError) as error:
                 # an old image at the destination is in the way of resuming; what is begun anew replaces it in the end
-                goes_on = count_shards(partial) > before and not prepared.job.overwrite
+                goes_on = _shards_kept_at(destination) > before and not prepared.job.overwrite
                 tile = smaller_tile(prepared.plan)
                 if not is_out_of_memory(error):
                     raise
@@ -133,27 +133,24 @@ def with_tile_of_what_is_there(prepared: Prepared) -> Prepared:
     return halved if halved.layout.provenance["tile"] == wanted else prepared
 
 
-def kept_at(destination: Path) -> Path | None:
-    """Return where work is kept that has not been completed; None where there is none."""
-    from napari_mgbpv2.ome_zarr import partial_of
-    from napari_mgbpv2.ome_zarr.journal import count_shards
+def kept_at(destination: Destination) -> Kept | None:
+    """Tell what work is kept that has not been completed; None where there is none."""
+    from napari_mgbpv2 import ome_zarr
 
-    partial = partial_of(destination)
-    return partial if count_shards(partial) else None
+    return ome_zarr.kept_at(destination)
 
 
 def drop(prepared: Prepared) -> None:
     """Remove the unfinished work of this very job; nothing else, least of all a finished image."""
-    from napari_mgbpv2.ome_zarr import differences
-    from napari_mgbpv2.ome_zarr.journal import job_in
-    from napari_mgbpv2.ome_zarr.place import Place
+    from napari_mgbpv2.ome_zarr import differences, place_at
 
     job = prepared.job
-    place = Place(job.destination, overwrite=job.overwrite, is_file=job.makes_tiff)
-    if differences(job_in(place.partial) or {}, prepared.layout.provenance):
-        place.keep()
-    else:
+    place = place_at(job.destination, overwrite=job.overwrite, is_file=job.makes_tiff)
+    kept = place.kept()
+    if kept and not differences(kept.job, prepared.layout.provenance):
         place.give_up()
+    else:
+        place.keep()
 
 
 def _sentence(prepared: Prepared) -> str:
@@ -164,6 +161,11 @@ def _sentence(prepared: Prepared) -> str:
     )
 
 
+def _shards_kept_at(destination: Destination) -> int:
+    kept = kept_at(destination)
+    return kept.shards if kept else 0
+
+
 def _tile_of(plan: UpscalePlan) -> int:
     """Side of a square of as many pixels as a tile has, which may be wide."""
     return math.isqrt(plan.layout.grid.rows.tile * plan.layout.grid.columns.tile)
@@ -172,10 +174,8 @@ def _tile_of(plan: UpscalePlan) -> int:
 def _job_of_what_is_there(prepared: Prepared) -> Mapping[str, Any] | None:
     from napari_mgbpv2.ome_tiff import read_provenance
     from napari_mgbpv2.ome_zarr import provenance_of
-    from napari_mgbpv2.ome_zarr.journal import job_in
 
     job = prepared.job
-    kept = kept_at(job.destination)
-    if kept is not None:
-        return job_in(kept)
+    if kept := kept_at(job.destination):
+        return kept.job
     return read_provenance(job.destination) if job.makes_tiff else provenance_of(job.destination)

@@ -1,10 +1,18 @@
 """Writing OME-Zarr: whole shards, a pyramid of stored levels, and all of it visible at once; after a stop, the rest."""
 
 from napari_mgbpv2.ome_zarr.halving import halve
-from napari_mgbpv2.ome_zarr.journal import remove_journal
+from napari_mgbpv2.ome_zarr.journal import Kept
 from napari_mgbpv2.ome_zarr.layout import CODECS, FORMATS, ImageLayout, Region
-from napari_mgbpv2.ome_zarr.place import free_space, partial_of, provenance_of
 from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
+from napari_mgbpv2.ome_zarr.storage import Storage
+from napari_mgbpv2.ome_zarr.unfinished import (
+    free_space,
+    kept_at,
+    place_at,
+    provenance_of,
+    telling_errors,
+    tidy_finished,
+)
 from napari_mgbpv2.ome_zarr.writer import OMEZarrWriter, differences
 
 __all__ = [
@@ -12,14 +20,18 @@ __all__ = [
     "FORMATS",
     "ImageLayout",
     "Index",
+    "Kept",
     "OMEZarrWriter",
     "Region",
     "ShardStore",
+    "Storage",
     "StoredShard",
     "differences",
     "free_space",
     "halve",
-    "partial_of",
+    "kept_at",
+    "place_at",
     "provenance_of",
-    "remove_journal",
+    "telling_errors",
+    "tidy_finished",
 ]

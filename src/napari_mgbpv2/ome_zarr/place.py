@@ -15,16 +15,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
+from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.files import why_not_written
+from napari_mgbpv2.ome_zarr.journal import FileJournal, Journal, Kept, kept_in, remove_journal
+from napari_mgbpv2.ome_zarr.storage import ROOTS, Folder, Storage, provenance_in
 
-MARKER = "napari_mgbpv2"  # the group attribute that tells our stores from others
-
-_NODE_FILES = ("zarr.json", ".zgroup", ".zarray")  # one of these makes a directory a Zarr node
 _METADATA_FILES = re.compile(
     r"zarr\.json|\.z(array|group|attrs|metadata)|(zarr|\.z\w+)\.[0-9a-f]{32}\.partial|\.DS_Store|\.mgbpv2-.*"
 )
@@ -32,7 +31,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CHUNKS = re.compile(r"c|(c\.)?\d+(\.\d+)*(\.[0-9a-f]{32}\.partial)?")  # files or directories of an array
 
 
-def free_space(path: str | os.PathLike[str]) -> int:
+def free_space_of_disk(path: str | os.PathLike[str]) -> int:
     """Free bytes on the disk that holds `path`, or would hold it once it is created."""
     place = Path(os.path.abspath(path))
     while not place.exists():
@@ -41,7 +40,7 @@ def free_space(path: str | os.PathLike[str]) -> int:
 
 
 @contextmanager
-def telling_os_errors(destination: Path) -> Iterator[None]:
+def telling_os_errors(destination: Destination) -> Iterator[None]:
     """Say in one sentence what the operating system refuses."""
     try:
         yield
@@ -73,6 +72,8 @@ class Place:
         self.destination = Path(os.path.abspath(destination))
         self.overwrite, self.is_file = overwrite, is_file
         self.partial = partial_of(self.destination)
+        self.storage: Storage = Folder(self.partial)
+        self.journal: Journal = FileJournal(self.partial)
         self._replaced = _beside(self.destination, ".replaced")
         if self.destination.suffix in (".partial", ".replaced", ".lock"):
             raise DestinationError(f"{self.destination}: a name with this ending is kept for unfinished work")
@@ -113,7 +114,13 @@ class Place:
             flush_directory(self.destination.parent)
         if finished is not None:
             discard(self.partial)
+        else:
+            remove_journal(self.destination)
         self._lock.release()
+
+    def kept(self) -> Kept | None:
+        """Tell what an earlier run has left unfinished; None where it has left nothing."""
+        return kept_in(self.partial)
 
     def keep(self) -> None:
         """Leave the unfinished store to whoever goes on with it."""
@@ -203,12 +210,6 @@ class Lock:
                 os.replace(aside, self.path)
 
 
-def flush(file: Path) -> None:
-    """Bring a file down to the disk, so that a power cut does not lose it."""
-    with file.open("r+b") as opened:
-        os.fsync(opened.fileno())
-
-
 def flush_directory(directory: Path) -> None:
     """Bring the names in a directory down to the disk, where the system can."""
     with suppress(OSError):  # Windows does not open directories
@@ -236,17 +237,6 @@ def partial_of(destination: Path) -> Path:
     return _beside(destination, ".partial")
 
 
-def provenance_of(store: Path) -> dict[str, Any] | None:
-    """Return how a store of ours came to be; None of anything else."""
-    for name, inner in (("zarr.json", "attributes"), (".zattrs", None)):
-        try:
-            found = json.loads((store / name).read_bytes())
-            return dict((found[inner] if inner else found)[MARKER])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
-
-
 def _make_folder(destination: Path) -> None:
     """Make the folder of a destination."""
     if file := next((folder for folder in destination.parents if folder.exists() and not folder.is_dir()), None):
@@ -261,7 +251,7 @@ def _beside(path: Path, suffix: str) -> Path:
 def _is_unfinished(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
-    if provenance_of(path) is not None:
+    if provenance_in(lambda name: (path / name).read_bytes()) is not None:
         return True
     # killed before the root metadata were whole: nothing else is there, but for the names zarr writes under
     return all(
@@ -297,7 +287,7 @@ def _not_zarr(path: Path) -> str:
 
 def is_node(path: Path) -> bool:
     """Whether a directory holds the metadata of a Zarr array or group."""
-    return any((path / name).is_file() for name in _NODE_FILES)
+    return any((path / name).is_file() for name in ROOTS)
 
 
 def _is_array(node: Path) -> bool:

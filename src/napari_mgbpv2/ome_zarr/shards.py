@@ -8,12 +8,9 @@ each of them a file.
 from __future__ import annotations
 
 import itertools
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import google_crc32c
@@ -23,15 +20,16 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
 
+from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.ome_zarr.halving import halve
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.metadata import Ranges, ome_attributes
-from napari_mgbpv2.ome_zarr.place import MARKER, flush
+from napari_mgbpv2.ome_zarr.storage import MARKER, METADATA, Storage
 
 Index = tuple[int, ...]
+SizeOf = Callable[[str], int | None]
 
 _BLOSC = {"zstd": ("zstd", 1, "shuffle"), "lz4": ("lz4", 5, "bitshuffle"), "zstd-9": ("zstd", 9, "shuffle")}
-_LEFT_BY_A_KILL = re.compile(r".*\.[0-9a-f]{32}\.partial")  # the names under which zarr writes before it renames
 _EMPTY = 2**64 - 1  # in the index of a shard: a chunk that is not there
 
 
@@ -59,17 +57,17 @@ class StoredShard:
 
 @dataclass(frozen=True)
 class ShardStore:
-    """The arrays of an image on disk. It travels to other processes, which open them for themselves.
+    """The stored arrays of an image. It travels to other processes, which open them for themselves.
 
     Parameters
     ----------
-    path
-        Directory of the store.
+    storage
+        Where they lie.
     layout
         The image.
     """
 
-    path: Path
+    storage: Storage
     layout: ImageLayout
 
     def create(self) -> None:
@@ -77,7 +75,7 @@ class ShardStore:
         attributes: dict[str, Any] = {MARKER: dict(self.layout.provenance)}
         version: Literal[2, 3] = 2 if self.layout.format == "0.4" else 3
         if self.layout.format != "zarr":
-            zarr.create_group(self.path, zarr_format=version, attributes=attributes)
+            zarr.create_group(self.storage.zarr(), zarr_format=version, attributes=attributes)
         for level, shape in enumerate(self.layout.level_shapes()):
             sharded: dict[str, Any] = {
                 "shards": self.layout.shard_shape(level),
@@ -85,7 +83,8 @@ class ShardStore:
             }
             unsharded: dict[str, Any] = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
             zarr.create_array(
-                self.path / self._name(level),
+                self.storage.zarr(),
+                name=self._name(level) or None,
                 shape=shape,
                 dtype=self.layout.dtype,
                 chunks=self.layout.chunk_shape(level),
@@ -98,7 +97,7 @@ class ShardStore:
             )
 
     def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> StoredShard:
-        """Write one whole shard, down to the disk.
+        """Write one whole shard, to where a power cut does not lose it.
 
         Parameters
         ----------
@@ -112,7 +111,7 @@ class ShardStore:
         Raises
         ------
         OSError
-            If the disk is full or fails.
+            If the disk is full or fails. Of an object store, the errors are obstore's.
         ValueError
             If the region is not one whole shard, or the data does not fit it.
         """
@@ -121,18 +120,30 @@ class ShardStore:
         if data.shape != shape or data.dtype.newbyteorder("=") != self.layout.dtype:
             raise ValueError(f"the shard is {shape} {self.layout.dtype}, its data {data.shape} {data.dtype}")
         self._arrays[level][region] = data
-        files = list(self.files(index, level))
-        for file in files:
-            flush(file)  # zarr leaves the bytes to the system
+        size = sum(self.storage.settle(key) for key in self.keys(index, level))
         low, high = self._range(data) if level == 0 else (None, None)
-        return StoredShard(level, index, sum(file.stat().st_size for file in files), low, high)
+        return StoredShard(level, index, size, low, high)
 
     def build(self, index: Index, level: int) -> StoredShard:
-        """Write a shard of a further level: the 2 x 2 means of the stored level before. Errors as `write` has them."""
-        pixels = np.asarray(self._arrays[level - 1][self.layout.parents(index, level)])
+        """Write a shard of a further level: the 2 x 2 means of the stored level before.
+
+        Raises
+        ------
+        DestinationError
+            If something of the level before has gone: it would be read as black.
+        OSError, ValueError
+            As `write` raises them.
+        """
+        region = self.layout.parents(index, level)
+        steps = self.layout.shard_shape(level - 1)
+        below = [range(part.start // step, -(-part.stop // step)) for part, step in zip(region, steps, strict=True)]
+        keys = (key for each in itertools.product(*below) for key in self.keys(each, level - 1))
+        if gone := self.storage.missing(keys):
+            raise gone_missing(self.storage, gone)
+        pixels = np.asarray(self._arrays[level - 1][region])
         return self.write(self.layout.shard_region(index, level), halve(pixels), level)
 
-    def files(self, index: Index, level: int) -> Iterator[Path]:
+    def keys(self, index: Index, level: int) -> Iterator[str]:
         """Files of a shard, whether they are there or not."""
         array = self._arrays[level]
         keys = [range(number, number + 1) for number in index]
@@ -143,25 +154,35 @@ class ShardStore:
                 for part, size in zip(region, array.chunks, strict=True)
             ]
         for key in itertools.product(*keys):
-            yield self.path / self._name(level) / array.metadata.encode_chunk_key(key)
+            yield self._key(level, array.metadata.encode_chunk_key(key))
 
-    def is_whole(self, shard: StoredShard) -> bool:
-        """Whether a shard is on the disk as it was written: of that size, and with a sound index."""
-        files = list(self.files(shard.index, shard.level))
-        try:
-            if sum(file.stat().st_size for file in files) != shard.size:
-                return False
-        except OSError:
+    def is_whole(self, shard: StoredShard, size_of: SizeOf) -> bool:
+        """Whether a shard is stored as it was written: of that size, and with a sound index.
+
+        Parameters
+        ----------
+        shard
+            What was written.
+        size_of
+            What `Storage.sizes` gives.
+        """
+        keys = list(self.keys(shard.index, shard.level))
+        sizes = [size_of(key) for key in keys]
+        if sum(size or 0 for size in sizes) != shard.size or None in sizes:
             return False
         array = self._arrays[shard.level]
-        if array.shards is None:
+        if array.shards is None or self.storage.writes_whole:
             return True
-        return _has_sound_index(files[0], int(np.prod(np.floor_divide(array.shards, array.chunks))))
+        length = 16 * int(np.prod(np.floor_divide(array.shards, array.chunks))) + 4
+        return shard.size >= length and _is_sound(self.storage.tail(keys[0], length), shard.size - length)
 
     def remove(self, index: Index, level: int) -> None:
         """Delete the files of a shard: zarr reads a damaged one before it overwrites it, and fails."""
-        for file in self.files(index, level):
-            file.unlink(missing_ok=True)
+        self.storage.remove(self.keys(index, level))
+
+    def has_level(self, level: int, size_of: SizeOf) -> bool:
+        """Whether the metadata of a level are there."""
+        return any(size_of(self._key(level, name)) is not None for name in METADATA)
 
     def finish(self, ranges: Ranges) -> None:
         """Add the metadata that make the store an image, check all of it, and bring it down to the disk.
@@ -173,32 +194,35 @@ class ShardStore:
         """
         from yaozarrs import validate_zarr_store
 
-        for left in self.path.rglob("*.partial"):
-            if _LEFT_BY_A_KILL.fullmatch(left.name):
-                left.unlink()
+        self.storage.tidy()
         if self.layout.format != "zarr":
-            zarr.open_group(self.path, mode="r+").attrs.update(ome_attributes(self.layout, ranges))
-            validate_zarr_store(self.path)
-        for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"):
-            for file in (self.path / name, *self.path.glob(f"*/{name}")):
-                if file.exists():
-                    flush(file)
+            zarr.open_group(self.storage.zarr(), mode="r+").attrs.update(ome_attributes(self.layout, ranges))
+            with self.storage.metadata_folder() as folder:
+                validate_zarr_store(folder)
+        size_of = self.storage.sizes()
+        folders = {"", *(self._name(level) for level in range(len(self._arrays)))}
+        for key in (f"{folder}/{name}".lstrip("/") for folder in folders for name in METADATA):
+            if size_of(key) is not None:
+                self.storage.settle(key)
 
     def levels(self) -> list[Any]:
         """Arrays of all levels, to read."""
         return list(self._arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "layout": self.layout}
+        return {"storage": self.storage, "layout": self.layout}
 
     @cached_property
     def _arrays(self) -> list[zarr.Array[Any]]:
         names = (self._name(level) for level in range(len(self.layout.level_shapes())))
-        arrays = [zarr.open_array(self.path / name, mode="r+") for name in names]
+        arrays = [zarr.open_array(self.storage.zarr(), path=name, mode="r+") for name in names]
         return [array.with_config({"write_empty_chunks": True}) for array in arrays]  # not kept in the metadata
 
     def _name(self, level: int) -> str:
         return "" if self.layout.format == "zarr" else str(level)
+
+    def _key(self, level: int, name: str) -> str:
+        return f"{self._name(level)}/{name}".lstrip("/")
 
     def _range(self, data: npt.NDArray[Any]) -> tuple[float | None, float | None]:
         if (
@@ -219,17 +243,28 @@ def _compressor(codec: str, version: int) -> Any:
     return BloscCodec(cname=name, clevel=level, shuffle=shuffle)  # type: ignore[arg-type]
 
 
-def _has_sound_index(file: Path, chunks: int) -> bool:
-    """Check the index at the end of a sharded file: 16 bytes a chunk, where it starts and how long it is, and a CRC."""
-    length = 16 * chunks + 4
-    size = file.stat().st_size
-    if size < length:
-        return False
-    with file.open("rb") as opened:
-        opened.seek(size - length, os.SEEK_SET)
-        stored = opened.read(length)
+def _is_sound(stored: bytes, end: int) -> bool:
+    """Check the index of a shard: 16 bytes a chunk, where it starts and how long it is, and a CRC.
+
+    Parameters
+    ----------
+    stored
+        The index, the last bytes of the file.
+    end
+        Bytes before it, those of the chunks.
+    """
     if google_crc32c.value(stored[:-4]) != int.from_bytes(stored[-4:], "little"):
         return False
     index = np.frombuffer(stored[:-4], "<u8").reshape(-1, 2)
     used = index[index[:, 0] != _EMPTY]
-    return bool((used.sum(axis=1) <= size - length).all())
+    return bool((used.sum(axis=1) <= end).all())
+
+
+def gone_missing(storage: Storage, keys: Sequence[str]) -> DestinationError:
+    """Return the error for files that were written and are not there any more."""
+    error = DestinationError(
+        f"{storage.destination}: {len(keys)} file{'s' * (len(keys) > 1)} of {storage.name} went missing while it was "
+        "written; leave it alone"
+    )
+    error.__cause__ = FileNotFoundError(keys[0])
+    return error

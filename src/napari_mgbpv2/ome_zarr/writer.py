@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import Cancelled, DestinationError
-from napari_mgbpv2.ome_zarr.journal import Job, Journal, count_shards, job_in, remove_journal
+from napari_mgbpv2.ome_zarr.journal import Job
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
-from napari_mgbpv2.ome_zarr.place import Place, is_node, telling_os_errors
-from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
+from napari_mgbpv2.ome_zarr.place import Place
+from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard, gone_missing
+from napari_mgbpv2.ome_zarr.unfinished import place_at, telling_errors
 
 Finish = Callable[[Path, list[Any]], Path]
 
@@ -33,7 +35,7 @@ class OMEZarrWriter:
     Parameters
     ----------
     destination
-        Directory to appear when all is written; its parent is created if missing.
+        Directory to appear when all is written; its parent is created if missing. Or an address, s3://...
     layout
         What is written.
     overwrite
@@ -66,9 +68,9 @@ class OMEZarrWriter:
         self.layout = layout
         self._finish = finish
         self._keeps = job is not None
-        self._place = Place(destination, overwrite=overwrite, is_file=finish is not None)
-        self.store = ShardStore(self._place.partial, layout)
-        self._journal = Journal(self._place.partial)
+        self._place = place_at(destination, overwrite=overwrite, is_file=finish is not None)
+        self.store = ShardStore(self._place.storage, layout)
+        self._journal = self._place.journal
         self._open = True
         self._failure = ""  # why the disk ended the work
         self._writing = 0  # calls under way
@@ -184,19 +186,19 @@ class OMEZarrWriter:
             if on_shard is not None:
                 on_shard(stored)
 
-    def commit(self) -> Path:
+    def commit(self) -> Destination:
         """Add the metadata, validate, and let the finished image appear at its destination.
 
         Returns
         -------
-        Path
-            The destination, absolute.
+        Path or str
+            The destination: absolute, or its address.
 
         Raises
         ------
         DestinationError
-            If the disk fails, something that was written has been removed since, or something has appeared at the
-            destination meanwhile. An old image that was to be replaced is still there then.
+            If the disk or the network fails, something that was written has been removed since, or something has
+            appeared at the destination meanwhile. An old image that was to be replaced is still there then.
         ValueError
             If a level is not complete, or the writer is closed.
         """
@@ -206,11 +208,12 @@ class OMEZarrWriter:
             self._check_levels()
             self._check_files()
             self.store.finish(self._ranges)
-            file = self._finish(self._place.partial, self.store.levels()) if self._finish else None
+            file = None
+            if self._finish is not None:
+                assert isinstance(self._place, Place)
+                file = self._finish(self._place.partial, self.store.levels())
             self._journal.close()
             self._place.publish(file)
-            if file is None:
-                remove_journal(self._place.destination)
             self._open = False
         return self._place.destination
 
@@ -222,7 +225,7 @@ class OMEZarrWriter:
             if not was_open:
                 return
             self._journal.close()
-            if self._keeps and count_shards(self._place.partial):
+            if self._keeps and self._place.kept():
                 self._place.keep()
             else:
                 self._place.give_up()
@@ -239,19 +242,19 @@ class OMEZarrWriter:
 
     def _may_resume(self, job: Job | None, resume: bool) -> bool:
         """Whether there is work to go on with; work of hours is not thrown away unasked."""
-        partial = self._place.partial
-        if not count_shards(partial):
+        kept, partial = self._place.kept(), self._place.storage.name
+        if kept is None:
             return False
         if not resume or job is None:
             if self._place.overwrite:
                 return False
             raise DestinationError(
-                f"{self._place.destination}: an earlier run left {partial.name}, which is not complete: "
+                f"{self._place.destination}: an earlier run left {partial}, which is not complete: "
                 "resume it, or ask to overwrite it"
             )
-        if different := differences(job_in(partial) or {}, job):
+        if different := differences(kept.job, job):
             raise DestinationError(
-                f"{self._place.destination}: {partial.name} cannot be resumed, it was begun with other settings: "
+                f"{self._place.destination}: {partial} cannot be resumed, it was begun with other settings: "
                 f"{different}; use those, or overwrite it"
             )
         return True
@@ -259,43 +262,41 @@ class OMEZarrWriter:
     def _take_over(self) -> None:
         """Note what is whole of the unfinished work, and remove what is damaged."""
         self._check_levels()
+        size_of = self.store.storage.sizes()
         for shard in self._journal.resume():
-            if self.store.is_whole(shard):
+            if self.store.is_whole(shard, size_of):
                 self._mark(shard)
             else:
                 self._stored[shard.level][shard.index] = False
         for level, stored in enumerate(self._stored):
             for index in np.argwhere(~stored):
-                self.store.remove(tuple(map(int, index)), level)
-
-    def _level_path(self, level: int) -> Path:
-        return self.store.path if self.layout.format == "zarr" else self.store.path / str(level)
+                keys = self.store.keys(tuple(map(int, index)), level)
+                self.store.storage.remove(key for key in keys if size_of(key) is not None)
 
     def _check_levels(self) -> None:
         """Refuse an unfinished store that has lost the metadata of a level."""
+        size_of = self.store.storage.sizes()
         for level in range(len(self._stored)):
-            if not is_node(self._level_path(level)):
+            if not self.store.has_level(level, size_of):
                 raise DestinationError(
-                    f"{self._place.destination}: level {level} of {self._place.partial.name} has gone; "
+                    f"{self._place.destination}: level {level} of {self.store.storage.name} has gone; "
                     "ask to overwrite it, and begin anew"
                 )
 
     def _check_files(self) -> None:
         """Refuse to publish what somebody has removed a part of: readers would take that for black."""
-        gone: list[Path] = []
+        size_of = self.store.storage.sizes()
+        gone: list[str] = []
         incomplete: list[tuple[Index, int]] = []
         for level, stored in enumerate(self._stored):
             for index in map(tuple, np.argwhere(stored).tolist()):
-                missing = [file for file in self.store.files(index, level) if not file.exists()]
+                missing = [key for key in self.store.keys(index, level) if size_of(key) is None]
                 gone += missing
                 incomplete += [(index, level)] if missing else []
         for index, level in incomplete:
             self._forget_above(index, level)
         if gone:
-            raise DestinationError(
-                f"{self._place.destination}: {len(gone)} file{'s' * (len(gone) > 1)} of {self._place.partial.name} "
-                "went missing while it was written; leave it alone"
-            ) from FileNotFoundError(gone[0])
+            raise gone_missing(self.store.storage, gone)
 
     def _forget_above(self, index: Index, level: int) -> None:
         """Remove what may have been made from a shard that was not there."""
@@ -360,11 +361,11 @@ class OMEZarrWriter:
     @contextmanager
     def _closing_on_os_errors(self) -> Iterator[None]:
         try:
-            with telling_os_errors(self._place.destination):
+            with telling_errors(self._place.destination):
                 yield
         except DestinationError as error:
             said = str(error)
-            if isinstance(error.__cause__, OSError) and self._keeps and count_shards(self._place.partial):
+            if error.__cause__ is not None and self._keeps and self._place.kept():
                 said += "; what is done is kept, and resuming goes on with it"
             with self._changed:
                 self._failure = self._failure or said

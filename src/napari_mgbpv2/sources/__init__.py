@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from napari_mgbpv2.addresses import is_url, without_slash
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.describing import described_as
 from napari_mgbpv2.sources.finding import find_sources
 from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnknownFormat, bare_source
 from napari_mgbpv2.sources.units import long_unit
-from napari_mgbpv2.sources.urls import is_url, without_slash
 
 __all__ = [
     "ArrayLike",

@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from napari_mgbpv2.addresses import is_url
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.urls import is_url
 
 Asked = Callable[[str], bool]
 

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.addresses import is_url, last_part
 from napari_mgbpv2.axes import check_axes
 from napari_mgbpv2.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.identity import identity_of_array, identity_of_files
 from napari_mgbpv2.sources.units import long_unit as long_unit
-from napari_mgbpv2.sources.urls import is_url, last_part
 from napari_mgbpv2.wording import readable_bytes
 
 Window = tuple[slice, ...]

@@ -13,11 +13,12 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ZipStore
 
+from napari_mgbpv2.addresses import is_url
 from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.object_stores import is_of_network, reason_of
 from napari_mgbpv2.sources.finding import ZARR_MARKERS, is_zarr
 from napari_mgbpv2.sources.image import FileArray, Pixels, Window
-from napari_mgbpv2.sources.remote import ZARR_METADATA, RemoteStore, is_of_network, reason_of, remote_store
-from napari_mgbpv2.sources.urls import is_url
+from napari_mgbpv2.sources.remote import ZARR_METADATA, RemoteStore, remote_store
 
 
 class ZarrArray(FileArray):

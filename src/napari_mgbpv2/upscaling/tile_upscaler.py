@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from napari_mgbpv2.engine import Engine, ModelFile
     from napari_mgbpv2.lazy import TiledLayout
     from napari_mgbpv2.network import Network
+
+_making = threading.Lock()
 
 
 @dataclass
@@ -130,15 +133,15 @@ class TileUpscaler:
         return number * layout.groups[-1].stop + samples.start
 
     def _engine(self, *, folded: bool) -> Engine:
-        if folded in self._engines:
-            return self._engines[folded]
         from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision, engine_of, get_engine
 
-        device = choose_device(self.device)
-        precision = choose_precision(self.precision, device)
-        made = (
-            get_engine(self.model, folded, device, precision)
-            if isinstance(self.model, ModelFile)
-            else engine_of(self.model, folded, device, precision)
-        )
-        return self._engines.setdefault(folded, made)
+        with _making:  # whoever asks meanwhile waits: preparing a network takes time and memory
+            if folded not in self._engines:
+                device = choose_device(self.device)
+                precision = choose_precision(self.precision, device)
+                self._engines[folded] = (
+                    get_engine(self.model, folded, device, precision)
+                    if isinstance(self.model, ModelFile)
+                    else engine_of(self.model, folded, device, precision)
+                )
+            return self._engines[folded]

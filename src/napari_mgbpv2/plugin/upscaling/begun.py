@@ -33,11 +33,11 @@ class Begun:
 def begun_at(prepared: Prepared) -> Begun | None:
     """Return the unfinished work at the destination if it is of the very same job."""
     from napari_mgbpv2.ome_zarr import differences
-    from napari_mgbpv2.ome_zarr.journal import count_shards, job_in
 
     destination, layout = prepared.job.destination, prepared.layout
+    assert isinstance(destination, Path), "the plugin saves to disks"
     kept = kept_at(destination)
-    if kept is None or differences(job_in(kept) or {}, layout.provenance):
+    if kept is None or differences(kept.job, layout.provenance):
         return None
     shards = sum(math.prod(layout.shard_counts(level)) for level in range(len(layout.level_shapes())))
-    return Begun(destination, count_shards(kept) / shards)
+    return Begun(destination, kept.shards / shards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.conversion import Prepared
@@ -96,6 +97,7 @@ class StoredLayer(LazyLayer):
     def __init__(self, viewer: Any, source: Any, image: LayerImage, prepared: Prepared) -> None:
         super().__init__(viewer)
         plan, destination = prepared.plan, prepared.job.destination
+        assert isinstance(destination, Path), "the plugin saves to disks"
         self._feed = Feed(SOURCE_BYTES, self._tell_it_came, self._tell_it_failed)
         self._add(
             open_comparable(destination, prepared.layout, plan, self._feed),

@@ -186,7 +186,7 @@ class UpscaleWidget(DockedWidget):
     def _on_cancelled(self) -> None:
         assert self._destination is not None
         kept = kept_at(self._destination)
-        what = f"what is done is kept in {kept}" if kept else "nothing is left of it"
+        what = f"what is done is kept in {kept.place}" if kept else "nothing is left of it"
         self.view.progress.say(f"Cancelled: {what}.")
         self._offer_to_go_on()
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # at least two letters: C:\ is a drive
+
+Destination = Path | str  # where a result goes; a str is an address
 
 
 def is_url(path: str) -> bool:
@@ -22,3 +26,13 @@ def last_part(url: str) -> str:
     """Name what an address leads to: "cells.zarr" for ``https://example.org/data/cells.zarr/``."""
     parts = urlsplit(url)
     return unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.netloc
+
+
+def as_destination(place: str | os.PathLike[str]) -> Destination:
+    """Return an address as a str, without slashes at its end, and anything else as a path."""
+    return without_slash(place) if isinstance(place, str) and is_url(place) else Path(place)
+
+
+def absolute(destination: Destination) -> Destination:
+    """Return a path as an absolute one, without following links; an address as it is."""
+    return Path(os.path.abspath(destination)) if isinstance(destination, Path) else destination

@@ -1,0 +1,212 @@
+"""The place in an object store: a lock on it, a journal in parts, and the metadata that appear last.
+
+Beside the shards stand, until the image is complete, below ``.mgbpv2/``: ``lock.json`` (who writes it), ``journal/``
+(what is done) and ``metadata/`` (what makes it an image).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.ome_zarr.bucket import HIDDEN, Bucket
+from napari_mgbpv2.ome_zarr.journal import Job, Kept, line_of, line_of_job, lines_in, shard_in
+from napari_mgbpv2.ome_zarr.shards import StoredShard
+from napari_mgbpv2.ome_zarr.storage import ROOTS
+
+_LOCK = f"{HIDDEN}/lock.json"
+_JOURNAL = f"{HIDDEN}/journal"
+_OURS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?(c/)?\d+(/\d+)*")  # hidden things, and shards
+_NOTE_SECONDS = 5.0  # between two parts of the journal: a kill loses what is noted in them
+
+
+class ObjectPlace:
+    """A destination in an object store that is ours until `publish`, `keep` or `give_up`.
+
+    Parameters
+    ----------
+    url
+        Where the finished thing is to appear.
+    overwrite
+        Whether unfinished work may be dropped. A finished image is never replaced: there is no moment at which the new
+        one could take its place.
+
+    Raises
+    ------
+    DestinationError
+        If there is something already, or if somebody else is writing there.
+    """
+
+    def __init__(self, url: str, *, overwrite: bool) -> None:
+        self.destination, self.overwrite = url, overwrite
+        self.storage = Bucket(url)
+        self.journal = ObjectJournal(self.storage)
+        self._check_destination()
+        self._lock = _Lock(self.storage)
+        try:
+            self._check_destination()  # somebody may have completed it before we had the lock
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def publish(self, finished: Path | None = None) -> None:
+        """Let the finished thing appear."""
+        assert finished is None, "a file is not made there"
+        self._check_destination()  # something may have appeared while we wrote
+        self.storage.publish()
+
+    def kept(self) -> Kept | None:
+        """Tell what an earlier run has left unfinished; None where it has left nothing."""
+        return kept_in_bucket(self.storage)
+
+    def keep(self) -> None:
+        """Leave the unfinished work to whoever goes on with it."""
+        self._lock.release()
+
+    def give_up(self) -> None:
+        """Delete the unfinished work."""
+        self.clear()
+        self._lock.release()
+
+    def clear(self) -> None:
+        """Delete what another run left unfinished; nobody is at work there, we hold the lock."""
+        shards = [key for key in self.storage.listed() if not key.startswith(HIDDEN)]
+        self.storage.delete(shards)
+        # last, so that a deletion that is cut short is recognised and completed
+        self.storage.delete(key for key in self.storage.listed(HIDDEN) if key != _LOCK)
+
+    def _check_destination(self) -> None:
+        objects = self.storage.listed()
+        if any(name in objects for name in ROOTS):
+            said = "what is in an object store is never overwritten" if self.overwrite else "exists already"
+            raise DestinationError(
+                f"{self.destination}: {said}: choose another name, or delete it first"
+            ) from FileExistsError(self.destination)
+        other = next((key for key in objects if not _OURS.fullmatch(key)), None)
+        if other is None and objects and not any(key.startswith(HIDDEN) for key in objects):
+            other = next(iter(objects))  # shards of whatever it was
+        if other is not None:
+            raise DestinationError(f"{self.destination} holds {other}, which is not ours: choose another name")
+
+
+class _Lock:
+    """An object that says which process writes a destination.
+
+    Raises
+    ------
+    DestinationError
+        If another process that lives, or one of another machine, holds it.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        from obstore.exceptions import AlreadyExistsError
+
+        self._bucket = bucket
+        self._owner = json.dumps({"pid": os.getpid(), "host": platform.node(), "token": uuid.uuid4().hex}).encode()
+        self._remove_if_dead()
+        try:
+            bucket.write(_LOCK, self._owner, mode="create")
+        except AlreadyExistsError:
+            raise DestinationError(
+                f"{bucket.url} is being written already; if you are sure that it is not, delete {bucket.url}/{_LOCK}"
+            ) from None
+
+    def release(self) -> None:
+        """Delete the object if it is still ours."""
+        with suppress(Exception):  # the network may have gone; the process that held it is known to be dead
+            if self._bucket.read(_LOCK) == self._owner:
+                self._bucket.delete([_LOCK])
+
+    def _remove_if_dead(self) -> None:
+        try:
+            owner = json.loads(self._bucket.read(_LOCK) or b"")
+            dead = owner["host"] == platform.node() and not psutil.pid_exists(owner["pid"])
+        except (ValueError, KeyError, TypeError):  # none there, or not readable: whether it exists decides
+            return
+        if dead:
+            self._bucket.delete([_LOCK])
+
+
+class ObjectJournal:
+    """A journal of an object store, where nothing can be added to an object: a new part every few seconds.
+
+    Parameters
+    ----------
+    bucket
+        The unfinished store.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._lock = threading.Lock()  # guards all below
+        self._number = 0  # of the next part
+        self._waiting: list[Mapping[str, Any]] = []
+        self._written = time.monotonic()
+
+    def begin(self, job: Job) -> None:
+        """Start an empty journal."""
+        with self._lock:
+            self._waiting.append(line_of_job(job))
+            self._write()
+
+    def resume(self) -> list[StoredShard]:
+        """Read which shards are stored, and go on in new parts."""
+        with self._lock:
+            parts = _parts(self._bucket)
+            self._number = 1 + max(parts)
+            return [shard_in(line) for line in _lines(self._bucket, parts)[1:]]
+
+    def add(self, shard: StoredShard) -> None:
+        """Note a shard, and write what has been noted every few seconds."""
+        with self._lock:
+            self._waiting.append(line_of(shard))
+            if time.monotonic() - self._written > _NOTE_SECONDS:
+                self._write()
+
+    def close(self) -> None:
+        """Write what has been noted; the journal stays."""
+        with self._lock:
+            if self._waiting:
+                self._write()
+
+    def _write(self) -> None:
+        content = "".join(json.dumps(line) + "\n" for line in self._waiting).encode()
+        self._bucket.write(f"{_JOURNAL}/{self._number:08}.jsonl", content)
+        self._number += 1
+        self._written = time.monotonic()
+        self._waiting.clear()
+
+
+def kept_in_bucket(bucket: Bucket) -> Kept | None:
+    """Tell what an unfinished store holds: work that would be lost with it. None where there is none."""
+    parts = _parts(bucket)
+    try:
+        job, *shards = _lines(bucket, parts)
+        return Kept(bucket.url, job["job"], len(shards)) if shards else None
+    except (ValueError, KeyError):  # no journal, or not one of ours
+        return None
+
+
+def _parts(bucket: Bucket) -> list[int]:
+    """Return the numbers of all parts of a journal, ascending."""
+    names = (key.rpartition("/")[2].removesuffix(".jsonl") for key in bucket.listed(_JOURNAL))
+    return sorted(int(name) for name in names)
+
+
+def _lines(bucket: Bucket, parts: Iterable[int]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for number in parts:
+        found += lines_in(bucket.read(f"{_JOURNAL}/{number:08}.jsonl") or b"")[0]
+    return found
