@@ -23,7 +23,7 @@ from napari_mgbpv2.cli.sweep import main
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ImageError, MGBPv2Error, ModelError
 from napari_mgbpv2.inspection import SweepRow, as_csv, noise_sweep, plot_sweep
-from napari_mgbpv2.training.features import FeatureNetwork
+from napari_mgbpv2.training.feature_networks import VGG19
 from napari_mgbpv2.training.losses import contextual_loss
 from napari_mgbpv2.training.metrics import luma, psnr, rmse_y
 from napari_mgbpv2.training.niqe import niqe
@@ -92,10 +92,10 @@ class TestScores:
 
 
 class TestContextualSimilarity:
-    def features(self) -> FeatureNetwork:
+    def features(self) -> VGG19:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return FeatureNetwork()
+            return VGG19()
 
     def test_with_features_it_is_scored(self) -> None:
         target, features = a_sharp_image(64, 64), self.features()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,21 @@ from PIL import Image
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
 from napari_mgbpv2 import files
-from napari_mgbpv2.checkpoints import save_model
+from napari_mgbpv2.checkpoints import load_model, save_model
 from napari_mgbpv2.cli.finetune import main
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import Cancelled, MGBPv2Error, ModelError, SourceError, TrainingError
 from napari_mgbpv2.model_zoo import find_model, read_card
+from napari_mgbpv2.network import configurations
 from napari_mgbpv2.training import learner as learner_module
 from napari_mgbpv2.training import state as state_module
-from napari_mgbpv2.training.features import FeatureNetwork
+from napari_mgbpv2.training.feature_networks import VGG19
 from napari_mgbpv2.training.learner import Learner
 from napari_mgbpv2.training.objectives import Fidelity
 from napari_mgbpv2.training.optimizers import learning_rate_at, make_optimizer
 from napari_mgbpv2.training.options import TrainingOptions, make_options, options_from_file
 from napari_mgbpv2.training.parallel import Team
+from napari_mgbpv2.training.starting import with_noise_input
 from napari_mgbpv2.training.trainer import Report, train
 
 SMALL = {"features": [6, 5, 4], "noise_channels": 1}
@@ -156,7 +159,7 @@ class TestRun:
 class TestPerceptual:
     def test_the_track_runs_from_end_to_end(self, options: dict[str, Any], tmp_path: Path) -> None:
         torch.manual_seed(0)
-        torch.save(FeatureNetwork().state_dict(), tmp_path / "vgg.pth")
+        torch.save(VGG19().state_dict(), tmp_path / "vgg.pth")
         names = {"adversarial", "contextual", "sharp", "coarse", "coarse_noisy", "discriminator"}
         path = run(options | {"track": "perceptual", "feature_network": str(tmp_path / "vgg.pth"), "steps": 2})
         with (options["output"].with_name("model.training") / "scores.csv").open() as file:
@@ -182,10 +185,29 @@ class TestPerceptual:
         assert math.isfinite(read_card(path).scores["niqe"])
         assert (options["output"].with_name("model.training") / "pristine.npz").exists()
 
-    def test_a_network_without_a_noise_input_is_refused(self, options: dict[str, Any]) -> None:
+    def test_a_network_without_a_noise_input_gets_one(self, options: dict[str, Any]) -> None:
         del options["init"], options["config"]
-        with pytest.raises(TrainingError, match="has no noise input, which the perceptual track needs"):
-            run(options | {"track": "perceptual", "scale": 4, "feature_network": "none"})
+        path = run(options | {"track": "perceptual", "scale": 4, "feature_network": "none", "steps": 1})
+        network = load_model(path)
+        assert isinstance(network, mgbp.MGBPv2)
+        assert network.config == replace(configurations(load_model("x4"))[0], noise_channels=1)
+
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_one_that_has_been_given_is_not_heard_before_it_is_trained(self, bias: bool) -> None:
+        before = a_network(ModelConfig(features=(6, 5, 4), noise_channels=0, bias=bias), guard=8)
+        after = with_noise_input(before)
+        image, noise = torch.rand(2, 1, 3, 47, 47)
+        torch.testing.assert_close(after(image, noise, 1.0), before(image), rtol=0, atol=1e-6)
+        assert (after.scale, after.guard) == (before.scale, before.guard)
+        after(image, noise, 1.0).sum().backward()
+        upscalings = [
+            after.get_submodule(f"{name}.1") for name, _ in after.named_children() if name.startswith("Upscale")
+        ]
+        assert all(bool(layer.weight.grad[-1].any()) for layer in upscalings)  # so that training makes them heard
+
+    def test_where_niqe_cannot_tell_which_is_better_the_last_is_kept(self, options: dict[str, Any]) -> None:
+        perceptual = {"track": "perceptual", "feature_network": "none", "steps": 3, "validate_every": 1}
+        assert read_card(run(options | perceptual)).training["steps"] == 3
 
 
 class TestResume:

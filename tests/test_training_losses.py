@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.training.features import VGG19_URL, FeatureNetwork, load_feature_network
+from napari_mgbpv2.training.feature_networks import VGG19, EfficientNetLite
+from napari_mgbpv2.training.features import VGG19_URL, load_feature_network
 from napari_mgbpv2.training.losses import (
     PerceptualWeights,
     contextual_loss,
@@ -321,10 +322,10 @@ class TestPerceptualTotal:
             assert image.grad.isfinite().all()
 
 
-def a_vgg(seed: int = 0) -> FeatureNetwork:
+def a_vgg(seed: int = 0) -> VGG19:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return FeatureNetwork()
+        return VGG19()
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +335,7 @@ def weights() -> dict[str, Tensor]:
 
 class TestFeatureNetwork:
     def test_it_is_the_first_18_layers_of_vgg19(self, weights: dict[str, Tensor]) -> None:
-        network = FeatureNetwork()
+        network = VGG19()
         network.load_state_dict(weights)
         image = random(2, 3, 21, 18)
         mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -373,6 +374,59 @@ class TestFeatureNetwork:
     def test_an_image_that_pools_to_nothing_is_refused(self) -> None:
         with pytest.raises(ImageError, match="3 x 9 px"):
             a_vgg()(random(1, 3, 3, 9))
+
+
+class TestLightFeatureNetwork:
+    """EfficientNet-Lite0, layer by layer as its authors describe it."""
+
+    @pytest.fixture
+    def network(self) -> EfficientNetLite:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = EfficientNetLite()
+            for buffer in network.buffers():  # means and variances that matter
+                if buffer.dtype.is_floating_point:
+                    buffer.uniform_(0.5, 1.5)
+        return network
+
+    def test_it_is_a_stem_and_three_inverted_residuals_and_an_expansion(self, network: EfficientNetLite) -> None:
+        w = dict(network.state_dict())
+
+        def normed(x: Tensor, name: str) -> Tensor:
+            mean, variance, scale, shift = (
+                w[f"{name}.{each}"].reshape(-1, 1, 1) for each in ("running_mean", "running_var", "weight", "bias")
+            )
+            return (x - mean) / torch.sqrt(variance + 1e-3) * scale + shift
+
+        image = random(2, 3, 32, 24)
+        x = F.pad((image * 255 - 127) / 128, (0, 1, 0, 1))  # "same": all that is missing at the end
+        x = normed(F.conv2d(x, w["_conv_stem.weight"], stride=2), "_bn0").clamp(0, 6)
+        for block, stride in ((0, 1), (1, 2), (2, 1)):
+            name, incoming = f"_blocks.{block}", x
+            if block:
+                x = normed(F.conv2d(x, w[f"{name}._expand_conv.weight"]), f"{name}._bn0").clamp(0, 6)
+            x = F.pad(x, (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1))
+            filters = w[f"{name}._depthwise_conv.weight"]
+            x = normed(F.conv2d(x, filters, stride=stride, groups=len(filters)), f"{name}._bn1").clamp(0, 6)
+            x = normed(F.conv2d(x, w[f"{name}._project_conv.weight"]), f"{name}._bn2")
+            x = x + incoming if block == 2 else x
+        x = normed(F.conv2d(x, w["_blocks.3._expand_conv.weight"]), "_blocks.3._bn0").clamp(0, 6)
+        assert x.shape == (2, 144, 8, 6)
+        torch.testing.assert_close(network(image), x, rtol=1e-4, atol=1e-5)
+
+    def test_what_four_does_not_divide_is_left_out(self, network: EfficientNetLite) -> None:
+        image = random(1, 3, 35, 26)
+        torch.testing.assert_close(network(image), network(image[..., :32, :24]))
+
+    def test_a_grey_image_is_seen_as_three_equal_channels(self, network: EfficientNetLite) -> None:
+        grey = random(1, 1, 16, 16)
+        torch.testing.assert_close(network(grey), network(grey.repeat(1, 3, 1, 1)))
+
+    def test_its_file_is_told_by_its_tensors(self, network: EfficientNetLite, tmp_path: Path) -> None:
+        torch.save({**network.state_dict(), "_fc.bias": torch.zeros(1000)}, tmp_path / "light.pth")
+        read = load_feature_network(tmp_path / "light.pth")
+        image = random(1, 3, 16, 16)
+        torch.testing.assert_close(read(image), network(image), rtol=0, atol=0)
 
 
 class TestFeatureFiles:

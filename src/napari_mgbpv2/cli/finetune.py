@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--init", metavar="MODEL", help='packaged name, file, or "scratch" (default: by scale)')
     model.add_argument("--scale", type=int, metavar="N", help="upscaling factor (default: the model's)")
     model.add_argument("--track", metavar="NAME", help="fidelity (default) or perceptual")
-    model.add_argument("--feature-network", metavar="FILE", help='VGG-19 weights; "none" trains without them')
+    model.add_argument(
+        "--feature-network", metavar="FILE", help='weights of a VGG-19 or EfficientNet-Lite0; "none": without'
+    )
 
     model.add_argument(
         "--plain-discriminator",

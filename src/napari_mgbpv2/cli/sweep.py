@@ -13,7 +13,7 @@ from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.files import write_whole
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.training.features import FeatureNetwork
+    from napari_mgbpv2.training.feature_networks import FeatureNetwork
 
 _DESCRIPTION = """\
 Score a model between fidelity and perceptual quality, by the amplitude of its noise.

@@ -1,8 +1,4 @@
-"""The feature network of the contextual loss: VGG-19 up to relu3_4, and where its weights come from.
-
-K. Simonyan, A. Zisserman: "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
-Layers and names of tensors are those of torchvision, so its published file fits; torchvision itself is not needed.
-"""
+"""Where the weights of the contextual loss's feature network come from: a file, or the published VGG-19."""
 
 from __future__ import annotations
 
@@ -11,83 +7,23 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_mgbpv2.downloads import cache_folder, download
-from napari_mgbpv2.errors import ImageError, ModelError
+from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model_zoo import file_hash
-
-Pooling = Literal["max", "average"]
+from napari_mgbpv2.training.feature_networks import VGG19, EfficientNetLite, FeatureNetwork, Pooling
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in the beginning of its SHA-256
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-_CONVOLUTIONS = ((3, 64), (64, 64), None, (64, 128), (128, 128), None, (128, 256), *((256, 256),) * 3)  # None: pool
-_SHRINKING = 4  # by the two pools
 
 _GO_ON = (
-    "Give the file of a VGG-19 with `--feature-network FILE`, or train without the contextual term "
-    "by `--feature-network none`."
+    "Give the file of a VGG-19 or EfficientNet-Lite0 with `--feature-network FILE`, or train without the contextual "
+    "term by `--feature-network none`."
 )
-
-
-class FeatureNetwork(nn.Module):
-    """VGG-19 up to relu3_4, `features[:18]` of torchvision's: frozen, and in evaluation mode.
-
-    Parameters
-    ----------
-    pooling
-        Max pooling as VGG was trained, or average pooling as in the contextual loss's own code.
-    """
-
-    def __init__(self, pooling: Pooling = "max") -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for widths in _CONVOLUTIONS:
-            if widths is None:
-                layers.append(nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2))
-            else:
-                layers += [nn.Conv2d(*widths, 3, padding=1), nn.ReLU(inplace=True)]
-        self.features = nn.Sequential(*layers)
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(-1, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).reshape(-1, 1, 1), persistent=False)
-        self.eval().requires_grad_(False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Features of images.
-
-        Parameters
-        ----------
-        image
-            (B, 3, H, W) in [0, 1], RGB; or (B, 1, H, W), grey, which is repeated.
-
-        Returns
-        -------
-        Tensor
-            (B, 256, H // 4, W // 4), not negative.
-
-        Raises
-        ------
-        ImageError
-            The image has other channels, or is smaller than 4 pixels.
-        """
-        channels, height, width = image.shape[1:]
-        if channels not in (1, 3):
-            raise ImageError(
-                f"the feature network sees 1 or 3 channels, not {channels}; "
-                "train without the contextual term by `--feature-network none`."
-            )
-        if min(height, width) < _SHRINKING:
-            raise ImageError(f"a patch is {height} x {width} px; the feature network needs at least 4 x 4 px.")
-        features: Tensor = self.features((image - self.mean) / self.deviation)
-        return features
 
 
 def load_feature_network(
@@ -102,10 +38,11 @@ def load_feature_network(
     Parameters
     ----------
     source
-        A file of torchvision's VGG-19 or only its first layers (``features.0.weight`` to ``features.16.bias``):
-        ``.safetensors``, or a state dict saved by torch. With None, the file at ``url`` is downloaded once.
+        A file of torchvision's VGG-19 or only its first layers (``features.0.weight`` to ``features.16.bias``), or of
+        EfficientNet-Lite0: ``.safetensors``, or a state dict saved by torch. With None, the file at ``url`` is
+        downloaded once.
     pooling
-        Of `FeatureNetwork`.
+        Of `VGG19`.
     url
         Where the weights are published. The file's name ends in ``-`` and the first digits of its SHA-256.
     cache
@@ -118,12 +55,16 @@ def load_feature_network(
         published file. Nothing is kept of such a download.
     """
     path = _downloaded(url, cache) if source is None else Path(source)
-    network = FeatureNetwork(pooling)
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    state = _read(path, set(shapes))
-    for name, shape in shapes.items():
+    vgg, light = VGG19(pooling), EfficientNetLite()
+    state = _read(path, {*vgg.state_dict(), *light.state_dict()})
+    network = light if any(name.startswith("_conv_stem") for name in state) else vgg
+    for name, tensor in network.state_dict().items():
+        shape = tensor.shape
         if name not in state:
-            raise ModelError(f"{path}: misses the tensor {name!r}; it is not a VGG-19 with torchvision's names.")
+            raise ModelError(
+                f"{path}: misses the tensor {name!r}; it is neither a VGG-19 with torchvision's names nor an "
+                "EfficientNet-Lite0."
+            )
         if state[name].shape != shape:
             raise ModelError(f"{path}: its tensor {name!r} has shape {tuple(state[name].shape)}, not {tuple(shape)}.")
         if not bool(torch.isfinite(state[name]).all()):

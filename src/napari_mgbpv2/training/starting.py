@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,6 +42,25 @@ def start_as_bicubic(network: MGBPv2) -> None:
                 parameter.mul_(0.1)
 
 
+def with_noise_input(network: MGBPv2) -> MGBPv2:
+    """Return a network of the same weights with a noise input, which it does not hear yet.
+
+    The weights behind the noise are zero, those before it random as of any new network: training finds the first.
+    """
+    config = replace(network.config, noise_channels=1)
+    result = MGBPv2(config)
+    result.scale, result.guard = network.scale, network.guard
+    state, given = result.state_dict(), network.state_dict()
+    for name, tensor in given.items():
+        new = state[name]
+        if new.shape != tensor.shape:  # an upscaling: the noise comes last of what is stacked
+            new.zero_()
+            new[: len(tensor)] = tensor
+        else:
+            new.copy_(tensor)
+    return result
+
+
 def starting_network(options: TrainingOptions) -> MGBPv2:
     """Load or make the network that a run starts from; its scale is known.
 
@@ -70,7 +90,8 @@ def starting_network(options: TrainingOptions) -> MGBPv2:
     if network.scale is None:
         raise TrainingError(f"{source}: does not say its scale; give --scale.")
     if options.track == "perceptual" and not network.config.noise_channels:
-        raise TrainingError(f"{source}: has no noise input, which the perceptual track needs; choose another --init.")
+        torch.manual_seed(options.seed)
+        network = with_noise_input(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -90,7 +90,7 @@ def train(
     Returns
     -------
     Path
-        The model file: the moving average of the weights at its best validation.
+        The model file: the moving average of the weights at its best validation, or where nothing can tell, the last.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class Run:
         return self._share() >= (self.validations + 1) / VALIDATIONS
 
     def _validate(self, parts: dict[str, float]) -> dict[str, float]:
-        """Score the averaged weights, note it, keep the best, and save the state."""
+        """Score the averaged weights, note it, keep the best or the last, and save the state."""
         network = self.learner.averaged()
         found = validate(
             network,
@@ -205,8 +205,8 @@ class Run:
             pristine=self.pristine,
         )
         self.validated_at, self.validations = self.step, self.validations + 1
-        is_best = found.figure > self.best
-        self.best = max(self.best, found.figure)
+        is_best = found.figure is None or found.figure > self.best  # where nothing tells, the last is kept
+        self.best = self.best if found.figure is None else max(self.best, found.figure)
         if self.journal is not None:
             self.journal.add(self.step, {**parts, **found.scores})
             self.journal.add_sheet(self.step, found.rows)

@@ -32,15 +32,23 @@ class Validation:
         enough.
     rows
         Pictures for a contact sheet, a row an image: source, bicubic, W = 0, W = 1 (with a noise input), target.
+    perceptual
+        Whether W = 1 counts.
     """
 
     scores: dict[str, float]
     rows: list[list[Tensor]]
+    perceptual: bool = False
 
     @property
-    def figure(self) -> float:
-        """What is to be as high as possible: minus NIQE where there is one, else the gain (equations 6 and 2)."""
-        return -self.scores["niqe"] if "niqe" in self.scores else self.scores["gain"]
+    def figure(self) -> float | None:
+        """What is to be as high as possible: minus NIQE on the perceptual track, else the gain (equations 6 and 2).
+
+        None where nothing tells which weights look better: the images are too small or too flat for NIQE.
+        """
+        if not self.perceptual:
+            return self.scores["gain"]
+        return -self.scores["niqe"] if "niqe" in self.scores else None
 
 
 def validate(
@@ -87,7 +95,7 @@ def validate(
     scores["gain"] = scores["psnr"] - scores["bicubic_psnr"]
     if network.config.channels in (1, 3):
         scores["rmse_y"] = rmse_y(restored, [target for _, target in pairs])
-    return Validation(scores, rows)
+    return Validation(scores, rows, perceptual)
 
 
 def _niqe(image: Tensor, pristine: PristineModel | None) -> list[float]:
