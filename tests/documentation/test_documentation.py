@@ -26,6 +26,7 @@ SUBCOMMANDS = {"mgbpv2-models": ("list", "info", "download", "export")}
 # What is not run, page by page.
 LEFT_OUT = {
     "docs/conversion.md": ["needs a SLURM cluster and dask-jobqueue", "needs a Kubernetes cluster and dask-kubernetes"],
+    "docs/fine-tuning.md": ["needs a package index, and an hour"],
     "docs/napari.md": ["opens a window; tests/gui runs it"],
 }
 
