@@ -47,10 +47,10 @@ class TestBucket:
 
 
 @contextmanager
-def serving_s3() -> Iterator[str]:
-    """Let moto play S3 until the block ends; gives its address."""
+def serving_s3(port: int = 0) -> Iterator[str]:
+    """Let moto play S3 until the block ends; gives its address. What it holds, this process keeps."""
     server = pytest.importorskip("moto.server", reason="moto plays S3").ThreadedMotoServer(
-        "127.0.0.1", 0, verbose=False
+        "127.0.0.1", port, verbose=False
     )
     server.start()
     host, port = server.get_host_and_port()

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import zarr
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
+from napari_mgbpv2 import object_stores
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.errors import Cancelled, ClusterError, DestinationError, SourceError
@@ -186,6 +189,42 @@ class TestUnfinished:
         )
         mgbp.convert(source, destination, model=model, resume=True, **OPTIONS)
         assert bucket.content("result.ome.zarr") == on_disk(source, model, tmp_path)
+
+    def test_stopped_while_it_appears_it_is_gone_on_with(
+        self, source: Path, model: Path, bucket: TestBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        destination, write = f"{bucket.url}/result.ome.zarr", Bucket.write
+
+        def failing(self: Bucket, key: str, *arguments: Any, **options: Any) -> None:
+            if key == "1/zarr.json":
+                raise KeyboardInterrupt
+            write(self, key, *arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Bucket, "write", failing)
+            with pytest.raises(KeyboardInterrupt):
+                mgbp.convert(source, destination, model=model, **OPTIONS)
+        assert "0/zarr.json" in bucket.keys("result.ome.zarr")
+        with pytest.raises(SourceError, match="there is no Zarr at this address"):
+            open_source(destination)
+        mgbp.convert(source, destination, model=model, resume=True, **OPTIONS)
+        assert bucket.content("result.ome.zarr") == on_disk(source, model, tmp_path)
+
+    def test_without_the_network_half_way_it_says_so_and_is_gone_on_with(
+        self, source: Path, model: Path, bucket: TestBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hasty = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
+        monkeypatch.setattr(object_stores, "_PATIENT", hasty)
+        monkeypatch.setattr(object_stores, "_IMPATIENT", hasty)
+        with ExitStack() as server:
+            endpoint = server.enter_context(serving_s3())
+            monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+            network_ends = lambda done, _: server.close() if done == 8 else None  # noqa: E731
+            with pytest.raises(DestinationError, match=r"cannot be written .* what is done is kept, and resuming"):
+                mgbp.convert(source, f"{bucket.url}/r.ome.zarr", model=model, progress=network_ends, **OPTIONS)
+        with serving_s3(int(endpoint.rpartition(":")[2])):
+            mgbp.convert(source, f"{bucket.url}/r.ome.zarr", model=model, resume=True, **OPTIONS)
+        assert bucket.content("r.ome.zarr") == on_disk(source, model, tmp_path)
 
     def test_nothing_is_left_of_what_had_not_begun(self, source: Path, model: Path, bucket: TestBucket) -> None:
         with pytest.raises(Cancelled):

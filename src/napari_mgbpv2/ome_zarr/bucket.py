@@ -40,9 +40,12 @@ class Bucket:
     ----------
     url
         s3://bucket/place
+    patient
+        Whether requests are made again for minutes, as in work of hours, or for seconds.
     """
 
     url: str
+    patient: bool = True
     writes_whole = True
 
     @property
@@ -153,12 +156,12 @@ class Bucket:
         if found := list(keys):
             obstore.delete(self._upstream, found)
 
-    def __reduce__(self) -> tuple[type[Bucket], tuple[str]]:
-        return Bucket, (self.url,)
+    def __reduce__(self) -> tuple[type[Bucket], tuple[str, bool]]:
+        return Bucket, (self.url, self.patient)
 
     @cached_property
     def _upstream(self) -> Upstream:
-        return open_upstream(self.url, DestinationError, patient=True)
+        return open_upstream(self.url, DestinationError, patient=self.patient)
 
 
 class _HoldingBack(ObjectStore["Upstream"]):

@@ -13,22 +13,25 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.object_stores import is_of_network
 from napari_mgbpv2.ome_zarr.bucket import HIDDEN, Bucket
 from napari_mgbpv2.ome_zarr.journal import Job, Kept, line_of, line_of_job, lines_in, shard_in
 from napari_mgbpv2.ome_zarr.shards import StoredShard
-from napari_mgbpv2.ome_zarr.storage import ROOTS
+from napari_mgbpv2.ome_zarr.storage import METADATA, ROOTS
 
 _LOCK = f"{HIDDEN}/lock.json"
 _JOURNAL = f"{HIDDEN}/journal"
-_OURS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?(c/)?\d+(/\d+)*")  # hidden things, and shards
+# Hidden things, shards, and what a stop while publishing has put in its place already.
+_OURS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?((c/)?\d+(/\d+)*|{'|'.join(map(re.escape, METADATA))})")
 _NOTE_SECONDS = 5.0  # between two parts of the journal: a kill loses what is noted in them
 
 
@@ -53,8 +56,9 @@ class ObjectPlace:
         self.destination, self.overwrite = url, overwrite
         self.storage = Bucket(url)
         self.journal = ObjectJournal(self.storage)
+        self._asking = Bucket(url, patient=False)
         self._check_destination()
-        self._lock = _Lock(self.storage)
+        self._lock = _Lock(self._asking)
         try:
             self._check_destination()  # somebody may have completed it before we had the lock
         except BaseException:
@@ -69,26 +73,27 @@ class ObjectPlace:
 
     def kept(self) -> Kept | None:
         """Tell what an earlier run has left unfinished; None where it has left nothing."""
-        return kept_in_bucket(self.storage)
+        return kept_in_bucket(self._asking)
 
     def keep(self) -> None:
         """Leave the unfinished work to whoever goes on with it."""
         self._lock.release()
 
     def give_up(self) -> None:
-        """Delete the unfinished work."""
-        self.clear()
+        """Delete the unfinished work, as far as the network lets us."""
+        with suppress_network():
+            self.clear()
         self._lock.release()
 
     def clear(self) -> None:
         """Delete what another run left unfinished; nobody is at work there, we hold the lock."""
-        shards = [key for key in self.storage.listed() if not key.startswith(HIDDEN)]
-        self.storage.delete(shards)
+        found = [key for key in self.storage.listed() if _OURS.fullmatch(key)]
+        self.storage.delete(key for key in found if not key.startswith(HIDDEN))
         # last, so that a deletion that is cut short is recognised and completed
         self.storage.delete(key for key in self.storage.listed(HIDDEN) if key != _LOCK)
 
     def _check_destination(self) -> None:
-        objects = self.storage.listed()
+        objects = self._asking.listed()
         if any(name in objects for name in ROOTS):
             said = "what is in an object store is never overwritten" if self.overwrite else "exists already"
             raise DestinationError(
@@ -99,6 +104,19 @@ class ObjectPlace:
             other = next(iter(objects))  # shards of whatever it was
         if other is not None:
             raise DestinationError(f"{self.destination} holds {other}, which is not ours: choose another name")
+
+
+@contextmanager
+def suppress_network() -> Iterator[None]:
+    """Go on where a request has failed."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_network(error):
+            raise
+
+
+_held: set[str] = set()  # tokens of the locks of this process
 
 
 class _Lock:
@@ -114,7 +132,8 @@ class _Lock:
         from obstore.exceptions import AlreadyExistsError
 
         self._bucket = bucket
-        self._owner = json.dumps({"pid": os.getpid(), "host": platform.node(), "token": uuid.uuid4().hex}).encode()
+        self._token = uuid.uuid4().hex
+        self._owner = json.dumps({"pid": os.getpid(), "host": platform.node(), "token": self._token}).encode()
         self._remove_if_dead()
         try:
             bucket.write(_LOCK, self._owner, mode="create")
@@ -122,17 +141,20 @@ class _Lock:
             raise DestinationError(
                 f"{bucket.url} is being written already; if you are sure that it is not, delete {bucket.url}/{_LOCK}"
             ) from None
+        _held.add(self._token)
 
     def release(self) -> None:
         """Delete the object if it is still ours."""
-        with suppress(Exception):  # the network may have gone; the process that held it is known to be dead
+        _held.discard(self._token)
+        with suppress_network():  # what is left of it counts no more on this machine
             if self._bucket.read(_LOCK) == self._owner:
                 self._bucket.delete([_LOCK])
 
     def _remove_if_dead(self) -> None:
         try:
             owner = json.loads(self._bucket.read(_LOCK) or b"")
-            dead = owner["host"] == platform.node() and not psutil.pid_exists(owner["pid"])
+            lives = owner["token"] in _held if owner["pid"] == os.getpid() else psutil.pid_exists(owner["pid"])
+            dead = owner["host"] == platform.node() and not lives
         except (ValueError, KeyError, TypeError):  # none there, or not readable: whether it exists decides
             return
         if dead:
@@ -176,9 +198,10 @@ class ObjectJournal:
                 self._write()
 
     def close(self) -> None:
-        """Write what has been noted; the journal stays."""
-        with self._lock:
+        """Write what has been noted, as far as the network lets us; what is not noted is made again."""
+        with self._lock, suppress_network():
             if self._waiting:
+                self._bucket = replace(self._bucket, patient=False)
                 self._write()
 
     def _write(self) -> None:

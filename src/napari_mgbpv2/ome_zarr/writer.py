@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import Cancelled, DestinationError
+from napari_mgbpv2.object_stores import is_of_network
 from napari_mgbpv2.ome_zarr.journal import Job
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.place import Place
@@ -225,7 +226,7 @@ class OMEZarrWriter:
             if not was_open:
                 return
             self._journal.close()
-            if self._keeps and self._place.kept():
+            if self._keeps_work():
                 self._place.keep()
             else:
                 self._place.give_up()
@@ -239,6 +240,15 @@ class OMEZarrWriter:
     ) -> None:
         """Close what has not been committed."""
         self.close()
+
+    def _keeps_work(self) -> bool:
+        """Whether something has been done that is to be kept; where the network has gone, something may have been."""
+        try:
+            return self._keeps and self._place.kept() is not None
+        except Exception as error:
+            if is_of_network(error):
+                return True
+            raise
 
     def _may_resume(self, job: Job | None, resume: bool) -> bool:
         """Whether there is work to go on with; work of hours is not thrown away unasked."""
@@ -365,7 +375,7 @@ class OMEZarrWriter:
                 yield
         except DestinationError as error:
             said = str(error)
-            if error.__cause__ is not None and self._keeps and self._place.kept():
+            if error.__cause__ is not None and self._keeps_work():
                 said += "; what is done is kept, and resuming goes on with it"
             with self._changed:
                 self._failure = self._failure or said
