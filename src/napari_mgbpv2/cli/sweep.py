@@ -49,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--feature-network",
         metavar="FILE",
-        help=f'VGG-19 weights for the contextual similarity, or "{DOWNLOAD}" (550 MB, once; default: left out)',
+        help="for the contextual similarity: weights of VGG-19 or EfficientNet-Lite0, or "
+        f'"{DOWNLOAD}" for VGG-19 (550 MB, once; default: left out)',
     )
     parser.add_argument("--scale", type=int, metavar="N", help="upscaling factor (default: the model's)")
     parser.add_argument("--model", metavar="MODEL", help="a model file, or a packaged model's name")

@@ -63,7 +63,7 @@ def convert(
         As `upscale` has them.
     overwrite
         Replace an image that is there, once the new one is complete, and drop unfinished work. Nothing else is ever
-        replaced.
+        replaced, and in an object store no image either.
     resume
         Go on with what an earlier conversion of the same source with the same settings has left unfinished. Where it is
         complete, there is nothing to do; where there is none, it begins.
