@@ -1,4 +1,13 @@
-"""How hypothesis behaves where the code under test is changed on purpose: mutmut runs each test many times at once."""
+"""What holds for all tests: how processors are shared, and how hypothesis behaves where mutmut changes the code.
+
+Files of tests run in several processes (pytest -n). Each of them, and what it starts, then has its share of the
+processors: torch would use all of them in every process, and all would wait for one another.
+"""
+
+import os
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 from hypothesis import HealthCheck, settings
 
