@@ -51,8 +51,8 @@ Images of scikit-image, none of which has been trained on; the photographs are a
 camera, which is grey and goes through the network of colours folded. PSNR in dB and SSIM over all channels, and over
 luma (Y); NIQE of luma, lower is better.
 
-No packaged model has a noise input. Detail that noise drives (W = 1) is learnt in the perceptual track, whose
-contextual loss needs the weights of VGG-19; these were not at hand, and that training has not been run.
+All scores are those of W = 0. What x4-perceptual, the one with a noise input, gains and loses with W is told in
+"Looking inside".
 """
 MICROSCOPY = """## Single-channel microscopy
 

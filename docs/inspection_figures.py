@@ -1,6 +1,7 @@
 """Make the figures of `inspection.md`: filters, maps, and under an X server (``xvfb-run`` will do) the widget's window.
 
 python docs/inspection_figures.py               # the figures, and the table of the filters
+python docs/inspection_figures.py sweep FILE    # W from 0 to 1; FILE: weights of the contextual similarity
 xvfb-run python docs/inspection_figures.py window
 """
 
@@ -22,7 +23,7 @@ from napari_mgbpv2.inspection import DeepFilter, consistency_map
 from napari_mgbpv2.resampling import Taps
 
 FOLDER = Path(__file__).parent / "pictures"
-MODEL = "x4"
+MODEL, NOISY = "x4", "x4-perceptual"
 PLACES = {"wall": (39, 79), "rim of the helmet": (87, 105), "strap": (95, 62), "collar": (60, 47)}
 AROUND = 10  # source pixels that are shown to each side
 DIVERGING = LinearSegmentedColormap.from_list("diverging", [(0.0, 0.3, 1.0), (1, 1, 1), (1.0, 0.2, 0.0)])
@@ -109,6 +110,41 @@ def consistency() -> None:
     print(f"\nconsistency: median {np.median(found):.2f}, 99th percentile {np.percentile(found, 99):.2f} of 255")
 
 
+def invention() -> None:
+    """What the noise invents: without it, two draws, and how far draws lie apart."""
+    image = photograph()
+    part = np.s_[170:330, 130:330]  # of the result
+    results = {
+        "W = 0": mgbp.upscale(image, model=NOISY, noise=0.0),
+        "W = 1": mgbp.upscale(image, model=NOISY, noise=1.0),
+        "W = 1, another seed": mgbp.upscale(image, model=NOISY, noise=1.0, seed=1),
+    }
+    spread = mgbp.invention_map(NOISY, image, samples=8).spread.compute().mean(axis=2)
+    figure = Figure(figsize=(10, 8.6), layout="constrained")
+    panels = figure.subplots(2, 2).ravel()
+    for axes, (title, result) in zip(panels, results.items(), strict=False):
+        axes.imshow(result.compute()[part])
+        axes.set_title(title)
+    shown = panels[3].imshow(spread[part], cmap="inferno", vmin=0, vmax=np.percentile(spread, 99.5))
+    panels[3].set_title("spread of 8 draws")
+    figure.colorbar(shown, ax=panels[3], label="of 255")
+    for axes in panels:
+        axes.set_axis_off()
+    figure.savefig(FOLDER / "invention.png", dpi=80)
+    low, high = np.percentile(spread, (50, 99))
+    print(f"\ninvention: spread of half of the pixels below {low:.2f}, of 99 % below {high:.2f} of 255")
+
+
+def sweep(weights: str) -> None:
+    """Figure 10 of the paper: distortion and perception while W goes from 0 to 1."""
+    from napari_mgbpv2.cli.sweep import main
+
+    Image.fromarray(skimage.data.astronaut()).save("astronaut.png")
+    files = ["-o", "astronaut_sweep.csv", "--plot", str(FOLDER / "sweep.png")]
+    main(["astronaut.png", "--model", NOISY, *files, "--feature-network", weights, "--overwrite"])
+    print(Path("astronaut_sweep.csv").read_text())
+
+
 def window() -> None:
     """The widget after a click."""
     from pictures import open_viewer, shoot, wait
@@ -124,5 +160,8 @@ def window() -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for make in [window] if "window" in sys.argv[1:] else [filters, consistency]:
-        make()
+    if sys.argv[1:2] == ["sweep"]:
+        sweep(sys.argv[2])
+    else:
+        for make in [window] if "window" in sys.argv[1:] else [filters, consistency, invention]:
+            make()

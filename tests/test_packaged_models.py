@@ -82,6 +82,24 @@ class TestMicroscopy:
             assert card.scores[f"{name}_gain_db"] == pytest.approx(gain, abs=0.01)
 
 
+class TestNoise:
+    """The dial of x4-perceptual: from what is closest to the original to what looks natural."""
+
+    def test_with_it_photographs_look_more_natural_and_are_less_true(self, quality: ModuleType) -> None:
+        ends = [
+            mgbp.noise_sweep("x4-perceptual", quality.load(name, 4), amplitudes=(0.0, 1.0))
+            for name in ("astronaut", "chelsea", "coffee")
+        ]
+        for sharp, noisy in ends:
+            assert sharp.rmse < noisy.rmse < 1.1 * sharp.rmse
+        assert np.mean([noisy.niqe for _, noisy in ends]) < np.mean([sharp.niqe for sharp, _ in ends])
+
+    def test_it_draws_texture_and_another_seed_draws_another(self) -> None:
+        image = an_image(64, 64, 3)
+        first, other = (np.asarray(mgbp.upscale(image, model="x4-perceptual", noise=1.0, seed=seed)) for seed in (0, 1))
+        assert (first != other).mean() > 0.5
+
+
 def test_there_is_a_model_for_every_scale() -> None:
     assert {(card.scale, card.channels) for card in CARDS} == {(2, 1), (2, 3), (4, 1), (4, 3), (8, 3), (16, 3)}
 
@@ -90,7 +108,7 @@ def test_together_they_add_little_to_the_package() -> None:
     with zipfile.ZipFile(io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as wheel:
         for card in CARDS:
             wheel.write(card.path, card.path.name)
-        assert sum(file.compress_size for file in wheel.infolist()) < 12_000_000
+        assert sum(file.compress_size for file in wheel.infolist()) < 15_000_000
 
 
 class TestDefault:
