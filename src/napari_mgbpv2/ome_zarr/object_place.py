@@ -70,6 +70,7 @@ class ObjectPlace:
         assert finished is None, "a file is not made there"
         self._check_destination()  # something may have appeared while we wrote
         self.storage.publish()
+        self._lock.release()
 
     def kept(self) -> Kept | None:
         """Tell what an earlier run has left unfinished; None where it has left nothing."""
@@ -135,13 +136,16 @@ class _Lock:
         self._token = uuid.uuid4().hex
         self._owner = json.dumps({"pid": os.getpid(), "host": platform.node(), "token": self._token}).encode()
         self._remove_if_dead()
+        _held.add(self._token)
         try:
             bucket.write(_LOCK, self._owner, mode="create")
         except AlreadyExistsError:
+            if bucket.read(_LOCK) == self._owner:  # a request that was made again: the answer to the first was lost
+                return
+            _held.discard(self._token)
             raise DestinationError(
                 f"{bucket.url} is being written already; if you are sure that it is not, delete {bucket.url}/{_LOCK}"
             ) from None
-        _held.add(self._token)
 
     def release(self) -> None:
         """Delete the object if it is still ours."""
