@@ -28,15 +28,7 @@ _EPSILON = 1e-3  # of the batch normalisations of EfficientNet, as it was traine
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network that gives features of images at a quarter of their resolution.
-
-    Attributes
-    ----------
-    width
-        Number of features.
-    """
-
-    width: int
+    """A frozen network that gives features of images at a quarter of their resolution."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of images.
@@ -49,7 +41,7 @@ class FeatureNetwork(nn.Module):
         Returns
         -------
         Tensor
-            (B, width, H // 4, W // 4), not negative.
+            (B, features, H // 4, W // 4), not negative: 256 features of VGG-19, 144 of EfficientNet-Lite0.
 
         Raises
         ------
@@ -79,8 +71,6 @@ class VGG19(FeatureNetwork):
         Max pooling as VGG was trained, or average pooling as in the contextual loss's own code.
     """
 
-    width = 256
-
     def __init__(self, pooling: Pooling = "max") -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -103,8 +93,6 @@ class VGG19(FeatureNetwork):
 
 class EfficientNetLite(FeatureNetwork):
     """EfficientNet-Lite0 up to the expansion of its fourth block: the widest features at that resolution."""
-
-    width = 144
 
     def __init__(self) -> None:
         super().__init__()
