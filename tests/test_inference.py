@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from examples import TINY, a_network
+from napari_mgbpv2 import inference
 from napari_mgbpv2.checkpoints import load_model
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.inference.products import (
+    ConvolutionProduct,
+    MatrixProduct,
+    Product,
+    convolutions_are_faster,
+    make_product,
+    processor_vendor,
+)
 from napari_mgbpv2.inference.toom_cook import toom_cook
 from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep
 from napari_mgbpv2.network import MGBPv2, pad_to_natural
@@ -52,6 +63,19 @@ def an_input(config: ModelConfig, least: int = 40, seed: int = 0) -> Tensor:
     """An image of natural size, wider than high."""
     size = config.natural_up(least), config.natural_up(least + 3 * config.alignment)
     return torch.randn(1, config.channels, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def multiplications(work: Callable[[], object]) -> float:
+    def in_place(result: torch.Size, left: torch.Size, right: torch.Size, **_: object) -> int:
+        return 2 * left[0] * left[1] * right[1]
+
+    def one_pixel(left: torch.Size, right: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
+        return 2 * out_shape.numel() * right[1]
+
+    more = {torch.ops.aten.addmm_: in_place, torch.ops.aten.mkldnn_convolution: one_pixel}
+    with FlopCounterMode(display=False, custom_mapping=more) as counter:
+        work()
+    return counter.get_total_flops() / 2
 
 
 def channels_last(*shape: int, seed: int = 0) -> Tensor:
@@ -94,7 +118,7 @@ class TestPreparedNetwork:
         run, image = prepared(a_network(config)), an_input(config)
         before, results = torch.get_num_threads(), []
         try:
-            for threads in (1, 2, 3, 8):
+            for threads in (1, 2, 3, 8, 16):
                 torch.set_num_threads(threads)
                 results.append(run(image))
         finally:
@@ -115,6 +139,15 @@ class TestPreparedNetwork:
         results.append(run(image))
         assert all(torch.equal(result, results[0]) for result in results)
 
+    @pytest.mark.parametrize("faster", [False, True], ids=["matrices", "convolutions"])
+    def test_either_library_gives_what_the_network_gives(self, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        for place in (inference.products, inference.prepared):
+            monkeypatch.setattr(place, "convolutions_are_faster", lambda: faster)
+        network, image, noise = a_network(WIDE), an_input(WIDE), an_input(WIDE, seed=1)
+        expected = network(image, noise, 0.7)
+        result = prepared(network)(image, noise, 0.7)
+        assert float((result - expected).abs().max() / expected.abs().max()) < 2e-6
+
     @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
     def test_a_part_of_the_result_is_that_of_the_whole(self, config: ModelConfig) -> None:
         run, image, noise = prepared(a_network(config)), an_input(config, least=60), an_input(config, least=60, seed=1)
@@ -126,18 +159,12 @@ class TestPreparedNetwork:
             result = run(image, noise, amplitude, wanted)
             torch.testing.assert_close(result, whole[:, :, *wanted], rtol=0, atol=2e-6 * float(whole.abs().max()))
 
-    def test_the_fewer_rows_are_wanted_the_less_is_computed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        run, counts, multiply = prepared(a_network(TINY)), [], torch.mm
-        image = an_input(TINY, least=200)
-
-        def counted(left: Tensor, right: Tensor, **options: Any) -> Tensor:
-            counts[-1] += left.numel() * right.shape[1]
-            return multiply(left, right, **options)
-
-        monkeypatch.setattr(torch, "mm", counted)
-        for guard in (0, 10, 20, 30):
-            counts.append(0)
-            run(image, wanted=(slice(guard, image.shape[2] - guard), slice(0, image.shape[3])))
+    def test_the_fewer_rows_are_wanted_the_less_is_computed(self) -> None:
+        run, image = prepared(a_network(TINY)), an_input(TINY, least=200)
+        counts = [
+            multiplications(lambda: run(image, wanted=(slice(guard, image.shape[2] - guard), slice(0, 200))))  # noqa: B023
+            for guard in (0, 10, 20, 30)
+        ]
         assert counts == sorted(counts, reverse=True)
         assert counts[-1] < 0.85 * counts[0]
 
@@ -208,20 +235,78 @@ class TestUpscalingSteps:
     @pytest.mark.parametrize(
         ("shape", "share"), [((512, 192), 7 / 9), ((256, 48), 7 / 9), ((96, 9), 1.0)], ids=["wide", "wider", "narrow"]
     )
-    def test_wide_features_take_fewer_multiplications(
-        self, shape: tuple[int, int], share: float, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        side, count, multiply = 59, 0, torch.mm
-
-        def counted(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
-            nonlocal count
-            count += left.numel() * right.shape[1]
-            return multiply(left, right, out=out)
-
+    def test_wide_features_take_fewer_multiplications(self, shape: tuple[int, int], share: float) -> None:
+        side = 59
         step = ProductStep(torch.randn(*shape, 3, 3), Workspace())
-        monkeypatch.setattr(torch, "mm", counted)
-        step.add_to(channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), [channels_last(1, shape[0], side, side)])
+        features, stack = channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), channels_last(1, shape[0], side, side)
+        count = multiplications(lambda: step.add_to(features, [stack]))
         assert count / (side**2 * shape[0] * shape[1] * 9) == pytest.approx(share, rel=0.02)
+
+
+class TestProducts:
+    """Both libraries; which of them is taken on this machine makes no difference to the other tests."""
+
+    @pytest.fixture(params=["matrices", "convolutions"])
+    def make(self, request: pytest.FixtureRequest) -> Callable[[Tensor], Product]:
+        return (
+            ConvolutionProduct if request.param == "convolutions" else lambda right: MatrixProduct(right, Workspace())
+        )
+
+    @given(rows=st.integers(1, 70), terms=st.integers(1, 40), columns=st.integers(1, 40), spare=st.integers(0, 3))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_they_multiply_without_the_terms_that_are_left_out(
+        self, make: Callable[[Tensor], Product], rows: int, terms: int, columns: int, spare: int
+    ) -> None:
+        generator = torch.Generator().manual_seed(rows)
+        left = torch.randn(rows, terms, generator=generator)
+        right = torch.randn(terms + spare, columns, generator=generator)
+        expected = left.double() @ right[:terms].double()
+        torch.testing.assert_close(make(right)(left).double(), expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("shape", [(2304, 512, 576), (40, 513, 40), (7, 1026, 9), (2000, 96, 81), (1, 432, 128)])
+    def test_the_faster_one_gives_the_same_bits_in_any_number_of_threads(self, shape: tuple[int, int, int]) -> None:
+        left, product = torch.randn(shape[:2]), make_product(torch.randn(shape[1:]), Workspace())
+        before, results = torch.get_num_threads(), []
+        try:
+            for threads in (1, 2, 3, 8, 16):
+                torch.set_num_threads(threads)
+                results.append(product(left).clone())
+        finally:
+            torch.set_num_threads(before)
+        assert all(torch.equal(result, results[0]) for result in results)
+
+    @pytest.mark.parametrize("faster", [False, True])
+    def test_networks_take_the_library_that_is_faster_on_the_processor(
+        self, faster: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inference.products, "convolutions_are_faster", lambda: faster)
+        product = make_product(torch.zeros(2, 3), Workspace())
+        assert isinstance(product, ConvolutionProduct if faster else MatrixProduct)
+
+    @pytest.mark.parametrize(
+        ("vendor", "expected"), [("AuthenticAMD", True), ("HygonGenuine", True), ("GenuineIntel", False), ("", False)]
+    )
+    def test_it_is_that_for_convolutions_where_mkl_is_not_at_home(
+        self, vendor: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+        monkeypatch.setattr(inference.products, "processor_vendor", lambda: vendor)
+        assert convolutions_are_faster.__wrapped__() is expected
+
+    @pytest.mark.parametrize("missing", [torch.backends.mkl, torch.backends.mkldnn], ids=["MKL", "oneDNN"])
+    def test_it_is_that_for_matrices_where_torch_lacks_one_of_them(
+        self, missing: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inference.products, "processor_vendor", lambda: "AuthenticAMD")
+        monkeypatch.setattr(missing, "is_available", lambda: False)
+        assert not convolutions_are_faster.__wrapped__()
+
+    def test_a_processor_says_who_made_it(self) -> None:
+        name = processor_vendor()
+        assert name == "" or name.isalnum()
+        if Path("/proc/cpuinfo").is_file() and "vendor_id" in Path("/proc/cpuinfo").read_text():
+            assert name in Path("/proc/cpuinfo").read_text()
 
 
 class TestToomCook:

@@ -12,15 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_mgbpv2.inference.extents import Extent, StepExtents, plan_extents
+from napari_mgbpv2.inference.products import convolutions_are_faster, convolve, has_onednn
 from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep, UpscalingStep, pixels
 from napari_mgbpv2.inference.workspace import Workspace
 from napari_mgbpv2.network import MGBPv2, module_label
+
+# torch's convolutions to fewer pixels share out the sums between threads, and are rounded by how many there are.
+FEW_PIXELS = 1024
+# The memory for results of so many numbers is used again and again; for larger ones, the system gives new memory.
+STRIP_NUMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,35 @@ class _Convolution:
     bias: Tensor | None
     stride: int
 
-    def __call__(self, image: Tensor) -> Tensor:
-        return F.conv2d(image, self.weight, self.bias, self.stride)
+    def __call__(self, image: Tensor, workspace: Workspace, name: str) -> Tensor:
+        """Convolve; a large result stands in the workspace, and is filled strip by strip."""
+        if image.device.type != "cpu":
+            return F.conv2d(image, self.weight, self.bias, self.stride)
+        channels, _, side, _ = self.weight.shape
+        height, width = ((size - side) // self.stride + 1 for size in image.shape[2:])
+        if height * width < FEW_PIXELS and image.dtype == torch.float32 and has_onednn():
+            return self._convolve_few(image)
+        strips = height * width * channels // STRIP_NUMBERS
+        if strips < 2:
+            return F.conv2d(image, self.weight, self.bias, self.stride)
+        result = workspace.take(name, height, width, channels, like=image)
+        for first, last in pairwise(height * strip // strips for strip in range(strips + 1)):
+            rows = image[:, :, self.stride * first : self.stride * (last - 1) + side]
+            result[first:last] = pixels(F.conv2d(rows, self.weight, self.bias, self.stride))
+        return _image(result)
+
+    def _convolve_few(self, image: Tensor) -> Tensor:
+        """Do it as a product of what each pixel of the result comes from."""
+        side, stride = self.weight.shape[-1], self.stride
+        patches = image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 3, 4, 0)
+        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
+        return convolve(_image(patches.flatten(2)), kernel, self.bias)
 
     def pointwise(self, image: Tensor, out: Tensor | None = None) -> Tensor:
         """Do the same for a kernel of one pixel as a matrix product, into (h, w, C) memory if there is some."""
+        if _is_exact_on_cpu(image) and convolutions_are_faster():
+            result = convolve(image, self.weight, self.bias)
+            return result if out is None else _image(out.copy_(pixels(result)))
         values, weight = pixels(image).flatten(0, 1), self.weight[:, :, 0, 0].t()
         flat = None if out is None else out.flatten(0, 1)
         if self.bias is None:
@@ -149,7 +180,7 @@ class PreparedNetwork:
 
     def _stack(self, features: Tensor, first: int, step: _Step, parts: Parts, extents: StepExtents) -> list[Tensor]:
         """Give what the upscaling of a step reads: what comes from the image, from below, and from the noise."""
-        below = step.down(extents.read.of(features, first))
+        below = step.down(extents.read.of(features, first), self._workspace, f"level {len(parts) - 1}")
         self._refine(below, extents.incoming.start, step.below, parts[:-1], extents.below)
         below = extents.stacked.of(below, extents.incoming.start).clamp_min_(0)
         image, *noise = (extents.stacked.of(part) for part in parts[-1])
@@ -157,9 +188,10 @@ class PreparedNetwork:
 
     def _analyse(self, level: int, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
         """Give what the upscalings from a level read of the image, and of the noise if there is some."""
-        parts = [self._analyses[level](image).clamp_min_(0)]
+        parts = [self._analyses[level](image, self._workspace, f"image {level}").clamp_min_(0)]
         if noise is not None:
-            parts.append(self._noise_analyses[level](noise).mul_(amplitude).clamp_min_(0))
+            heard = self._noise_analyses[level](noise, self._workspace, f"noise {level}")
+            parts.append(heard.mul_(amplitude).clamp_min_(0))
         return parts
 
     def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
@@ -210,10 +242,10 @@ class _Preparation:
         return self._upscaling(product.float())
 
     def _upscaling(self, weight: Tensor) -> UpscalingStep:
-        weight = weight.to(self._device)
-        if self._device.type == "cpu" and self._dtype == torch.float32:
+        weight = weight.to(self._device, self._dtype)
+        if _is_exact_on_cpu(weight):
             return ProductStep(weight, self._workspace)
-        return ConvolutionStep(weight.to(self._dtype))
+        return ConvolutionStep(weight)
 
     def _module(self, name: str) -> nn.Conv2d | nn.ConvTranspose2d:
         module = self._network.get_submodule(name)
@@ -222,6 +254,10 @@ class _Preparation:
         return found
 
 
+def _is_exact_on_cpu(values: Tensor) -> bool:
+    return values.device.type == "cpu" and values.dtype == torch.float32
+
+
 def _image(values: Tensor) -> Tensor:
     """View (h, w, C) pixels as a (1, C, h, w) image, channels last."""
-    return values.permute(2, 0, 1)[None]
+    return values[None].permute(0, 3, 1, 2)

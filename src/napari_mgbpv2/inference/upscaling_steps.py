@@ -17,14 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_mgbpv2.inference.products import make_product
 from napari_mgbpv2.inference.toom_cook import toom_cook
 from napari_mgbpv2.inference.workspace import Workspace
 
 TILE_ROWS = 3  # m of `toom_cook`: more save less than they cost in additions and in rounding
-STRIP_PIXELS = 2048  # a product of so many source pixels is still in a cache when it is added up
+STRIP_NUMBERS = 2_000_000  # a product that reads and gives so many is still in a cache when it is added up
 ACCESS_COST = 15  # multiplications in the time in which one number of a feature is read or written
-# Longer sums, or few of half the length, are shared out between threads, and would be rounded by how many there are.
-LONGEST_SUM, MANY_SUMS = 512, 256
 
 
 class UpscalingStep(Protocol):
@@ -90,6 +89,11 @@ class _Phase(NamedTuple):
     extra: int
     products: tuple[_Product, ...]
 
+    @property
+    def parts(self) -> int:
+        """Parts of the product that has most of them."""
+        return max(len(product.filters) for product in self.products)
+
 
 class ProductStep:
     """The step by matrix products, for CPUs.
@@ -112,25 +116,29 @@ class ProductStep:
             fast = _cost(choices[1], terms, self._channels) < _cost(choices[0], terms, self._channels)
         self._phases = choices[fast]
         columns = weight.detach().double().permute(2, 0, 3, 1).flatten(2)  # K taps of (S, K C)
-        self._weights = [[_combine(product.filters, columns) for product in phase.products] for phase in self._phases]
+        self._multiply = [
+            [make_product(_combine(product.filters, columns), workspace) for product in phase.products]
+            for phase in self._phases
+        ]
 
     def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
         """Add Upscale(``parts``) to ``features``, see `UpscalingStep`."""
         target, sources = pixels(features), [pixels(part) for part in parts]
         height, width, _ = sources[0].shape
         terms = sum(source.shape[2] for source in sources)
-        for phase, weights in zip(self._phases, self._weights, strict=True):
+        for phase, multiply in zip(self._phases, self._multiply, strict=True):
             tiles = -(-(height + phase.extra) // phase.height)
-            strips = max(1, tiles * width // STRIP_PIXELS)
+            columns = phase.parts * self._kernel * self._channels
+            strips = max(1, tiles * width * (terms + columns) // STRIP_NUMBERS)
             for first, last in pairwise(tiles * strip // strips for strip in range(strips + 1)):
-                for product, weight in zip(phase.products, weights, strict=True):
+                for product, by_weights in zip(phase.products, multiply, strict=True):
                     rows = self._workspace.take("rows", last - first, width, terms, like=target)
                     offset = 0
                     for source in sources:
                         total = rows[:, :, offset : offset + source.shape[2]]
                         _sum_rows(source, product.rows, phase.height, range(first, last), total)
                         offset += source.shape[2]
-                    results = self._multiply(rows.view(-1, terms), weight[:terms])
+                    results = by_weights(rows.view(-1, terms))
                     results = results.view(last - first, width, len(product.filters), self._kernel * self._channels)
                     step = 2 * phase.height
                     for row, needs, part, factor in product.shares:
@@ -138,17 +146,6 @@ class ProductStep:
                         start = step * first + row
                         own = target[start : start + step * count : step]
                         self._add_columns(own, results[:count, :, part], factor)
-
-    def _multiply(self, left: Tensor, right: Tensor) -> Tensor:
-        result = self._workspace.take("products", len(left), right.shape[1], like=left)
-        longest = LONGEST_SUM if len(left) >= MANY_SUMS else LONGEST_SUM // 2
-        count = -(-len(right) // longest)
-        for start, stop in pairwise(len(right) * part // count for part in range(count + 1)):
-            if start == 0:
-                torch.mm(left[:, :stop], right[:stop], out=result)
-            else:
-                result.addmm_(left[:, start:stop], right[start:stop])
-        return result
 
     def _add_columns(self, target: Tensor, parts: Tensor, factor: float) -> None:
         """Add (rows, w, K x C) parts to every other pixel of (rows, W, C); neighbouring columns at once."""
