@@ -5,9 +5,9 @@
 
 Every contestant runs in a process of its own, one after the other, and in every round all of them run; medians are
 given, and ratios are medians of those within a round. "K3" has the size of the published network and random weights,
-and upscales 16x. Time is that of the upscaling, without imports and without loading the model; memory is the peak of
-the whole process. The error is the largest difference from what the network gives for the whole image at once, of
-values from 0 to 1. ``--write FILE`` writes the tables into a page, and a plot into pictures/ beside it. On a machine
+and upscales 16x. Time is that of the upscaling, without imports and with the model loaded and run once; memory is the
+peak of the whole process. The error is the largest difference from what the network gives for the whole image at once,
+of values from 0 to 1. ``--write FILE`` writes the tables into a page, and a plot into pictures/ beside it. On a machine
 that is busy with other things, OMP_NUM_THREADS=1 CPU_TIME=1 before the command counts processor time instead of time.
 """
 
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ from torch import Tensor
 import napari_mgbpv2 as mgbp
 import napari_mgbpv2.lazy  # what is imported when it is needed is not to be timed
 import napari_mgbpv2.upscaling
+from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.network import MGBPv2, pad_to_natural
 from napari_mgbpv2.resampling import bicubic_resize
@@ -46,44 +47,42 @@ PAGE = """# Speed
 Written by `python benchmarks/speed.py --write docs/speed.md`, which says how it is measured. Seconds vary between
 machines and runs; read the ratios.
 """
-OVERLAP, GUARD = 159, 72  # px of the target: what the packaged x4 has by default
-LARGEST_TILE = 783  # the natural size for x4, and 767 for K3
+SCALES = {"x4": 4, "K3": 16}
+TILE = 783  # px of the target, a natural size of both
+OVERLAP, GUARD = 159, 72  # what the packaged x4 has by default
 FORWARDS = 3
 # The time that processors spend is less disturbed by what else a machine does; with one thread, it can be compared.
 CLOCK = time.process_time if os.environ.get("CPU_TIME") else time.perf_counter
 
 Forward = Callable[[Tensor], Tensor]
+Work = Callable[[], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Subject:
-    """A network and what it is to upscale: a (h, w, 3) image of values from 0 to 1."""
+    """A model, by its file or packaged name, and what it is to upscale: a (h, w, 3) image of values from 0 to 1."""
 
-    network: MGBPv2
+    model: str
+    scale: int
     source: np.ndarray
 
     @classmethod
-    def of(cls, name: str, megapixels: float) -> Subject:
-        if name == "K3":
-            torch.manual_seed(0)
-            network = MGBPv2(mgbp.ModelConfig()).eval().requires_grad_(False)
-            network.scale, network.guard = 16, GUARD
-        else:
-            loaded = mgbp.load_model(name)
-            assert isinstance(loaded, MGBPv2)
-            network = loaded
-        side = round((megapixels * 1e6) ** 0.5 / network.scale)
+    def of(cls, model: str, scale: int, megapixels: float) -> Subject:
+        side = round((megapixels * 1e6) ** 0.5 / scale)
         photograph = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"), dtype=np.float32) / 255
         repeats = -(-side // len(photograph))
-        return cls(network, np.tile(photograph, (repeats, repeats, 1))[:side, :side].copy())
+        return cls(model, scale, np.tile(photograph, (repeats, repeats, 1))[:side, :side].copy())
 
-    @property
-    def tile(self) -> int:
-        return self.network.config.natural_down(LARGEST_TILE)
+    @cached_property
+    def network(self) -> MGBPv2:
+        """For those that do not load the model themselves."""
+        loaded = mgbp.load_model(self.model)
+        assert isinstance(loaded, MGBPv2)
+        return loaded
 
     @property
     def side(self) -> int:
-        return len(self.source) * self.network.scale
+        return len(self.source) * self.scale
 
     def enlarged(self) -> Tensor:
         image = torch.from_numpy(self.source).permute(2, 0, 1)[None]
@@ -118,7 +117,7 @@ class Subject:
 
     def onnx(self) -> bytes:
         """The network as an ONNX file, for tiles of one size."""
-        tile = torch.zeros(1, self.network.config.channels, self.tile, self.tile)
+        tile = torch.zeros(1, self.network.config.channels, TILE, TILE)
         program = torch.onnx.export(PaperNetwork(self.network), (tile,), input_names=["image"], verbose=False)
         assert program is not None
         return program.model_proto.SerializeToString()
@@ -129,15 +128,24 @@ class Subject:
 
 def forwards(subject: Subject, forward: Forward) -> tuple[float, None]:
     """Time of one forward of one tile."""
-    tile = subject.enlarged()[..., : subject.tile, : subject.tile].contiguous(memory_format=torch.channels_last)
+    tile = subject.enlarged()[..., :TILE, :TILE].contiguous(memory_format=torch.channels_last)
     tile = tile if not isinstance(forward, PaperNetwork) else tile.contiguous()
     forward(tile)
     return statistics.median(timed(partial(forward, tile))[0] for _ in range(FORWARDS)), None
 
 
-def whole_images(subject: Subject, upscale: Callable[[Subject], Tensor]) -> tuple[float, np.ndarray]:
-    seconds, result = timed(partial(upscale, subject))
+def whole_images(subject: Subject, prepare: Callable[[Subject], Work]) -> tuple[float, np.ndarray]:
+    """Time of upscaling the whole image, when the model is there."""
+    work = prepare(subject)
+    seconds, result = timed(work)
     return seconds, result.numpy()
+
+
+def warm(subject: Subject, make: Callable[[Subject], Forward]) -> Forward:
+    """Make a network that has run once."""
+    forward, size = make(subject), subject.network.config.natural_up(64)
+    forward(torch.zeros(1, 3, size, size))
+    return forward
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
@@ -146,51 +154,59 @@ def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
     return CLOCK() - start, result
 
 
-def by_upscale(subject: Subject, **options: int) -> Tensor:
-    result = mgbp.upscale(subject.source, model=subject.network, device="cpu", **options).compute()
-    return torch.from_numpy(result).permute(2, 0, 1)
+def by_upscale(subject: Subject, **options: int) -> Work:
+    upscale = partial(mgbp.upscale, scale=subject.scale, model=subject.model, device="cpu", **options)
+    upscale(subject.source[:8, :8]).compute()
+    return lambda: torch.from_numpy(upscale(subject.source).compute()).permute(2, 0, 1)
 
 
-def by_upscale_as_others(subject: Subject) -> Tensor:
-    return by_upscale(subject, tile=subject.tile, overlap=OVERLAP)
+def by_upscale_as_others(subject: Subject) -> Work:
+    return by_upscale(subject, tile=TILE, overlap=OVERLAP)
 
 
-def by_paper(subject: Subject) -> Tensor:
-    return average_of_patches(subject.enlarged(), subject.paper(), subject.tile, subject.tile - OVERLAP)[0]
+def by_paper(subject: Subject) -> Work:
+    forward = warm(subject, Subject.paper)
+    return lambda: average_of_patches(subject.enlarged(), forward, TILE, TILE - OVERLAP)[0]
 
 
-def by_monai(subject: Subject, make: Callable[[Subject], Forward]) -> tuple[float, np.ndarray]:
+def by_monai(subject: Subject, make: Callable[[Subject], Forward]) -> Work:
     from monai.inferers import sliding_window_inference
 
-    def upscale(subject: Subject) -> Tensor:
-        share, image = OVERLAP / subject.tile, subject.enlarged()
-        result = sliding_window_inference(image, subject.tile, 1, make(subject), share, mode="gaussian")
+    forward = warm(subject, make)
+
+    def upscale() -> Tensor:
+        result = sliding_window_inference(subject.enlarged(), TILE, 1, forward, OVERLAP / TILE, mode="gaussian")
         assert isinstance(result, Tensor)
         return result[0]
 
-    return whole_images(subject, upscale)
+    return upscale
 
 
-def by_tiler(subject: Subject, make: Callable[[Subject], Forward]) -> tuple[float, np.ndarray]:
+def by_tiler(subject: Subject, make: Callable[[Subject], Forward]) -> Work:
     from tiler import Merger, Tiler
 
-    def upscale(subject: Subject) -> Tensor:
-        image, forward = subject.enlarged()[0].numpy(), make(subject)
-        shape, overlap = (3, subject.tile, subject.tile), (0, OVERLAP, OVERLAP)
-        tiler = Tiler(image.shape, shape, overlap, channel_dimension=0, mode="reflect")
+    forward = warm(subject, make)
+
+    def upscale() -> Tensor:
+        image = subject.enlarged()[0].numpy()
+        tiler = Tiler(image.shape, (3, TILE, TILE), (0, OVERLAP, OVERLAP), channel_dimension=0, mode="reflect")
         merger = Merger(tiler, window="hamming")
         for number, tile in tiler.iterate(image):
             merger.add(number, forward(torch.from_numpy(tile)[None])[0].numpy())
         return torch.from_numpy(merger.merge())
 
-    return whole_images(subject, upscale)
+    return upscale
 
 
-def untiled(subject: Subject) -> Tensor:
+def untiled(subject: Subject) -> Work:
     config, side = subject.network.config, subject.side
-    result = subject.prepared()(pad_to_natural(subject.enlarged(), config))[0]
-    before, _ = config.border(side)
-    return result[:, before : before + side, before : before + side]
+
+    def upscale() -> Tensor:
+        result = subject.prepared()(pad_to_natural(subject.enlarged(), config))[0]
+        before, _ = config.border(side)
+        return result[:, before : before + side, before : before + side]
+
+    return upscale
 
 
 Run = Callable[[Subject], tuple[float, np.ndarray | None]]
@@ -208,10 +224,10 @@ UPSCALING_RUNS: dict[str, Run] = {
     UPSCALE: lambda subject: whole_images(subject, by_upscale_as_others),
     "upscale, default tiles": lambda subject: whole_images(subject, by_upscale),
     "the paper's procedure": lambda subject: whole_images(subject, by_paper),
-    "MONAI": lambda subject: by_monai(subject, Subject.module),
-    "MONAI, prepared network": lambda subject: by_monai(subject, Subject.prepared),
-    "tiler": lambda subject: by_tiler(subject, Subject.module),
-    "tiler, prepared network": lambda subject: by_tiler(subject, Subject.prepared),
+    "MONAI": lambda subject: whole_images(subject, partial(by_monai, make=Subject.module)),
+    "MONAI, prepared network": lambda subject: whole_images(subject, partial(by_monai, make=Subject.prepared)),
+    "tiler": lambda subject: whole_images(subject, partial(by_tiler, make=Subject.module)),
+    "tiler, prepared network": lambda subject: whole_images(subject, partial(by_tiler, make=Subject.prepared)),
 }
 UNTILED = "untiled"
 RUNS = FORWARD_RUNS | UPSCALING_RUNS | {UNTILED: lambda subject: whole_images(subject, untiled)}
@@ -236,18 +252,28 @@ def run_here(name: str, subject: Subject, result_file: Path) -> None:
         np.save(result_file, result)
 
 
-def run_alone(name: str, model: str, megapixels: float, result_file: Path) -> Outcome:
+def run_alone(name: str, model: str, file: str, megapixels: float, result_file: Path) -> Outcome:
     """Run one contestant in a process of its own."""
-    options = ["--models", model, "--megapixels", str(megapixels), "--contestant", name, "--result", str(result_file)]
-    done = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True)
+    options = ["--models", model, "--file", file, "--megapixels", str(megapixels), "--contestant", name]
+    command = [sys.executable, __file__, *options, "--result", str(result_file)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Outcome(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def file_of(model: str, folder: str) -> str:
+    """Name the packaged model, or write one of the published size."""
+    if model != "K3":
+        return model
+    torch.manual_seed(0)
+    network = MGBPv2(mgbp.ModelConfig()).eval()
+    return str(save_model(network, Path(folder) / "K3.safetensors", scale=SCALES[model], guard=GUARD))
 
 
 def contest(model: str, megapixels: float, rounds: int) -> tuple[list[str], dict[str, list[Outcome]]]:
     """Let all contestants run in turns; gives the lines of the tables, and what they tell of."""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(RUNS)}
-        alone = partial(run_alone, model=model, megapixels=megapixels)
+        alone = partial(run_alone, model=model, file=file_of(model, folder), megapixels=megapixels)
         alone(UNTILED, result_file=files[UNTILED])
         outcomes: dict[str, list[Outcome]] = {name: [] for name in RUNS if name != UNTILED}
         for number in range(rounds):
@@ -256,9 +282,8 @@ def contest(model: str, megapixels: float, rounds: int) -> tuple[list[str], dict
                 print(f"{model}, round {number + 1}: {name}: {past[-1].seconds:.2f} s", file=sys.stderr, flush=True)
         reference = np.load(files[UNTILED])
         errors = {name: float(np.abs(np.load(files[name]) - reference).max()) for name in UPSCALING_RUNS}
-    subject = Subject.of(model, megapixels)
-    lines = [*forward_table(model, subject, outcomes), "", *upscaling_table(model, subject, outcomes, errors)]
-    return lines, outcomes
+    side = len(reference[0])
+    return [*forward_table(model, outcomes), "", *upscaling_table(model, side, outcomes, errors)], outcomes
 
 
 def ratio(outcomes: list[Outcome], reference: list[Outcome]) -> float:
@@ -269,9 +294,9 @@ def median_of(outcomes: list[Outcome], value: str) -> float:
     return statistics.median(getattr(outcome, value) for outcome in outcomes)
 
 
-def forward_table(model: str, subject: Subject, outcomes: dict[str, list[Outcome]]) -> list[str]:
+def forward_table(model: str, outcomes: dict[str, list[Outcome]]) -> list[str]:
     lines = [
-        f"{model}: one forward of a tile of {subject.tile} x {subject.tile} px",
+        f"{model}: one forward of a tile of {TILE} x {TILE} px",
         "",
         "| network | seconds | to the prepared one | peak MiB |",
         "|---|---|---|---|",
@@ -283,13 +308,11 @@ def forward_table(model: str, subject: Subject, outcomes: dict[str, list[Outcome
     return lines
 
 
-def upscaling_table(
-    model: str, subject: Subject, outcomes: dict[str, list[Outcome]], errors: dict[str, float]
-) -> list[str]:
-    tiles = (subject.side / subject.tile) ** 2
+def upscaling_table(model: str, side: int, outcomes: dict[str, list[Outcome]], errors: dict[str, float]) -> list[str]:
+    tiles = (side / TILE) ** 2
     bare = [Outcome(each.seconds * tiles, each.peak, each.threads) for each in outcomes["prepared"]]
     lines = [
-        f"{model}: an image of {subject.side} x {subject.side} px, tiles of {subject.tile} px, overlap {OVERLAP} px",
+        f"{model}: an image of {side} x {side} px, tiles of {TILE} px, overlap {OVERLAP} px",
         "",
         "| by | seconds | to `upscale` | to the bare network | peak MiB | largest error |",
         "|---|---|---|---|---|---|",
@@ -326,15 +349,17 @@ def draw(outcomes: dict[str, dict[str, list[Outcome]]], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["x4", "K3"])
+    parser.add_argument("--models", nargs="+", choices=SCALES, default=list(SCALES))
     parser.add_argument("--megapixels", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables into a page")
+    parser.add_argument("--file", help=argparse.SUPPRESS)
     parser.add_argument("--contestant", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        run_here(options.contestant, Subject.of(options.models[0], options.megapixels), options.result)
+        subject = Subject.of(options.file, SCALES[options.models[0]], options.megapixels)
+        run_here(options.contestant, subject, options.result)
         return
     lines = [f"Medians of {options.rounds} rounds, {torch.get_num_threads()} threads, torch {torch.__version__}.", ""]
     outcomes: dict[str, dict[str, list[Outcome]]] = {}

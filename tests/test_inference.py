@@ -222,6 +222,17 @@ class TestUpscalingSteps:
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
+    @pytest.mark.parametrize("kernel", [3, 5, 7])
+    @pytest.mark.parametrize("height", [1, 2, 3, 8])
+    def test_strips_may_be_as_low_as_one_tile(self, kernel: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inference.upscaling_steps, "STRIP_NUMBERS", 1)
+        weight = torch.randn(8, 6, kernel, kernel, generator=torch.Generator().manual_seed(1))
+        stack = channels_last(1, 8, height, 5).relu_()
+        features = torch.zeros(1, 6, 2 * height + kernel - 2, 8 + kernel).contiguous(memory_format=torch.channels_last)
+        ProductStep(weight, Workspace(), fast=True).add_to(features, [stack])
+        expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
+        torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
+
     @pytest.mark.parametrize("step", [ConvolutionStep, lambda weight: ProductStep(weight, Workspace(), fast=True)])
     def test_channels_that_the_stack_lacks_are_left_out(self, step: Any) -> None:
         weight = torch.randn(9, 4, 3, 3, generator=torch.Generator().manual_seed(1))

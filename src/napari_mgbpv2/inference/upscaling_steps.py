@@ -129,7 +129,7 @@ class ProductStep:
         for phase, multiply in zip(self._phases, self._multiply, strict=True):
             tiles = -(-(height + phase.extra) // phase.height)
             columns = phase.parts * self._kernel * self._channels
-            strips = max(1, tiles * width * (terms + columns) // STRIP_NUMBERS)
+            strips = min(tiles, max(1, tiles * width * (terms + columns) // STRIP_NUMBERS))
             for first, last in pairwise(tiles * strip // strips for strip in range(strips + 1)):
                 for product, by_weights in zip(phase.products, multiply, strict=True):
                     rows = self._workspace.take("rows", last - first, width, terms, like=target)
@@ -142,7 +142,7 @@ class ProductStep:
                     results = results.view(last - first, width, len(product.filters), self._kernel * self._channels)
                     step = 2 * phase.height
                     for row, needs, part, factor in product.shares:
-                        count = min(last, -(-(height + phase.extra - needs) // phase.height)) - first
+                        count = max(0, min(last, -(-(height + phase.extra - needs) // phase.height)) - first)
                         start = step * first + row
                         own = target[start : start + step * count : step]
                         self._add_columns(own, results[:count, :, part], factor)
@@ -157,25 +157,30 @@ class ProductStep:
         target[:, last : last + 2 * width : 2].add_(parts[:, :, last * channels :], alpha=factor)
 
 
-def _sum_rows(source: Tensor, rows: tuple[tuple[int, float], ...], height: int, tiles: range, total: Tensor) -> None:
+def _sum_rows(source: Tensor, rows: Sequence[tuple[int, float]], height: int, tiles: range, total: Tensor) -> None:
     """Sum of some source rows of every tile, into (tiles, w, S'); those outside the source are zero."""
-    terms = []
-    for row, factor in rows:
-        first = max(tiles.start, -(row // height))
-        last = min(tiles.stop, -(-(len(source) - row) // height))
-        part = total[first - tiles.start : last - tiles.start]
-        terms.append((part, source[first * height + row : (last - 1) * height + row + 1 : height], factor))
-    if len(terms) == 1:
-        total.copy_(terms[0][1])
+    there = [range(-(row // height), -(-(len(source) - row) // height)) for row, _ in rows]
+    complete = range(max(tiles.start, *(each.start for each in there)), min(tiles.stop, *(each.stop for each in there)))
+    if complete and complete != tiles:
+        for part in (range(tiles.start, complete.start), complete, range(complete.stop, tiles.stop)):
+            if part:
+                _sum_rows(source, rows, height, part, total[part.start - tiles.start : part.stop - tiles.start])
         return
-    if all(len(part) == len(tiles) for part, _, _ in terms):
-        # the first factor is one
-        torch.add(terms[0][1], terms[1][1], alpha=terms[1][2], out=total)
-        del terms[:2]
-    else:
+    terms = []
+    for (row, factor), each in zip(rows, there, strict=True):
+        if found := range(max(tiles.start, each.start), min(tiles.stop, each.stop)):
+            values = source[found.start * height + row : (found.stop - 1) * height + row + 1 : height]
+            terms.append((total[found.start - tiles.start : found.stop - tiles.start], values, factor))
+    if not complete:
         total.zero_()
-    for part, values, factor in terms:
-        part.add_(values, alpha=factor)
+    elif len(terms) == 1:
+        total.copy_(terms.pop()[1])
+    else:
+        (_, first, _), (_, second, factor) = terms[:2]  # the first factor is one
+        torch.add(first, second, alpha=factor, out=total)
+        del terms[:2]
+    for own, values, factor in terms:
+        own.add_(values, alpha=factor)
 
 
 def pixels(features: Tensor) -> Tensor:
