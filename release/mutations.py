@@ -18,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("src/napari_mgbpv2")
-LIMIT = 600  # seconds, some times what the slowest of these tests take together
+PATIENCE = 5  # times what the tests take without any change
 
 TESTS = {
     "caching": ["caching"],
@@ -73,11 +74,12 @@ def test_command(room: str) -> str:
 
 def try_some(room: str, count: int, seed: int) -> Iterator[tuple[bool, str]]:
     """Try some changes to a room; tells of each whether it was noticed, and what it was."""
-    command = test_command(room)
+    command, began = test_command(room), time.monotonic()
     subprocess.run(shlex.split(command), check=True, stdout=subprocess.DEVNULL)  # without any change, all is well
+    limit = 10 + PATIENCE * (time.monotonic() - began)
     every = changes(room)
     for mutation in random.Random(seed).sample(every, min(count, len(every))):
-        result = mutate_and_test([mutation], command, LIMIT)
+        result = mutate_and_test([mutation], command, limit)
         yield result.test_outcome is not TestOutcome.SURVIVED, result.diff or ""
 
 
