@@ -23,15 +23,17 @@ from napari_mgbpv2.engine import (
     available_devices,
     choose_device,
     choose_precision,
+    even,
     get_engine,
     in_engine_thread,
     measure_guard,
     release_device_memory,
 )
+from napari_mgbpv2.engine.even import EvenTiles
 from napari_mgbpv2.errors import DeviceError
 from napari_mgbpv2.inference import PreparedNetwork
-from napari_mgbpv2.resampling import bicubic_resize
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.resampling import Taps, bicubic_resize
+from napari_mgbpv2.tiling import EVEN_TILES_KEPT, Span
 
 CPU = torch.device("cpu")
 
@@ -131,6 +133,86 @@ class TestEngine:
         error = np.sqrt(np.mean((exact - reduced) ** 2))
         assert 0 < error < 0.02
         assert reduced.dtype == np.float32
+
+
+class TestEvenTiles:
+    """Tiles whose source has one colour throughout are computed once."""
+
+    @pytest.fixture
+    def forwards(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        done: list[int] = []
+        forward = PreparedNetwork.__call__
+
+        def noted(self: Any, *arguments: Any) -> torch.Tensor:
+            done.append(1)
+            return forward(self, *arguments)
+
+        monkeypatch.setattr(PreparedNetwork, "__call__", noted)
+        return done
+
+    @staticmethod
+    def image(*colours: float) -> Any:
+        """A picture in the midst of an even background, whose upper half has the first colour."""
+        image = np.full((3, 200, 200), colours[-1], dtype=np.float32)
+        image[:, :100] = colours[0]
+        image[:, 90:110, 90:110] = an_image(3, 20, 20, dtype="f4")
+        return image
+
+    @staticmethod
+    def upscale(image: Any, **options: Any) -> Any:
+        network = a_network(ModelConfig(features=(6, 5, 4), noise_channels=1), scale=4, guard=8)
+        return mgbp.upscale(image, 4, model=network, device="cpu", axes="cyx", tile=64, overlap=16, **options).compute()
+
+    def test_they_have_the_bits_that_computing_each_would_give(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = self.upscale(self.image(0.25, 1.0))
+        monkeypatch.setattr(even, "is_even", lambda source: False)
+        assert np.array_equal(kept, self.upscale(self.image(0.25, 1.0)))
+
+    def test_the_background_is_not_computed_again(self, forwards: list[int]) -> None:
+        self.upscale(self.image(1.0))
+        with_background = len(forwards)
+        forwards.clear()
+        self.upscale(an_image(3, 200, 200, dtype="f4"))
+        assert with_background < len(forwards) / 2
+
+    def test_noise_makes_every_tile_another_one(self, forwards: list[int]) -> None:
+        self.upscale(self.image(1.0), noise=0.5)
+        noisy = len(forwards)
+        forwards.clear()
+        self.upscale(an_image(3, 200, 200, dtype="f4"))
+        assert noisy == len(forwards)
+
+    def test_what_is_kept_is_not_what_is_handed_out(self) -> None:
+        engine, area = Engine(a_network(), CPU), (Span(0, 160), Span(0, 160))
+        first, second = (
+            engine.run(lambda rows, columns: np.ones((3, 40, 40), dtype=np.float32), area, area, (40, 40), 4)
+            for _ in range(2)
+        )
+        first += 1
+        assert not np.shares_memory(first, second)
+        third = engine.run(lambda rows, columns: np.ones((3, 40, 40), dtype=np.float32), area, area, (40, 40), 4)
+        assert np.array_equal(second, third)
+
+    def test_no_more_than_some_are_kept(self) -> None:
+        tiles, taps, wanted = EvenTiles(), (Taps.of(np.arange(8), 4, 2),) * 2, (slice(0, 8), slice(0, 8))
+        computed: list[int] = []
+
+        def find(colour: int) -> None:
+            source = np.full((1, 2, 2), colour, dtype=np.float32)
+            tiles.find_or_compute(source, taps, wanted, lambda: computed.append(colour) or torch.zeros(1))
+
+        for colour in (*range(EVEN_TILES_KEPT), 0, EVEN_TILES_KEPT, 0, 1):
+            find(colour)
+        assert computed == [*range(EVEN_TILES_KEPT), EVEN_TILES_KEPT, 1]
+
+    def test_they_are_forgotten_when_memory_is_given_back(self, forwards: list[int]) -> None:
+        engine, area = Engine(a_network(), CPU), (Span(0, 160), Span(0, 160))
+        for _ in range(2):
+            engine.run(lambda rows, columns: np.ones((3, 40, 40), dtype=np.float32), area, area, (40, 40), 4)
+        assert len(forwards) == 1
+        release_device_memory()
+        engine.run(lambda rows, columns: np.ones((3, 40, 40), dtype=np.float32), area, area, (40, 40), 4)
+        assert len(forwards) == 2
 
 
 class TestDevices:

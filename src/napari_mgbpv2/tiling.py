@@ -32,6 +32,7 @@ SHAPES = 9  # of default tiles that are compared
 STEP = 512  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
 LOW = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
 LITTLE = 1.04  # times the least cost
+EVEN_TILES_KEPT = 4  # results for tiles of one colour that wait for the next; inner tiles have two sizes an axis
 
 
 class Span(NamedTuple):

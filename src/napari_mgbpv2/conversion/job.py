@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion.walking import Walk, plan_walk
 from napari_mgbpv2.sources import ImageSource
+from napari_mgbpv2.tiling import EVEN_TILES_KEPT
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class Prepared:
         """Memory that a process needs at its peak, estimated; independent of the image's size beyond a bound."""
         grid, shard = self.plan.layout.grid, math.prod(self.layout.shard_shape())
         carried = min(TILE_CACHE_BYTES, self.walk.carried_pixels * self._pixel_bytes)
-        tiles = IN_FLIGHT * grid.rows.tile * grid.columns.tile * self._pixel_bytes  # before they are cut
+        kept = IN_FLIGHT + EVEN_TILES_KEPT  # before they are cut, and those of one colour
+        tiles = kept * grid.rows.tile * grid.columns.tile * self._pixel_bytes
         shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)  # blended, and finished
         return PROCESS_BYTES + self.plan.tile_bytes + carried + tiles + shards
 

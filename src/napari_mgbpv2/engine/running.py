@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine.devices import PRECISIONS
+from napari_mgbpv2.engine.even import EvenTiles
 from napari_mgbpv2.engine.thread import in_engine_thread
 from napari_mgbpv2.engine.transfers import Pixels, Transfers
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
@@ -33,6 +35,7 @@ class _Device:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     workspace: Workspace = field(default_factory=Workspace)
+    even: WeakSet[EvenTiles] = field(default_factory=WeakSet)
 
 
 _devices: dict[torch.device, _Device] = {}
@@ -65,6 +68,9 @@ class Engine:
                 if isinstance(member, MGBPv2)
             ]
         )
+        self._even = [EvenTiles() for _ in self.networks]
+        with self._shared.lock:
+            self._shared.even.update(self._even)
         # the fidelity ensemble hears no noise
         self._hears_noise = isinstance(network, MGBPv2)
 
@@ -104,7 +110,7 @@ class Engine:
             end of the image are not those of the whole image.
         """
         total: Tensor | None = None
-        for network in self.networks:
+        for network, even in zip(self.networks, self._even, strict=True):
             windows = [
                 _Window.around(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
             ]
@@ -112,14 +118,23 @@ class Engine:
             amplitude = noise if self._hears_noise else 0.0
             field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
             wanted = windows[0].crop(core[0]), windows[1].crop(core[1])
-            total = in_engine_thread(partial(self._add, total, network, source, windows, field, amplitude, wanted))
+            forward = partial(self._forward, network, source, windows, field, amplitude, wanted)
+            if field is None:
+                taps = windows[0].taps, windows[1].taps
+                forward = partial(even.find_or_compute, source, taps, wanted, forward)
+            total = in_engine_thread(partial(self._add, total, forward))
         assert total is not None
         found = total
         return in_engine_thread(lambda: self._transfers.from_device(found))()
 
-    def _add(
+    def _add(self, total: Tensor | None, forward: Callable[[], Tensor]) -> Tensor:
+        """Run one network, and add what it gives to the total."""
+        with self._shared.lock, torch.inference_mode(), self._arithmetic():
+            output = forward()
+            return output if total is None else total + output
+
+    def _forward(
         self,
-        total: Tensor | None,
         network: PreparedNetwork,
         source: Pixels,
         windows: list[_Window],
@@ -127,11 +142,8 @@ class Engine:
         amplitude: float,
         wanted: tuple[slice, slice],
     ) -> Tensor:
-        """Run one network, and add what it gives to the total."""
-        with self._shared.lock, torch.inference_mode(), self._arithmetic():
-            image = upscale_window(self._transfers.to_device(source), *(window.taps for window in windows))
-            output = network(image[None], field, amplitude, wanted)[0]
-            return output if total is None else total + output
+        image = upscale_window(self._transfers.to_device(source), *(window.taps for window in windows))
+        return network(image[None], field, amplitude, wanted)[0]
 
     def _noise(self, windows: list[_Window], seed: int, first_channel: int, channels: int) -> Tensor:
         rows, columns = (window.positions for window in windows)
@@ -188,6 +200,8 @@ def release_device_memory() -> None:
     for shared in list(_devices.values()):
         with shared.lock:
             shared.workspace.clear()
+            for even in shared.even:
+                even.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

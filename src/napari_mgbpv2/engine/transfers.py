@@ -39,7 +39,7 @@ class Transfers:
     def from_device(self, values: Tensor) -> Callable[[], Pixels]:
         """Begin to fetch a tensor; what is returned waits for it and gives an array of its own."""
         if self._back is None:
-            pixels: Pixels = values.contiguous().cpu().numpy()
+            pixels: Pixels = torch.empty(values.shape, dtype=values.dtype).copy_(values).numpy()
             return lambda: pixels
         values = values.contiguous()
         pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
