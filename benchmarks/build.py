@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=256, help="of the source, in pixels")
     options = parser.parse_args()
     mgbp.upscale(np.zeros((8, 8), np.uint8), 4)  # imports and the model are not what is measured
-    source = da.zeros((options.side, options.side), chunks=options.chunk, dtype=np.uint8)
+    shape = (options.side, options.side)
+    source = da.random.default_rng(0).integers(256, size=shape, chunks=options.chunk, dtype=np.uint8)
     before, start = peak_mib(), time.perf_counter()
     result = mgbp.upscale(source, 4)
     print(f"{source.npartitions} chunks in, {result.npartitions} out: {time.perf_counter() - start:.2f} s, ", end="")

@@ -39,7 +39,7 @@ TESTS = {
     "lazy": ["upscaling", "promises"],
     "model_zoo": ["model_zoo", "cli_models"],
     "ome_zarr": ["ome_zarr", "resume", "object_store_destinations"],
-    "sources": ["sources*", "real_world_files"],
+    "sources": ["sources*"],
 }
 # "X | None" is written in annotations alone, which nothing evaluates.
 UNSEEN = "core/ReplaceBinaryOperator_BitOr"
