@@ -6,7 +6,8 @@
 "K3" has the size of the published network and random weights, and upscales 16x. Device time is that between CUDA events
 around each forward of the network; occupancy is their sum over the time of the whole `upscale(...).compute()`. PSNR is
 that of a precision against float32, whose peak is 1. The floor is what the multiplications and additions of all output
-pixels, each computed once, would take at ``--teraflops``.
+pixels, each computed once, would take at ``--teraflops``. At the end, one tile: its kernels launched one after the
+other, as the engine does, and recorded once in a CUDA graph and replayed, which is what recording could save.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import torch
 from torch import Tensor
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.inference import PreparedNetwork
+from napari_mgbpv2.engine import PRECISIONS
+from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.network import MGBPv2, scaling_modules
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
@@ -86,6 +88,35 @@ def load(name: str) -> MGBPv2:
     return loaded
 
 
+def tile_seconds(network: MGBPv2, size: int, precision: str, rounds: int) -> tuple[float, float]:
+    """Seconds of one forward, launched kernel by kernel and replayed from a CUDA graph."""
+    device = torch.device("cuda")
+    forward = PreparedNetwork(network, Workspace(), device, PRECISIONS[precision])
+    image = torch.rand(1, network.config.channels, size, size, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # what is made once must not be recorded
+        for _ in range(3):
+            forward(image)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        forward(image)
+
+    def seconds(work: Callable[[], object]) -> float:
+        times = []
+        for _ in range(rounds):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            work()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+    return seconds(lambda: forward(image)), seconds(graph.replay)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="x4")
@@ -111,8 +142,8 @@ def main() -> None:
     print(
         f"{'precision':12}{'wall s':>9}{'device s':>10}{'occupancy':>11}{'to floor':>10}{'PSNR dB':>9}{'peak GiB':>10}"
     )
-    watch, reference = Watch(), None
-    PreparedNetwork.__call__ = watch.watching(PreparedNetwork.__call__)  # type: ignore[method-assign]
+    watch, reference, forward = Watch(), None, PreparedNetwork.__call__
+    PreparedNetwork.__call__ = watch.watching(forward)  # type: ignore[method-assign]
     for precision in options.precisions:
         result = mgbp.upscale(source, model=network, device="cuda", precision=precision, tile=options.tile)
         result.compute()  # loads the network and warms up
@@ -134,6 +165,11 @@ def main() -> None:
         peak = torch.cuda.max_memory_allocated() / 2**30
         columns = f"{wall:>9.3f}{device:>10.3f}{device / wall:>11.2f}{device / floor:>10.1f}{psnr:>9}{peak:>10.2f}"
         print(f"{precision:12}{columns}", flush=True)
+    PreparedNetwork.__call__ = forward  # type: ignore[method-assign]
+    size = network.config.natural_down(options.tile or 1024)
+    for precision in options.precisions:
+        launched, replayed = tile_seconds(network, size, precision, 10 * options.rounds)
+        print(f"{precision}: a tile of {size} px launched {launched * 1e3:.2f} ms, replayed {replayed * 1e3:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import napari_mgbpv2 as mgbp
-from examples import a_network, an_image
+from examples import TINY, a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine import (
@@ -32,6 +32,7 @@ from napari_mgbpv2.engine import (
 from napari_mgbpv2.engine.even import EvenTiles
 from napari_mgbpv2.errors import DeviceError
 from napari_mgbpv2.inference import PreparedNetwork
+from napari_mgbpv2.network import Ensemble
 from napari_mgbpv2.resampling import Taps, bicubic_resize
 from napari_mgbpv2.tiling import EVEN_TILES_KEPT, Span
 
@@ -175,6 +176,18 @@ class TestEvenTiles:
         self.upscale(an_image(3, 200, 200, dtype="f4"))
         assert with_background < len(forwards) / 2
 
+    def test_each_network_of_an_ensemble_has_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ensemble = Ensemble([TINY, TINY]).eval().requires_grad_(False)
+        image = np.full((3, 40, 40), 0.5, dtype=np.float32)
+        area = (Span(0, 160), Span(0, 160))
+        results = []
+        for _ in range(2):
+            engine = Engine(ensemble, CPU)
+            for _ in range(2):
+                results.append(engine.run(lambda rows, columns: image[:, rows, columns], area, area, (40, 40), 4))
+            monkeypatch.setattr(even, "is_even", lambda source: False)
+        assert all(np.array_equal(result, results[0]) for result in results)
+
     def test_noise_makes_every_tile_another_one(self, forwards: list[int]) -> None:
         self.upscale(self.image(1.0), noise=0.5)
         noisy = len(forwards)
@@ -199,7 +212,7 @@ class TestEvenTiles:
 
         def find(colour: int) -> None:
             source = np.full((1, 2, 2), colour, dtype=np.float32)
-            tiles.find_or_compute(source, taps, wanted, lambda: computed.append(colour) or torch.zeros(1))
+            tiles.find_or_compute(0, source, taps, wanted, lambda: computed.append(colour) or torch.zeros(1))
 
         for colour in (*range(EVEN_TILES_KEPT), 0, EVEN_TILES_KEPT, 0, 1):
             find(colour)

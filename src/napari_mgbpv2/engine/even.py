@@ -17,13 +17,14 @@ from napari_mgbpv2.tiling import EVEN_TILES_KEPT
 
 
 class EvenTiles:
-    """Keeps what one network has made of tiles of one colour."""
+    """Keeps what the networks of an engine have made of tiles of one colour."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def find_or_compute(
         self,
+        network: int,
         source: npt.NDArray[np.float32],
         taps: tuple[Taps, Taps],
         wanted: tuple[slice, slice],
@@ -33,6 +34,8 @@ class EvenTiles:
 
         Parameters
         ----------
+        network
+            Its number.
         source
             (C, h, w) pixels.
         taps
@@ -50,7 +53,7 @@ class EvenTiles:
         if not is_even(source):
             return compute()
         ends = tuple((part.start, part.stop) for part in wanted)
-        key = (source[:, 0, 0].tobytes(), *(each.weights.tobytes() for each in taps), ends)
+        key = (network, source[:, 0, 0].tobytes(), *(each.weights.tobytes() for each in taps), ends)
         if key not in self._kept:
             self._kept[key] = compute().contiguous()  # a part of a tile would keep the whole of it
         self._kept.move_to_end(key)

@@ -68,9 +68,9 @@ class Engine:
                 if isinstance(member, MGBPv2)
             ]
         )
-        self._even = [EvenTiles() for _ in self.networks]
+        self._even = EvenTiles()
         with self._shared.lock:
-            self._shared.even.update(self._even)
+            self._shared.even.add(self._even)
         # the fidelity ensemble hears no noise
         self._hears_noise = isinstance(network, MGBPv2)
 
@@ -110,7 +110,7 @@ class Engine:
             end of the image are not those of the whole image.
         """
         total: Tensor | None = None
-        for network, even in zip(self.networks, self._even, strict=True):
+        for number, network in enumerate(self.networks):
             windows = [
                 _Window.around(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
             ]
@@ -121,7 +121,7 @@ class Engine:
             forward = partial(self._forward, network, source, windows, field, amplitude, wanted)
             if field is None:
                 taps = windows[0].taps, windows[1].taps
-                forward = partial(even.find_or_compute, source, taps, wanted, forward)
+                forward = partial(self._even.find_or_compute, number, source, taps, wanted, forward)
             total = in_engine_thread(partial(self._add, total, forward))
         assert total is not None
         found = total
