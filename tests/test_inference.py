@@ -141,7 +141,7 @@ class TestPreparedNetwork:
 
     @pytest.mark.parametrize("faster", [False, True], ids=["matrices", "convolutions"])
     def test_either_library_gives_what_the_network_gives(self, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        for place in (inference.products, inference.prepared):
+        for place in (inference.products, inference.convolutions):
             monkeypatch.setattr(place, "convolutions_are_faster", lambda: faster)
         network, image, noise = a_network(WIDE), an_input(WIDE), an_input(WIDE, seed=1)
         expected = network(image, noise, 0.7)
@@ -209,8 +209,8 @@ class TestUpscalingSteps:
         stack = channels_last(1, channels[0], *size).relu_()
         features = channels_last(1, channels[1], *(2 * side + kernel - 2 for side in size))
         expected = features.clone(memory_format=torch.preserve_format)
-        ConvolutionStep(weight).add_to(expected, [stack])
-        ProductStep(weight, Workspace(), fast=fast).add_to(features, [stack])
+        ConvolutionStep(weight).add_to(expected, stack)
+        ProductStep(weight, Workspace(), fast=fast).add_to(features, stack)
         torch.testing.assert_close(features, expected, rtol=0, atol=4e-6 * float(expected.abs().max()))
 
     @pytest.mark.parametrize("fast", [False, True])
@@ -218,7 +218,7 @@ class TestUpscalingSteps:
         weight = torch.randn(8, 6, 3, 3, generator=torch.Generator().manual_seed(1))
         stack, features = channels_last(1, 8, 150, 70).relu_(), torch.zeros(1, 6, 301, 141)
         features = features.contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, Workspace(), fast=fast).add_to(features, [stack])
+        ProductStep(weight, Workspace(), fast=fast).add_to(features, stack)
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
@@ -229,7 +229,7 @@ class TestUpscalingSteps:
         weight = torch.randn(8, 6, kernel, kernel, generator=torch.Generator().manual_seed(1))
         stack = channels_last(1, 8, height, 5).relu_()
         features = torch.zeros(1, 6, 2 * height + kernel - 2, 8 + kernel).contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, Workspace(), fast=True).add_to(features, [stack])
+        ProductStep(weight, Workspace(), fast=True).add_to(features, stack)
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
@@ -239,8 +239,8 @@ class TestUpscalingSteps:
         features = [channels_last(1, 4, 21, 17) for _ in range(2)]
         stack = channels_last(1, 9, 10, 8)
         stack[:, 6:] = 0
-        step(weight).add_to(features[0], [stack])
-        step(weight).add_to(features[1], [stack[:, :6]])
+        step(weight).add_to(features[0], stack)
+        step(weight).add_to(features[1], stack[:, :6].contiguous(memory_format=torch.channels_last))
         torch.testing.assert_close(*features)
 
     @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ class TestUpscalingSteps:
         side = 59
         step = ProductStep(torch.randn(*shape, 3, 3), Workspace())
         features, stack = channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), channels_last(1, shape[0], side, side)
-        count = multiplications(lambda: step.add_to(features, [stack]))
+        count = multiplications(lambda: step.add_to(features, stack))
         assert count / (side**2 * shape[0] * shape[1] * 9) == pytest.approx(share, rel=0.02)
 
 

@@ -12,78 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_mgbpv2.inference.convolutions import Convolution
 from napari_mgbpv2.inference.extents import Extent, StepExtents, plan_extents
-from napari_mgbpv2.inference.products import convolutions_are_faster, convolve, has_onednn
-from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep, UpscalingStep, pixels
+from napari_mgbpv2.inference.layout import as_image, is_exact_on_cpu
+from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep, UpscalingStep
 from napari_mgbpv2.inference.workspace import Workspace
 from napari_mgbpv2.network import MGBPv2, module_label
-
-# torch's convolutions to fewer pixels share out the sums between threads, and are rounded by how many there are.
-FEW_PIXELS = 1024
-# The memory for results of so many numbers is used again and again; for larger ones, the system gives new memory.
-STRIP_NUMBERS = 1_000_000
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution without padding; its weight is stored channels last."""
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: int
-
-    def __call__(self, image: Tensor, workspace: Workspace, name: str) -> Tensor:
-        """Convolve; a large result stands in the workspace, and is filled strip by strip."""
-        if image.device.type != "cpu":
-            return F.conv2d(image, self.weight, self.bias, self.stride)
-        channels, _, side, _ = self.weight.shape
-        height, width = ((size - side) // self.stride + 1 for size in image.shape[2:])
-        if height * width < FEW_PIXELS and image.dtype == torch.float32 and has_onednn():
-            return self._convolve_few(image)
-        strips = height * width * channels // STRIP_NUMBERS
-        if strips < 2:
-            return F.conv2d(image, self.weight, self.bias, self.stride)
-        result = workspace.take(name, height, width, channels, like=image)
-        for first, last in pairwise(height * strip // strips for strip in range(strips + 1)):
-            rows = image[:, :, self.stride * first : self.stride * (last - 1) + side]
-            result[first:last] = pixels(F.conv2d(rows, self.weight, self.bias, self.stride))
-        return _image(result)
-
-    def _convolve_few(self, image: Tensor) -> Tensor:
-        """Do it as a product of what each pixel of the result comes from."""
-        side, stride = self.weight.shape[-1], self.stride
-        patches = image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 3, 4, 0)
-        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
-        return convolve(_image(patches.flatten(2)), kernel, self.bias)
-
-    def pointwise(self, image: Tensor, out: Tensor | None = None) -> Tensor:
-        """Do the same for a kernel of one pixel as a matrix product, into (h, w, C) memory if there is some."""
-        if _is_exact_on_cpu(image) and convolutions_are_faster():
-            result = convolve(image, self.weight, self.bias)
-            return result if out is None else _image(out.copy_(pixels(result)))
-        values, weight = pixels(image).flatten(0, 1), self.weight[:, :, 0, 0].t()
-        flat = None if out is None else out.flatten(0, 1)
-        if self.bias is None:
-            result = torch.mm(values, weight, out=flat)
-        else:
-            result = torch.addmm(self.bias, values, weight, out=flat)
-        return _image(result.view(*image.shape[2:], -1))
-
-
-Parts = Sequence[Sequence[Tensor]]  # of each level, what comes from the image, and from the noise
 
 
 @dataclass(frozen=True)
 class _Step:
     """One step of the recursion: down, the steps of the level below, and up."""
 
-    down: _Convolution
+    down: Convolution
     below: tuple[_Step, ...]
     up: UpscalingStep
 
@@ -159,40 +104,58 @@ class PreparedNetwork:
             noise = noise.to(self._dtype, memory_format=torch.channels_last)
         else:
             noise = None
-        parts = [self._analyse(level, image, noise, noise_amplitude) for level in range(self.config.levels - 1)]
+        stacks = self._analyse(image, noise, noise_amplitude)
         features = self._first.pointwise(image, self._take("features", len(self._advance), image))
         for cycle in cycles:
-            self._refine(features, 0, self._steps, parts, cycle)
+            self._refine(features, 0, self._steps, stacks, cycle)
             features += self._advance[:, None, None]
-        self._refine(features, 0, self._steps[:-1], parts, steps)
-        stack = self._stack(features, 0, self._steps[-1], parts, last)
+        self._refine(features, 0, self._steps[:-1], stacks, steps)
+        stack = self._stack(features, 0, self._steps[-1], stacks, last)
         output = self._synthesis.pointwise(last.refined.of(features))
         self._last_up.add_to(output, stack)
         return rows.of(output, last.refined.start)[..., wanted[1]].float()
 
     def _refine(
-        self, features: Tensor, first: int, steps: Sequence[_Step], parts: Parts, plan: Sequence[StepExtents]
+        self,
+        features: Tensor,
+        first: int,
+        steps: Sequence[_Step],
+        stacks: Sequence[Tensor],
+        plan: Sequence[StepExtents],
     ) -> None:
-        """BP of Algorithm 1, in place; ``features`` begin with row ``first``, ``parts`` are of the levels below."""
+        """BP of Algorithm 1, in place; ``features`` begin with row ``first``, ``stacks`` are of the levels below."""
         for step, extents in zip(steps, plan, strict=True):
-            stack = self._stack(features, first, step, parts, extents)
+            stack = self._stack(features, first, step, stacks, extents)
             step.up.add_to(extents.refined.of(features, first), stack)
 
-    def _stack(self, features: Tensor, first: int, step: _Step, parts: Parts, extents: StepExtents) -> list[Tensor]:
-        """Give what the upscaling of a step reads: what comes from the image, from below, and from the noise."""
-        below = step.down(extents.read.of(features, first), self._workspace, f"level {len(parts) - 1}")
-        self._refine(below, extents.incoming.start, step.below, parts[:-1], extents.below)
-        below = extents.stacked.of(below, extents.incoming.start).clamp_min_(0)
-        image, *noise = (extents.stacked.of(part) for part in parts[-1])
-        return [image, below, *noise]
+    def _stack(
+        self, features: Tensor, first: int, step: _Step, stacks: Sequence[Tensor], extents: StepExtents
+    ) -> Tensor:
+        """Give what the upscaling of a step reads: what comes from below is added to the stack of the level."""
+        *lower, stack = stacks
+        below = step.down(extents.read.of(features, first), self._workspace, f"level {len(lower)}")
+        self._refine(below, extents.incoming.start, step.below, lower, extents.below)
+        stack, channels = extents.stacked.of(stack), below.shape[1]
+        below = extents.stacked.of(below, extents.incoming.start)
+        torch.clamp_min(below, 0, out=stack[:, channels : 2 * channels])
+        return stack
 
-    def _analyse(self, level: int, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
-        """Give what the upscalings from a level read of the image, and of the noise if there is some."""
-        parts = [self._analyses[level](image, self._workspace, f"image {level}").clamp_min_(0)]
-        if noise is not None:
-            heard = self._noise_analyses[level](noise, self._workspace, f"noise {level}")
-            parts.append(heard.mul_(amplitude).clamp_min_(0))
-        return parts
+    def _analyse(self, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
+        """Make the stack of each level but the highest: image, room for what comes from below, noise if there is some.
+
+        All of a stack is rectified.
+        """
+        stacks: list[Tensor] = []
+        height, width = image.shape[2:]
+        for level in reversed(range(self.config.levels - 1)):
+            height, width = ((size - self.config.kernel) // 2 + 1 for size in (height, width))
+            channels, more = self.config.features[level], self.config.noise_channels if noise is not None else 0
+            stack = as_image(self._workspace.take(f"stack {level}", height, width, 2 * channels + more, like=image))
+            self._analyses[level].rectify_into(image, stack[:, :channels])
+            if noise is not None:
+                self._noise_analyses[level].rectify_into(noise, stack[:, 2 * channels :], amplitude)
+            stacks.insert(0, stack)
+        return stacks
 
     def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
         return self._workspace.take(name, *like.shape[2:], channels, like=like)
@@ -205,7 +168,7 @@ class _Preparation:
         self._network, self._config, self._workspace = network, network.config, workspace
         self._device, self._dtype = device, dtype
 
-    def convolution(self, name: str, more_bias: Tensor | None = None) -> _Convolution:
+    def convolution(self, name: str, more_bias: Tensor | None = None) -> Convolution:
         """Prepare a convolution, with something added to its bias if it has one."""
         module = self._module(name)
         weight = module.weight.detach().to(self._device, self._dtype, memory_format=torch.channels_last, copy=True)
@@ -213,7 +176,7 @@ class _Preparation:
         if bias is not None:
             bias = bias.detach().cpu() if more_bias is None else bias.detach().cpu() + more_bias
             bias = bias.to(self._device, self._dtype, copy=True)
-        return _Convolution(weight, bias, module.stride[0])
+        return Convolution(weight, bias, module.stride[0])
 
     def steps(self, level: int, counters: tuple[int, ...] | None = None) -> tuple[tuple[_Step, ...], Tensor]:
         """Prepare the steps of a level, and tell what must be added to its features before the first of them."""
@@ -243,7 +206,7 @@ class _Preparation:
 
     def _upscaling(self, weight: Tensor) -> UpscalingStep:
         weight = weight.to(self._device, self._dtype)
-        if _is_exact_on_cpu(weight):
+        if is_exact_on_cpu(weight):
             return ProductStep(weight, self._workspace)
         return ConvolutionStep(weight)
 
@@ -252,12 +215,3 @@ class _Preparation:
         found = module[1] if isinstance(module, nn.Sequential) else module
         assert isinstance(found, nn.Conv2d | nn.ConvTranspose2d)
         return found
-
-
-def _is_exact_on_cpu(values: Tensor) -> bool:
-    return values.device.type == "cpu" and values.dtype == torch.float32
-
-
-def _image(values: Tensor) -> Tensor:
-    """View (h, w, C) pixels as a (1, C, h, w) image, channels last."""
-    return values[None].permute(0, 3, 1, 2)

@@ -17,11 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_mgbpv2.inference.layout import pixels
 from napari_mgbpv2.inference.products import make_product
 from napari_mgbpv2.inference.toom_cook import toom_cook
 from napari_mgbpv2.inference.workspace import Workspace
 
 TILE_ROWS = 3  # m of `toom_cook`: more save less than they cost in additions and in rounding
+AS_THEY_ARE = ((0, 1.0),)  # source rows that are multiplied without being added up
 STRIP_NUMBERS = 2_000_000  # a product that reads and gives so many is still in a cache when it is added up
 ACCESS_COST = 15  # multiplications in the time in which one number of a feature is read or written
 
@@ -29,15 +31,15 @@ ACCESS_COST = 15  # multiplications in the time in which one number of a feature
 class UpscalingStep(Protocol):
     """Adds what one upscaling gives to the features above it."""
 
-    def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
-        """Add Upscale(``parts``, one after the other along the channels) to ``features``, in place.
+    def add_to(self, features: Tensor, stack: Tensor) -> None:
+        """Add Upscale(``stack``) to ``features``, in place.
 
         Parameters
         ----------
         features
             (1, C, 2h + K - 2, 2w + K - 2), channels last.
-        parts
-            (1, S', h, w) each, channels last, rectified. If the weights have more channels, the last ones are left out.
+        stack
+            (1, S', h, w), channels last, rectified. If the weights have more channels, the last ones are left out.
         """
 
 
@@ -53,9 +55,8 @@ class ConvolutionStep:
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
 
-    def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
-        """Add Upscale(``parts``) to ``features``, see `UpscalingStep`."""
-        stack = torch.cat(list(parts), dim=1)
+    def add_to(self, features: Tensor, stack: Tensor) -> None:
+        """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
         features += F.conv_transpose2d(stack, self._weight[: stack.shape[1]], stride=2)
 
 
@@ -121,23 +122,21 @@ class ProductStep:
             for phase in self._phases
         ]
 
-    def add_to(self, features: Tensor, parts: Sequence[Tensor]) -> None:
-        """Add Upscale(``parts``) to ``features``, see `UpscalingStep`."""
-        target, sources = pixels(features), [pixels(part) for part in parts]
-        height, width, _ = sources[0].shape
-        terms = sum(source.shape[2] for source in sources)
+    def add_to(self, features: Tensor, stack: Tensor) -> None:
+        """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
+        target, source = pixels(features), pixels(stack)
+        height, width, terms = source.shape
         for phase, multiply in zip(self._phases, self._multiply, strict=True):
             tiles = -(-(height + phase.extra) // phase.height)
             columns = phase.parts * self._kernel * self._channels
             strips = min(tiles, max(1, tiles * width * (terms + columns) // STRIP_NUMBERS))
             for first, last in pairwise(tiles * strip // strips for strip in range(strips + 1)):
                 for product, by_weights in zip(phase.products, multiply, strict=True):
-                    rows = self._workspace.take("rows", last - first, width, terms, like=target)
-                    offset = 0
-                    for source in sources:
-                        total = rows[:, :, offset : offset + source.shape[2]]
-                        _sum_rows(source, product.rows, phase.height, range(first, last), total)
-                        offset += source.shape[2]
+                    if product.rows == AS_THEY_ARE and phase.height == 1:
+                        rows = source[first:last]
+                    else:
+                        rows = self._workspace.take("rows", last - first, width, terms, like=target)
+                        _sum_rows(source, product.rows, phase.height, range(first, last), rows)
                     results = by_weights(rows.view(-1, terms))
                     results = results.view(last - first, width, len(product.filters), self._kernel * self._channels)
                     step = 2 * phase.height
@@ -173,8 +172,6 @@ def _sum_rows(source: Tensor, rows: Sequence[tuple[int, float]], height: int, ti
             terms.append((total[found.start - tiles.start : found.stop - tiles.start], values, factor))
     if not complete:
         total.zero_()
-    elif len(terms) == 1:
-        total.copy_(terms.pop()[1])
     else:
         (_, first, _), (_, second, factor) = terms[:2]  # the first factor is one
         torch.add(first, second, alpha=factor, out=total)
@@ -183,15 +180,10 @@ def _sum_rows(source: Tensor, rows: Sequence[tuple[int, float]], height: int, ti
         own.add_(values, alpha=factor)
 
 
-def pixels(features: Tensor) -> Tensor:
-    """View (1, C, h, w) features as (h, w, C)."""
-    return features[0].permute(1, 2, 0)
-
-
 def _every_tap(kernel: int) -> _Phase:
     """One product with all taps, of which each column of them has its target row."""
     shares = tuple(_Share(tap, 0, tap, 1.0) for tap in range(kernel))
-    return _Phase(1, 0, (_Product(((0, 1.0),), np.eye(kernel), shares),))
+    return _Phase(1, 0, (_Product(AS_THEY_ARE, np.eye(kernel), shares),))
 
 
 def _fast_phase(kernel: int, parity: int) -> _Phase:
@@ -199,7 +191,7 @@ def _fast_phase(kernel: int, parity: int) -> _Phase:
     own_taps = np.arange(kernel)[parity::2][::-1]
     count = len(own_taps)
     if count == 1:
-        return _Phase(1, 0, (_Product(((0, 1.0),), np.eye(kernel)[own_taps], (_Share(parity, 0, 0, 1.0),)),))
+        return _Phase(1, 0, (_Product(AS_THEY_ARE, np.eye(kernel)[own_taps], (_Share(parity, 0, 0, 1.0),)),))
     inputs, filters, outputs = toom_cook(TILE_ROWS, count)
     products = []
     for row in range(len(inputs)):
