@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import zarr
@@ -49,6 +52,25 @@ class TestEveryFormat:
             cut(file, 0.2)
         with pytest.raises(SourceError):
             all_of(source)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="files in use cannot be cut there")
+    @pytest.mark.parametrize("any_path", ["mapped.tif", "a.npy"], indirect=True)
+    def test_one_byte_that_is_missing_since_opening_is_noticed(self, any_path: Path) -> None:
+        source = open_source(any_path)
+        os.truncate(any_path, any_path.stat().st_size - 1)
+        with pytest.raises(SourceError, match="cut short"):
+            all_of(source)
+
+    @pytest.mark.parametrize("any_path", ["a.png"], indirect=True)
+    def test_what_is_decoded_at_once_must_fit_into_memory_twice(
+        self, any_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        available = 2 * pixels(60, 70).nbytes
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available - 1))
+        with pytest.raises(SourceError, match="more than fits into memory"):
+            all_of(open_source(any_path))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+        all_of(open_source(any_path))
 
     def test_several_threads_read_at_once(self, any_path: Path) -> None:
         image, source = pixels(60, 70), open_source(any_path)

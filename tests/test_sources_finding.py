@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ class TestFolders:
             zarr.open_group(tmp_path / name, zarr_format=version).create_array("0", data=pixels(4, 4))
         assert relative(find_sources(tmp_path), tmp_path) == ["a/c", "b.ome.zarr"]
         assert relative(find_sources(tmp_path / "a" / "c"), tmp_path) == ["a/c"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="links are a privilege there")
+    def test_links_that_go_round_are_not_followed(self, tmp_path: Path) -> None:
+        touch(tmp_path / "a" / "1.tif")
+        (tmp_path / "a" / "round").symlink_to(tmp_path, target_is_directory=True)
+        assert relative(find_sources(tmp_path), tmp_path) == ["a/1.tif"]
 
     def test_a_folder_without_images_is_an_error(self, tmp_path: Path) -> None:
         touch(tmp_path / "notes.txt")
