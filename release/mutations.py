@@ -34,10 +34,10 @@ PATIENCE = 5  # times what the tests take without any change
 
 TESTS = {
     "caching": ["caching"],
-    "checkpoints": ["checkpoints"],
+    "checkpoints": ["checkpoints", "published_models"],
     "engine": ["engine", "upscaling"],
     "lazy": ["upscaling", "promises"],
-    "model_zoo": ["model_zoo", "cli_models"],
+    "model_zoo": ["model_zoo", "published_models", "cli_models"],
     "ome_zarr": ["ome_zarr", "resume", "object_store_destinations"],
     "sources": ["sources*"],
 }
