@@ -25,11 +25,11 @@ from napari_mgbpv2.errors import TilingError
 Weights = npt.NDArray[np.float32]
 
 BLEND = 8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
-LARGEST_TILE = 1024  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
+LARGEST_TILE = 1280  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
 LARGEST_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
 LONGEST_SIDE = 2048  # but never beyond a square of this side; neither are they longer
 SHAPES = 9  # of default tiles that are compared
-STEP = 512  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
+STEP = 1024  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
 LOW = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
 LITTLE = 1.04  # times the least cost
 EVEN_TILES_KEPT = 4  # results for tiles of one colour that wait for the next; inner tiles have two sizes an axis
