@@ -1,6 +1,6 @@
 """What a background of one colour costs: a photograph in an even image, and the same size full of photographs.
 
-    python benchmarks/background.py [--megapixels 16] [--share 0.75] [--rounds 3]
+    python benchmarks/background.py [--megapixels 100] [--share 0.75] [--rounds 3]
 
 ``share`` of the rows are background. The two take turns; the result is the median of the ratios.
 """
@@ -30,7 +30,7 @@ def seconds(image: npt.NDArray[np.uint8]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megapixels", type=float, default=16.0, help="of the result")
+    parser.add_argument("--megapixels", type=float, default=100.0, help="of the result")
     parser.add_argument("--share", type=float, default=0.75)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
