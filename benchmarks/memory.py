@@ -19,7 +19,7 @@ import numpy as np
 
 from identity import prepared_identity
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
-from napari_mgbpv2.model_zoo import find_model
+from napari_mgbpv2.model_zoo import find_model, read_card
 
 
 class Generated:
@@ -41,7 +41,8 @@ def convert_one(output: int, model: str, axes: str) -> None:
         if model == "none":
             prepared = prepared_identity(Generated(output, axes), axes, destination)
         else:
-            side = output // (find_model(model).scale or 1)
+            card = read_card(model) if Path(model).is_file() else find_model(model)
+            side = output // (card.scale or 1)
             prepared = prepare(ConversionJob(Generated(side, axes), destination, model=model, options={"axes": axes}))
         run(prepared)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
@@ -50,7 +51,7 @@ def convert_one(output: int, model: str, axes: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="x4")
+    parser.add_argument("--model", default="x4", help="a packaged one, a file that says its scale, or none")
     parser.add_argument("--outputs", type=int, nargs="+", default=[1024, 2048, 4096], metavar="PX")
     parser.add_argument("--grey", action="store_true", help="16 bits, instead of RGB")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)

@@ -107,11 +107,11 @@ class ModelConfig:
         """Memory that a float32 forward needs at its peak for each target pixel, estimated.
 
         Counts the image and what its upscaling takes, the output, the features of the highest level, and for each of
-        the others what comes from the image, from below and from the noise; and a quarter more, which convolutions
-        may take for themselves.
+        the others its features and what an upscaling from it reads, from the image, from below and from the noise;
+        and a quarter more, which convolutions may take for themselves.
         """
         lower = sum(
-            (2 * count + self.noise_channels) / self.analysis_stride(level) ** 2
+            (3 * count + self.noise_channels) / self.analysis_stride(level) ** 2
             for level, count in enumerate(self.features[:-1])
         )
         return round(4 * 1.25 * (5 * self.channels + self.features[-1] + lower))
