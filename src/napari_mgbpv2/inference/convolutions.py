@@ -84,7 +84,9 @@ class Convolution:
 
     def _strip_count(self, image: Tensor) -> int:
         channels, height, width = self._shape(image)
-        return max(1, channels * height * width // STRIP_NUMBERS) if image.device.type == "cpu" else 1
+        if image.device.type != "cpu":
+            return 1
+        return min(height, max(1, channels * height * width // STRIP_NUMBERS))
 
     def _strips(self, image: Tensor) -> Iterator[_Strip]:
         _, height, width = self._shape(image)
