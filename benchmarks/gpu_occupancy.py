@@ -6,29 +6,34 @@
 "K3" has the size of the published network and random weights, and upscales 16x. Device time is that between CUDA events
 around each forward of the network; occupancy is their sum over the time of the whole `upscale(...).compute()`. PSNR is
 that of a precision against float32, whose peak is 1. The floor is what the multiplications and additions of all output
-pixels, each computed once, would take at ``--teraflops``. At the end, one tile: its kernels launched one after the
-other, as the engine does, and recorded once in a CUDA graph and replayed, which is what recording could save.
+pixels, each computed once, would take at ``--teraflops``. "launched" is the same with every kernel launched by itself,
+"replayed" with forwards recorded in CUDA graphs, as the engine does. The last line of a precision blends in memory
+instead of on the device.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.engine import PRECISIONS
-from napari_mgbpv2.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.checkpoints import save_model
+from napari_mgbpv2.engine import Engine, release_device_memory
+from napari_mgbpv2.engine.replaying import RUNS_BEFORE, CudaGraphs, Replaying
 from napari_mgbpv2.network import MGBPv2, scaling_modules
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
@@ -44,10 +49,10 @@ class Watch:
     def watching(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Put an event before and after each forward."""
 
-        def watched(network: PreparedNetwork, *arguments: Any, **options: Any) -> Tensor:
+        def watched(network: Replaying, *arguments: Any) -> Tensor:
             before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             before.record()
-            result = forward(network, *arguments, **options)
+            result = forward(network, *arguments)
             after.record()
             with self._lock:
                 self.events.append((before, after))
@@ -77,44 +82,34 @@ def multiplications(network: MGBPv2) -> float:
     return total + network.get_submodule("Synthesis").weight.numel()
 
 
-def load(name: str) -> MGBPv2:
+def load(name: str, folder: Path) -> tuple[MGBPv2, Path | str]:
+    """Give a network, and what `upscale` is to be given for it: engines of files are kept from one call to the next."""
     if name == "K3":
         torch.manual_seed(0)
         network = MGBPv2(mgbp.ModelConfig()).eval().requires_grad_(False)
         network.scale, network.guard = 16, 72
-        return network
+        return network, save_model(network, folder / "K3.safetensors")
     loaded = mgbp.load_model(name)
     assert isinstance(loaded, MGBPv2)
-    return loaded
+    return loaded, name
 
 
-def tile_seconds(network: MGBPv2, size: int, precision: str, rounds: int) -> tuple[float, float]:
-    """Seconds of one forward, launched kernel by kernel and replayed from a CUDA graph."""
-    device = torch.device("cuda")
-    forward = PreparedNetwork(network, Workspace(), device, PRECISIONS[precision])
-    image = torch.rand(1, network.config.channels, size, size, device=device)
-    image = image.contiguous(memory_format=torch.channels_last)
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # what is made once must not be recorded
-        for _ in range(3):
-            forward(image)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        forward(image)
+@contextlib.contextmanager
+def instead(owner: type, name: str, value: object) -> Iterator[None]:
+    """Give a class another attribute for a while."""
+    usual = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, usual)
 
-    def seconds(work: Callable[[], object]) -> float:
-        times = []
-        for _ in range(rounds):
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            work()
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - began)
-        return statistics.median(times)
 
-    return seconds(lambda: forward(image)), seconds(graph.replay)
+WAYS: dict[str, tuple[tuple[type, str, object], ...]] = {
+    "launched": ((CudaGraphs, "has_room", lambda self, size: False),),
+    "replayed": (),
+    "in memory": ((Engine, "keeps_results", property(lambda self: False)),),
+}
 
 
 def main() -> None:
@@ -128,48 +123,57 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("gpu_occupancy.py: this machine has no CUDA device.")
-    network = load(options.model)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(options, *load(options.model, Path(folder)))
+
+
+def measure(options: argparse.Namespace, network: MGBPv2, model: Path | str) -> None:
     assert network.scale is not None
     from PIL import Image
 
     picture = Image.open(PHOTOGRAPH).convert("RGB").resize(tuple(options.source), Image.Resampling.BICUBIC)
-    source = np.asarray(picture, dtype=np.float32) / 255
+    source = np.asarray(picture)  # of 8 bits, as most are; exact values are compared between precisions
     pixels = source.shape[0] * source.shape[1] * network.scale**2
     work = 2 * multiplications(network) * pixels
     floor = work / options.teraflops / 1e12
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; {options.model}: {pixels / 1e6:.1f} Mpx")
     print(f"{work / 1e12:.1f} TFLOP, {floor * 1000:.0f} ms at {options.teraflops:.0f} TFLOP/s")
     print(
-        f"{'precision':12}{'wall s':>9}{'device s':>10}{'occupancy':>11}{'to floor':>10}{'PSNR dB':>9}{'peak GiB':>10}"
+        f"{'precision':10}{'':10}{'wall s':>9}{'device s':>10}{'occupancy':>11}"
+        f"{'to floor':>10}{'PSNR dB':>9}{'peak GiB':>10}"
     )
-    watch, reference, forward = Watch(), None, PreparedNetwork.__call__
-    PreparedNetwork.__call__ = watch.watching(forward)  # type: ignore[method-assign]
+    watch, reference = Watch(), None
+
+    def upscaled(precision: str, image: npt.NDArray[Any] = source) -> tuple[npt.NDArray[Any], float]:
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        result = mgbp.upscale(image, model=model, device="cuda", precision=precision, tile=options.tile).compute()
+        return result, time.perf_counter() - began
+
     for precision in options.precisions:
-        result = mgbp.upscale(source, model=network, device="cuda", precision=precision, tile=options.tile)
-        result.compute()  # loads the network and warms up
-        watch.seconds()
-        torch.cuda.reset_peak_memory_stats()
-        walls, devices = [], []
-        for _ in range(options.rounds):
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            upscaled = mgbp.upscale(
-                source, model=network, device="cuda", precision=precision, tile=options.tile
-            ).compute()
-            walls.append(time.perf_counter() - began)
-            devices.append(watch.seconds())
-        reference = upscaled if reference is None else reference
-        error = float(np.square(upscaled - reference, dtype=np.float64).mean())
+        exact, _ = upscaled(precision, source / np.float32(255))
+        reference = exact if reference is None else reference
+        error = float(np.square(exact - reference, dtype=np.float64).mean())
         psnr = f"{-10 * np.log10(error):.1f}" if error else "-"
-        wall, device = statistics.median(walls), statistics.median(devices)
-        peak = torch.cuda.max_memory_allocated() / 2**30
-        columns = f"{wall:>9.3f}{device:>10.3f}{device / wall:>11.2f}{device / floor:>10.1f}{psnr:>9}{peak:>10.2f}"
-        print(f"{precision:12}{columns}", flush=True)
-    PreparedNetwork.__call__ = forward  # type: ignore[method-assign]
-    size = network.config.natural_down(options.tile or 1024)
-    for precision in options.precisions:
-        launched, replayed = tile_seconds(network, size, precision, 10 * options.rounds)
-        print(f"{precision}: a tile of {size} px launched {launched * 1e3:.2f} ms, replayed {replayed * 1e3:.2f} ms")
+        for way, changes in WAYS.items():
+            release_device_memory()
+            torch.cuda.reset_peak_memory_stats()
+            with contextlib.ExitStack() as stack:
+                for change in changes:
+                    stack.enter_context(instead(*change))
+                stack.enter_context(instead(Replaying, "__call__", watch.watching(Replaying.__call__)))
+                for _ in range(RUNS_BEFORE):  # loads the network, warms up, and records what comes once in an image
+                    upscaled(precision)
+                watch.seconds()
+                walls, devices = [], []
+                for _ in range(options.rounds):
+                    _, wall = upscaled(precision)
+                    walls.append(wall)
+                    devices.append(watch.seconds())
+            wall, device = statistics.median(walls), statistics.median(devices)
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            columns = f"{wall:>9.3f}{device:>10.3f}{device / wall:>11.2f}{device / floor:>10.1f}{psnr:>9}{peak:>10.2f}"
+            print(f"{precision:10}{way:10}{columns}", flush=True)
 
 
 if __name__ == "__main__":

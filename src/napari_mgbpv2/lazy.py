@@ -1,5 +1,7 @@
 """Lazy arrays: an image that is computed where it is looked at, and its face as a Dask array.
 
+Tiles may be NumPy's, or stay on a GPU as arrays of whatever computes them there: they are blended where they are.
+
 `TiledImage` is an array-like over one function that gives a tile. A viewer, the converter and the Dask array all ask
 it for regions; tiles that several regions need are shared through a bounded cache. The Dask array is a single layer
 over it: its graph holds neither pixels nor weights and costs next to nothing a chunk.
@@ -10,28 +12,30 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import array_namespace, device
 from dask.base import is_dask_collection
 from dask.local import get_sync
 from dask.optimization import cull
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import MGBPv2Error, SourceError
-from napari_mgbpv2.tiling import Span, TileGrid
+from napari_mgbpv2.tiling import Span, TileGrid, Weights
 from napari_mgbpv2.values import check_pixels
 
 Pixels = npt.NDArray[Any]
+TilePixels: TypeAlias = Any  # float32, NumPy's or another array with the operators and slices of the array API
 Plane = tuple[int, ...]
 Tile = tuple[Plane, int, int, int]  # plane, group of samples, row and column in the grid
-ComputeTile = Callable[[Plane, int, int, int], npt.NDArray[np.float32]]
-Finish = Callable[[npt.NDArray[np.float32]], Pixels]
+ComputeTile = Callable[[Plane, int, int, int], TilePixels]
+Finish = Callable[[TilePixels], Pixels]
 
 CACHE_BYTES = 512 * 2**20  # of tiles that may still be needed
 SOURCE_CACHE_BYTES = 128 * 2**20  # of computed chunks of a Dask source, which neighbouring tiles share
@@ -95,7 +99,7 @@ class TiledImage:
         Gives the (samples, core height, core width) float32 pixels of one tile's core for a plane, a group of
         samples, and the row and column in the grid. Picklable where the array is to travel.
     finish
-        Takes a blended (samples, height, width) float32 region to the array's type; it may overwrite it.
+        Takes a blended (samples, height, width) float32 region to the array's type and to memory; it may overwrite it.
     cache_bytes
         Size of the tile cache.
     keep_served
@@ -108,7 +112,7 @@ class TiledImage:
     finish: Finish
     cache_bytes: int = CACHE_BYTES
     keep_served: bool = True
-    _cache: BoundedCache[Tile, npt.NDArray[np.float32]] = field(init=False, repr=False)
+    _cache: BoundedCache[Tile, TilePixels] = field(init=False, repr=False)
     _served: dict[Tile, int] = field(init=False, repr=False, default_factory=dict)
     _served_lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
@@ -171,13 +175,13 @@ class TiledImage:
                 result[tuple(place)] = part.transpose(np.argsort(axes))
         return result
 
-    def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> npt.NDArray[np.float32]:
+    def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> TilePixels:
         """Add up the weighted tiles that meet a region of one plane, always in the same order.
 
         What shows an image before all of its tiles are there overrides this.
         """
         grid = self.layout.grid
-        blended = np.zeros((samples, rows.size, columns.size), np.float32)
+        blended = None
         for row, column in grid.touching(rows, columns):
             key = (plane, group, row, column)
             tile = self._cache.get(key, partial(self.weighted_tile, key))
@@ -186,20 +190,23 @@ class TiledImage:
                 first, last = max(core.start, span.start), min(core.stop, span.stop)
                 inside.append(slice(first - core.start, last - core.start))
                 outside.append(slice(first - span.start, last - span.start))
+            if blended is None:
+                blended = zeros_beside(tile, (samples, rows.size, columns.size))
             target = blended[:, outside[0], outside[1]]
             target += tile[:, inside[0], inside[1]]
             self._count(key, target.shape[1] * target.shape[2], tile.shape[1] * tile.shape[2])
         return blended
 
-    def weighted_tile(self, tile: Tile) -> npt.NDArray[np.float32]:
+    def weighted_tile(self, tile: Tile) -> TilePixels:
         """Compute the core of a tile, weighted by the window: the pixels that it adds to its surroundings."""
         plane, group, row, column = tile
         grid = self.layout.grid
         pixels = self.compute_tile(plane, group, row, column)
         rows, columns = grid.rows.weights(row), grid.columns.weights(column)
-        shared_rows, shared_columns = np.flatnonzero(rows < 1), np.flatnonzero(columns < 1)  # most have no neighbour
-        pixels[:, shared_rows] *= rows[shared_rows, np.newaxis]
-        pixels[:, :, shared_columns] *= columns[shared_columns]
+        for part in _shared(rows):
+            pixels[:, part] *= _beside(pixels, rows[part, np.newaxis])
+        for part in _shared(columns):
+            pixels[:, :, part] *= _beside(pixels, columns[part])
         return pixels
 
     def _count(self, tile: Tile, given: int, size: int) -> None:
@@ -214,6 +221,22 @@ class TiledImage:
             self._cache.demote(tile)
         else:
             self._cache.discard(tile)
+
+
+def zeros_beside(tile: TilePixels, shape: tuple[int, ...]) -> TilePixels:
+    """Make zeros of the kind of a tile, where that is."""
+    namespace = array_namespace(tile)
+    return namespace.zeros(shape, dtype=namespace.float32, device=device(tile))
+
+
+def _beside(tile: TilePixels, weights: Weights) -> TilePixels:
+    return array_namespace(tile).asarray(weights, device=device(tile))
+
+
+def _shared(weights: Weights) -> Iterator[slice]:
+    """Find the stretches in which a tile has neighbours; most of a large one has none."""
+    ends = np.flatnonzero(np.diff(weights < 1, prepend=False, append=False))
+    return (slice(int(start), int(stop)) for start, stop in ends.reshape(-1, 2))
 
 
 def as_dask(image: TiledImage, chunk: int | None = None) -> da.Array:

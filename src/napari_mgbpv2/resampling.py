@@ -7,7 +7,9 @@ position alone, never on the window it was asked in, bit for bit. Tiles use that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TAPS = 4  # the cubic kernel spans two pixels to either side
+
+Bring = Callable[[npt.NDArray[Any]], Tensor]  # an array to the device of an image
 
 
 def bicubic_resize(image: Tensor, height: int, width: int) -> Tensor:
@@ -69,12 +73,11 @@ class Taps:
         """The source pixels that these taps read."""
         return slice(int(self.indices.min()), int(self.indices.max()) + 1)
 
-    def apply(self, image: Tensor, axis: int) -> Tensor:
+    def apply(self, image: Tensor, axis: int, bring: Bring = torch.from_numpy) -> Tensor:
         """Resample ``axis`` of ``image``, which holds just the pixels of `window` along it."""
-        indices = torch.from_numpy(self.indices - self.window.start).to(image.device)
+        indices, weights = bring(self.indices - self.window.start), bring(self.weights)
         shape = [1] * image.ndim
         shape[axis] = -1
-        weights = torch.from_numpy(self.weights).to(image.device)
         result = image.index_select(axis, indices[:, 0])
         result *= weights[:, 0].reshape(shape)
         shifted = torch.empty_like(result)  # one buffer for all taps: fresh memory would cost more than the arithmetic
@@ -86,9 +89,12 @@ class Taps:
         return result
 
 
-def upscale_window(image: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Upscale (..., h, w), the source pixels in the taps' windows, to (..., len(rows), len(columns))."""
-    return rows.apply(columns.apply(image, image.ndim - 1), image.ndim - 2)
+def upscale_window(image: Tensor, rows: Taps, columns: Taps, bring: Bring = torch.from_numpy) -> Tensor:
+    """Upscale (..., h, w), the source pixels in the taps' windows, to (..., len(rows), len(columns)).
+
+    For an image that is not in the memory of the CPU, ``bring`` takes arrays to where it is.
+    """
+    return rows.apply(columns.apply(image, image.ndim - 1, bring), image.ndim - 2, bring)
 
 
 def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

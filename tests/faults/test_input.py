@@ -231,8 +231,8 @@ class TestMemory:
     def test_out_of_memory(self, row: Row, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """On a device that has no memory at all."""
 
-        def run(*_: object, **__: object) -> None:
+        def start(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-        monkeypatch.setattr(Engine, "run", run)
+        monkeypatch.setattr(Engine, "start", start)
         row.is_shown_by(folder.upscale(folder.image(), "--tile", 300))

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_mgbpv2.conversion.areas import Areas
 from napari_mgbpv2.conversion.job import Prepared
@@ -30,7 +29,7 @@ from napari_mgbpv2.conversion.working import ShardWork
 from napari_mgbpv2.errors import ClusterError
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import ComputeTile, TiledImage
+    from napari_mgbpv2.lazy import ComputeTile, TiledImage, TilePixels
     from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, ShardStore, StoredShard
 
 IN_FLIGHT = 2  # tasks a thread of a worker: the next one waits there when one is done
@@ -234,7 +233,7 @@ class _Counter:
         self._count = 0
 
     def around(self, compute: ComputeTile) -> ComputeTile:
-        def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> npt.NDArray[np.float32]:
+        def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
             with self._lock:
                 self._count += 1
             return compute(plane, group, row, column)

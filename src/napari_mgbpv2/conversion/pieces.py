@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
+from array_api_compat import array_namespace
 
-from napari_mgbpv2.lazy import Plane, Tile, TiledImage
+from napari_mgbpv2.lazy import Plane, Tile, TiledImage, TilePixels, zeros_beside
 from napari_mgbpv2.tiling import Span
 
-Pixels = npt.NDArray[np.float32]
 Place = tuple[int, int]  # row and column of a shard in its plane
 Wanted = Callable[[Tile, Place], bool]
 
@@ -41,11 +39,11 @@ class ShardedImage(TiledImage):
         super().__post_init__()
         self._pieces = _Pieces(self.cache_bytes)
 
-    def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> Pixels:
+    def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> TilePixels:
         """Add up what tiles give to a shard, always in the same order."""
         grid = self.layout.grid
         place = (rows.start // self.shard[0], columns.start // self.shard[1])
-        blended = np.zeros((samples, rows.size, columns.size), np.float32)
+        blended = None
         for row, column in grid.touching(rows, columns):
             tile = (plane, group, row, column)
             piece = self._pieces.take(tile, place, lambda tile=tile: dict(self._cut(tile, place)))  # type: ignore[misc]
@@ -53,11 +51,13 @@ class ShardedImage(TiledImage):
                 max(core.start, span.start) - span.start
                 for core, span in ((grid.rows.core(row), rows), (grid.columns.core(column), columns))
             )
+            if blended is None:
+                blended = zeros_beside(piece, (samples, rows.size, columns.size))
             target = blended[:, top : top + piece.shape[1], left : left + piece.shape[2]]
             target += piece
         return blended
 
-    def _cut(self, tile: Tile, asking: Place) -> Iterator[tuple[Place, Pixels]]:
+    def _cut(self, tile: Tile, asking: Place) -> Iterator[tuple[Place, TilePixels]]:
         """Compute a tile and give each shard's piece of it, but for those that no shard will ask for."""
         pixels = self.weighted_tile(tile)
         core_rows, core_columns = self.layout.grid.rows.core(tile[2]), self.layout.grid.columns.core(tile[3])
@@ -65,7 +65,8 @@ class ShardedImage(TiledImage):
             for shard_column, columns in _parts(core_columns, self.shard[1]):
                 place = (shard_row, shard_column)
                 if place == asking or self.wanted(tile, place):
-                    yield place, pixels[:, rows, columns].copy()  # a view would keep all of it
+                    # a copy, as a view would keep all of it
+                    yield place, array_namespace(pixels).asarray(pixels[:, rows, columns], copy=True)
 
 
 def _parts(core: Span, side: int) -> Iterator[tuple[int, slice]]:
@@ -82,10 +83,10 @@ class _Pieces:
         self._limit = limit
         self._lock = threading.Lock()  # guards all below
         self._size = 0
-        self._waiting: OrderedDict[Tile, dict[Place, Pixels]] = OrderedDict()  # the first to go first
+        self._waiting: OrderedDict[Tile, dict[Place, TilePixels]] = OrderedDict()  # the first to go first
         self._being_cut: dict[Tile, Future[None]] = {}
 
-    def take(self, tile: Tile, place: Place, cut: Callable[[], dict[Place, Pixels]]) -> Pixels:
+    def take(self, tile: Tile, place: Place, cut: Callable[[], dict[Place, TilePixels]]) -> TilePixels:
         """Return a piece, which is then no longer kept; the tile is cut by ``cut`` if the piece is not there."""
         while True:
             with self._lock:
@@ -100,7 +101,9 @@ class _Pieces:
                 return self._cut(tile, place, cut, future)
             future.result()  # then it may be there; not if it has been dropped, or the other thread had none for us
 
-    def _cut(self, tile: Tile, place: Place, cut: Callable[[], dict[Place, Pixels]], future: Future[None]) -> Pixels:
+    def _cut(
+        self, tile: Tile, place: Place, cut: Callable[[], dict[Place, TilePixels]], future: Future[None]
+    ) -> TilePixels:
         try:
             made = cut()
         except BaseException as error:
@@ -124,7 +127,7 @@ class _Pieces:
         future.set_result(None)
         return own
 
-    def _remove(self, tile: Tile, place: Place) -> Pixels:
+    def _remove(self, tile: Tile, place: Place) -> TilePixels:
         pieces = self._waiting[tile]
         piece = pieces.pop(place)
         self._size -= piece.nbytes

@@ -17,7 +17,7 @@ from napari_mgbpv2.conversion.working import ShardWork
 from napari_mgbpv2.errors import Cancelled
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import ComputeTile
+    from napari_mgbpv2.lazy import ComputeTile, TilePixels
     from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, StoredShard
 
 STOPPED = "stopped before the image was complete"
@@ -107,7 +107,7 @@ class Tally:
     def around_tile(self, compute: ComputeTile) -> ComputeTile:
         """Wrap the function that computes a tile: it asks before, and counts after."""
 
-        def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> npt.NDArray[np.float32]:
+        def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
             self.check()
             pixels = compute(plane, group, row, column)
             tile = (self._work.plane_number(plane), group, row, column)

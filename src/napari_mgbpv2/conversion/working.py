@@ -56,8 +56,8 @@ class ShardWork:
 
         image = ShardedImage(
             self.plan.layout,
-            around(self.plan.compute_tile),
-            self.plan.values.from_unit,
+            around(self.plan.compute_blended_tile),
+            self.plan.finish,
             TILE_CACHE_BYTES,
             shard=(self.layout.shard_shape()[-2], self.layout.shard_shape()[-1]),
         )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import numpy as np
@@ -17,8 +18,9 @@ from torch import Tensor
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine.devices import PRECISIONS
 from napari_mgbpv2.engine.even import EvenTiles
+from napari_mgbpv2.engine.replaying import Replaying
 from napari_mgbpv2.engine.thread import in_engine_thread
-from napari_mgbpv2.engine.transfers import Pixels, Transfers
+from napari_mgbpv2.engine.transfers import Pixels, transfers_of
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.network import MGBPv2, Network, reflect
 from napari_mgbpv2.noise import noise_window
@@ -29,13 +31,20 @@ Read = Callable[[slice, slice], Pixels]
 Area = tuple[Span, Span]
 
 
+class _Kept(Protocol):
+    """What an engine keeps for later tiles."""
+
+    def clear(self) -> None:
+        """Give its memory back."""
+
+
 @dataclass
 class _Device:
     """What all engines of a device share: its turn, and the memory that they use in turns."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     workspace: Workspace = field(default_factory=Workspace)
-    even: WeakSet[EvenTiles] = field(default_factory=WeakSet)
+    kept: WeakSet[_Kept] = field(default_factory=WeakSet)
 
 
 _devices: dict[torch.device, _Device] = {}
@@ -59,7 +68,7 @@ class Engine:
         with _devices_lock:
             self._shared = _devices.setdefault(device, _Device())
         self.device = device
-        self._transfers = Transfers(device)
+        self._transfers = transfers_of(device)
         members = [network] if isinstance(network, MGBPv2) else list(network.children())
         self.networks = in_engine_thread(
             lambda: [
@@ -68,13 +77,23 @@ class Engine:
                 if isinstance(member, MGBPv2)
             ]
         )
+        self._forwards = [Replaying.on(device, prepared) for prepared in self.networks]
         self._even = EvenTiles()
         with self._shared.lock:
-            self._shared.even.add(self._even)
+            self._shared.kept.update((self._even, *self._forwards))
         # the fidelity ensemble hears no noise
         self._hears_noise = isinstance(network, MGBPv2)
 
-    def run(
+    @property
+    def keeps_results(self) -> bool:
+        """Whether the device has fast memory of its own, where results best stay until they have been blended."""
+        return self.device.type == "cuda"
+
+    def run(self, *arguments: Any, **options: Any) -> Pixels:
+        """Upscale a part of an image as `start` does, and fetch the result: (C, rows, columns), float32."""
+        return self.fetch(self.start(*arguments, **options))
+
+    def start(
         self,
         read: Read,
         tile: Area,
@@ -85,8 +104,8 @@ class Engine:
         noise: float = 0.0,
         seed: int = 0,
         first_channel: int = 0,
-    ) -> Pixels:
-        """Upscale a part of an image with one forward of each network.
+    ) -> Tensor:
+        """Upscale a part of an image with one forward of each network, which on CUDA is only started.
 
         Parameters
         ----------
@@ -105,12 +124,12 @@ class Engine:
 
         Returns
         -------
-        ndarray
-            (C, rows, columns) of the core, float32. Pixels closer than the guard to an end of the tile that is no
-            end of the image are not those of the whole image.
+        Tensor
+            (C, rows, columns) of the core, float32, on the device; it may be changed. Pixels closer than the guard
+            to an end of the tile that is no end of the image are not those of the whole image.
         """
         total: Tensor | None = None
-        for number, network in enumerate(self.networks):
+        for number, (network, replaying) in enumerate(zip(self.networks, self._forwards, strict=True)):
             windows = [
                 _Window.around(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
             ]
@@ -118,31 +137,44 @@ class Engine:
             amplitude = noise if self._hears_noise else 0.0
             field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
             wanted = windows[0].crop(core[0]), windows[1].crop(core[1])
-            forward = partial(self._forward, network, source, windows, field, amplitude, wanted)
+            forward = partial(self._forward, replaying, source, windows, field, amplitude, wanted)
             if field is None:
                 taps = windows[0].taps, windows[1].taps
                 forward = partial(self._even.find_or_compute, number, source, taps, wanted, forward)
             total = in_engine_thread(partial(self._add, total, forward))
         assert total is not None
-        found = total
-        return in_engine_thread(lambda: self._transfers.from_device(found))()
+        return total
+
+    def fetch(self, result: Tensor) -> Pixels:
+        """Wait for a result, and bring it to memory."""
+        return in_engine_thread(lambda: self._transfers.from_device(result))()
+
+    def send(self, pixels: Pixels) -> Tensor:
+        """Bring pixels to the device."""
+        return in_engine_thread(lambda: self._transfers.to_device(pixels))
 
     def _add(self, total: Tensor | None, forward: Callable[[], Tensor]) -> Tensor:
         """Run one network, and add what it gives to the total."""
-        with self._shared.lock, torch.inference_mode(), self._arithmetic():
-            output = forward()
-            return output if total is None else total + output
+        with self._shared.lock:
+            with torch.inference_mode(), self._arithmetic():
+                output = forward()
+            if total is not None:
+                return total.add_(output)
+            # a copy: what is given may be kept for other tiles, or be a part of a larger tile
+            return output.clone(memory_format=torch.contiguous_format)
 
     def _forward(
         self,
-        network: PreparedNetwork,
+        network: Replaying,
         source: Pixels,
         windows: list[_Window],
         field: Tensor | None,
         amplitude: float,
         wanted: tuple[slice, slice],
     ) -> Tensor:
-        image = upscale_window(self._transfers.to_device(source), *(window.taps for window in windows))
+        bring = self._transfers.to_device
+        rows, columns = windows
+        image = upscale_window(bring(source), rows.taps, columns.taps, bring)
         return network(image[None], field, amplitude, wanted)[0]
 
     def _noise(self, windows: list[_Window], seed: int, first_channel: int, channels: int) -> Tensor:
@@ -200,8 +232,8 @@ def release_device_memory() -> None:
     for shared in list(_devices.values()):
         with shared.lock:
             shared.workspace.clear()
-            for even in shared.even:
-                even.clear()
+            for kept in shared.kept:
+                kept.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

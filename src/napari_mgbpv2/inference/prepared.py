@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class PreparedNetwork:
         self, network: MGBPv2, workspace: Workspace, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         self.config = config = network.config
-        self._workspace, self._dtype = workspace, dtype
+        self.workspace, self._dtype = workspace, dtype
         top = config.levels - 1
         preparation = _Preparation(network, workspace, device, dtype)
         self._steps, biases = preparation.steps(top)
@@ -67,6 +68,15 @@ class PreparedNetwork:
         self._noise_analyses = [preparation.convolution(f"AnalysisN_{level}") for level in noisy]
         self._synthesis = preparation.convolution("Synthesis")
         self._last_up = preparation.last_upscaling_and_synthesis()
+
+    def working_in(self, workspace: Workspace) -> PreparedNetwork:
+        """Give the same network, with the same weights in memory, whose features stand in another workspace.
+
+        On a CPU, the products of the upscalings go on to stand in the first one.
+        """
+        other = copy.copy(self)
+        other.workspace = workspace
+        return other
 
     @torch.inference_mode()
     def __call__(
@@ -133,7 +143,7 @@ class PreparedNetwork:
     ) -> Tensor:
         """Give what the upscaling of a step reads: what comes from below is added to the stack of the level."""
         *lower, stack = stacks
-        below = step.down(extents.read.of(features, first), self._workspace, f"level {len(lower)}")
+        below = step.down(extents.read.of(features, first), self.workspace, f"level {len(lower)}")
         self._refine(below, extents.incoming.start, step.below, lower, extents.below)
         stack, channels = extents.stacked.of(stack), below.shape[1]
         below = extents.stacked.of(below, extents.incoming.start)
@@ -150,7 +160,7 @@ class PreparedNetwork:
         for level in reversed(range(self.config.levels - 1)):
             height, width = ((size - self.config.kernel) // 2 + 1 for size in (height, width))
             channels, more = self.config.features[level], self.config.noise_channels if noise is not None else 0
-            stack = as_image(self._workspace.take(f"stack {level}", height, width, 2 * channels + more, like=image))
+            stack = as_image(self.workspace.take(f"stack {level}", height, width, 2 * channels + more, like=image))
             self._analyses[level].rectify_into(image, stack[:, :channels])
             if noise is not None:
                 self._noise_analyses[level].rectify_into(noise, stack[:, 2 * channels :], amplitude)
@@ -158,7 +168,7 @@ class PreparedNetwork:
         return stacks
 
     def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
-        return self._workspace.take(name, *like.shape[2:], channels, like=like)
+        return self.workspace.take(name, *like.shape[2:], channels, like=like)
 
 
 class _Preparation:

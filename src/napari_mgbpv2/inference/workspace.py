@@ -38,6 +38,11 @@ class Workspace:
             buffer = self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return buffer[:size].view(shape)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of all buffers."""
+        return sum(buffer.nbytes for buffer in self._buffers.values())
+
     def clear(self) -> None:
         """Give all memory back."""
         self._buffers.clear()

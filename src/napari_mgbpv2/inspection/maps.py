@@ -191,7 +191,7 @@ class ConsistencyTile:
 
     def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> Pixels:
         """Compute a block, (samples, height, width)."""
-        samples, scale, values = self.layout.groups[group], self.compute.scale, self.compute.values
+        samples, scale = self.layout.groups[group], self.compute.scale
         blocks = self.layout.grid.rows.core(row), self.layout.grid.columns.core(column)
         targets, inner = [], []
         for block, axis in zip(blocks, (self.layout.y, self.layout.x), strict=True):
@@ -200,7 +200,7 @@ class ConsistencyTile:
             stop = min(self.layout.shape[axis], block.stop + SHRINK_HALO)
             targets.append(Span(start * scale, stop * scale))
             inner.append(slice(block.start - start, block.stop - start))
-        result = values.from_unit(self.result.blend(plane, group, targets[0], targets[1], samples.size))
+        result = self.result.finish(self.result.blend(plane, group, targets[0], targets[1], samples.size))
         planes = torch.from_numpy(result.astype(np.float64))[None]
         shrunk = in_engine_thread(lambda: shrink(planes, scale))[0].numpy()
         source = self.compute.read(plane, samples, slice(*blocks[0]), slice(*blocks[1]))

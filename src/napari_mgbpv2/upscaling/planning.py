@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.tiling import plan_grid
@@ -22,8 +25,29 @@ from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
 from napari_mgbpv2.values import ValueMap
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import ComputeTile, TiledImage, TiledLayout
+    from napari_mgbpv2.lazy import ComputeTile, TiledImage, TiledLayout, TilePixels
     from napari_mgbpv2.upscaling.choosing import Model
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Takes blended network values, in memory or on a device, to those of an image, which it brings to memory.
+
+    Parameters
+    ----------
+    values
+        The map between them.
+    """
+
+    values: ValueMap
+
+    def __call__(self, blended: TilePixels) -> npt.NDArray[Any]:
+        """Map (samples, height, width) float32 values to the image's own; they are used as working memory."""
+        if isinstance(blended, np.ndarray):
+            return self.values.from_unit(blended)
+        from napari_mgbpv2.engine import fetch_as
+
+        return fetch_as(self.values, blended)
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,16 @@ class UpscalePlan:
     tile_bytes: int
     compute_tile: TileUpscaler
 
+    @property
+    def compute_blended_tile(self) -> TileUpscaler:
+        """Computes one tile for those who only add it up with others: where there is a GPU, it stays there."""
+        return replace(self.compute_tile, stays=True)
+
+    @property
+    def finish(self) -> Finish:
+        """Takes what has been added up to pixels of the image."""
+        return Finish(self.values)
+
     def tiled_image(
         self,
         *,
@@ -83,9 +117,9 @@ class UpscalePlan:
         """
         from napari_mgbpv2.lazy import CACHE_BYTES, TiledImage
 
-        compute = around(self.compute_tile) if around else self.compute_tile
+        compute = around(self.compute_blended_tile) if around else self.compute_blended_tile
         size = CACHE_BYTES if cache_bytes is None else cache_bytes
-        return TiledImage(self.layout, compute, self.values.from_unit, size, keep_served)
+        return TiledImage(self.layout, compute, self.finish, size, keep_served)
 
 
 def plan_upscale(

@@ -15,7 +15,7 @@ from napari_mgbpv2.values import ValueMap, check_pixels
 
 if TYPE_CHECKING:
     from napari_mgbpv2.engine import Engine, ModelFile
-    from napari_mgbpv2.lazy import TiledLayout
+    from napari_mgbpv2.lazy import TiledLayout, TilePixels
     from napari_mgbpv2.network import Network
 
 _making = threading.Lock()
@@ -37,6 +37,8 @@ class TileUpscaler:
         A file, or a network in memory.
     channels
         Channels that the network takes.
+    stays
+        Whether a tile may stay on a device with memory of its own, to be blended there.
     """
 
     source: Any
@@ -49,9 +51,10 @@ class TileUpscaler:
     seed: int
     device: str | None
     precision: str | None
+    stays: bool = False
     _engines: dict[bool, Engine] = field(default_factory=dict, repr=False, compare=False)
 
-    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> npt.NDArray[np.float32]:
+    def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
         """Compute the core of a tile: (samples, height, width), float32, 0 to 1 for black to white."""
         layout, grid = self.layout, self.layout.grid
         samples = layout.groups[group]
@@ -74,7 +77,7 @@ class TileUpscaler:
             return unit
 
         core = grid.rows.core(row), grid.columns.core(column)
-        result = engine.run(
+        started = engine.start(
             read,
             (grid.rows.span(row), grid.columns.span(column)),
             core,
@@ -84,12 +87,16 @@ class TileUpscaler:
             seed=self.seed,
             first_channel=self._first_channel(plane, samples),
         )
+        stays = self.stays and engine.keeps_results
+        if stays and not lost:
+            return started
+        result = engine.fetch(started)
         for rows, columns, missing, kept in lost[:1]:
             at_rows = np.arange(*core[0]) // self.scale - rows.start
             at_columns = np.arange(*core[1]) // self.scale - columns.start
             nearest = (slice(None), at_rows[:, np.newaxis], at_columns)
             result = np.where(missing[nearest], kept[nearest], result)
-        return result
+        return engine.send(result) if stays else result
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engines": {}}

@@ -155,8 +155,8 @@ class UpscaledLevel(LazyArray):
     def _set_plan(self, plan: UpscalePlan, compute: TileUpscaler) -> None:
         self.plan, self._layout = plan, compute.layout
         self._owner = object()  # of the tiles: those of another plan are others
-        self._exact = plan.tiled_image(cache_bytes=0)
-        self._shown = Shown(self._layout, compute, plan.values.from_unit, level=self)
+        self._exact = plan.tiled_image(cache_bytes=0, around=lambda _: plan.compute_tile)  # shown, so wanted in memory
+        self._shown = Shown(self._layout, compute, plan.finish, level=self)
 
     def region(self, spans: Sequence[Span]) -> npt.NDArray[Any]:
         """Give what can be shown now, and ask for what is missing."""

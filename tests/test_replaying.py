@@ -1,0 +1,209 @@
+"""Forwards that are recorded and replayed: which, how often, and with what bits.
+
+What records here is a stand-in for CUDA graphs: it does the work again on the very memory that it was recorded with.
+The real ones are in `test_cuda.py`, for machines with a GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from examples import a_network
+from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2.engine.replaying import MOST_KINDS, Replaying
+from napari_mgbpv2.inference import PreparedNetwork, Workspace
+
+NOISY = ModelConfig(features=(6, 5, 4), noise_channels=1)
+SIDE = NOISY.natural_up(40)
+ALL = slice(0, SIDE), slice(0, SIDE)
+
+
+@dataclass
+class Again:
+    """A recording that does its work again; its output stands in the same memory each time, as a GPU's does."""
+
+    recorder: Recorder
+    work: Callable[[], Tensor]
+    output: Tensor
+
+    def replay(self) -> Tensor:
+        self.recorder.replayed += 1
+        self.output.copy_(self.work())
+        return self.output
+
+
+@dataclass
+class Recorder:
+    """Counts what is recorded and replayed."""
+
+    room: bool = True
+    error: Exception | None = None
+    spoils: float = 0.0
+    recorded: int = 0
+    replayed: int = 0
+    cleared: int = 0
+    kept: list[weakref.ref[Again]] = field(default_factory=list)
+
+    def has_room(self, size: int) -> bool:
+        return self.room and size > 0
+
+    def record(self, work: Callable[[], Tensor]) -> Again:
+        if self.error is not None:
+            raise self.error
+        self.recorded += 1
+        work()  # as before a recording on a GPU
+        spoilt = self.spoils
+        recording = Again(self, lambda: work() + spoilt, work())
+        self.kept.append(weakref.ref(recording))
+        return recording
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+
+def a_replaying(recorder: Recorder | None) -> tuple[Replaying, PreparedNetwork]:
+    network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+    return Replaying(network, recorder), network
+
+
+def an_input(seed: int, side: int = SIDE) -> Tensor:
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+class TestReplaying:
+    def test_a_kind_of_forward_is_recorded_when_it_comes_again(self) -> None:
+        recorder = Recorder()
+        replaying, _ = a_replaying(recorder)
+        recorded = []
+        for seed in range(4):
+            replaying(an_input(seed), None, 0.0, ALL)
+            recorded.append(recorder.recorded)
+        assert recorded == [0, 1, 1, 1]
+        assert recorder.replayed == 1 + 2  # the check, and the forwards after it
+
+    def test_what_is_replayed_has_the_bits_of_the_network(self) -> None:
+        replaying, network = a_replaying(Recorder())
+        for seed in range(5):
+            image, noise = an_input(seed), an_input(10 + seed)
+            assert torch.equal(replaying(image, None, 0.0, ALL), network(image))
+            assert torch.equal(replaying(image, noise, 0.5, ALL), network(image, noise, 0.5))
+
+    def test_results_are_not_overwritten_by_later_ones(self) -> None:
+        replaying, _ = a_replaying(Recorder())
+        results = [replaying(an_input(seed), None, 0.0, ALL) for seed in range(6)]
+        copies = [result.clone() for result in results]
+        replaying(an_input(9), None, 0.0, ALL)
+        assert all(torch.equal(result, copy) for result, copy in zip(results, copies, strict=True))
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"image": an_input(1, NOISY.natural_up(SIDE + 1)), "wanted": ALL},
+            {"wanted": (slice(4, SIDE), ALL[1])},
+            {"wanted": (ALL[0], slice(0, SIDE - 4))},
+            {"noise": an_input(2), "amplitude": 1.0},
+            {"noise": an_input(2), "amplitude": 0.25},
+        ],
+        ids=["size", "rows", "columns", "noise", "amplitude"],
+    )
+    def test_another_kind_is_not_mistaken_for_one_that_is_recorded(self, other: dict[str, Any]) -> None:
+        recorder = Recorder()
+        replaying, network = a_replaying(recorder)
+        for _ in range(3):
+            replaying(an_input(0), None, 0.0, ALL)
+            replaying(an_input(0), an_input(3), 0.5, ALL)
+        call = {"image": an_input(0), "noise": None, "amplitude": 0.0, "wanted": ALL} | other
+        before = recorder.replayed
+        result = replaying(call["image"], call["noise"], call["amplitude"], call["wanted"])
+        assert recorder.replayed == before
+        assert torch.equal(result, network(call["image"], call["noise"], call["amplitude"], call["wanted"]))
+
+    def test_a_recording_works_in_memory_of_its_own(self) -> None:
+        """The usual workspace is replaced when a larger tile comes; a recording would go on writing there."""
+        recorder = Recorder()
+        replaying, network = a_replaying(recorder)
+        for seed in range(2):
+            replaying(an_input(seed), None, 0.0, ALL)
+        network.workspace.clear()
+        replaying(an_input(2), None, 0.0, ALL)
+        assert network.workspace.nbytes == 0
+
+    def test_the_least_used_recordings_go_first(self) -> None:
+        recorder = Recorder()
+        replaying, _ = a_replaying(recorder)
+
+        def run(kind: int) -> None:
+            replaying(an_input(0), None, 0.0, (slice(kind, SIDE), ALL[1]))
+
+        for kind in range(MOST_KINDS):
+            run(kind), run(kind)
+        run(0)
+        run(MOST_KINDS), run(MOST_KINDS)
+        assert recorder.recorded == MOST_KINDS + 1
+        before = recorder.replayed
+        run(0)
+        assert recorder.replayed == before + 1
+        run(1)
+        assert recorder.recorded == MOST_KINDS + 2
+
+    def test_what_they_read_goes_with_them(self) -> None:
+        """Images of many sizes must not fill the memory of a GPU."""
+        recorder = Recorder()
+        replaying, _ = a_replaying(recorder)
+        for times in range(MOST_KINDS + 3):
+            image = an_input(0, NOISY.natural_up(SIDE) + times * NOISY.alignment)
+            whole = slice(0, image.shape[2]), slice(0, image.shape[3])
+            replaying(image, None, 0.0, whole)
+            replaying(image, None, 0.0, whole)
+        assert len(replaying._inputs) == MOST_KINDS
+
+    def test_without_room_nothing_is_recorded_until_there_is_some(self) -> None:
+        recorder = Recorder(room=False)
+        replaying, _ = a_replaying(recorder)
+        for seed in range(3):
+            replaying(an_input(seed), None, 0.0, ALL)
+        assert recorder.recorded == 0
+        recorder.room = True
+        replaying(an_input(3), None, 0.0, ALL)
+        assert recorder.recorded == 1
+
+    @pytest.mark.parametrize(
+        ("recorder", "reason"),
+        [(Recorder(spoils=1e-6), "it gives other results"), (Recorder(error=torch.OutOfMemoryError("full")), "full")],
+        ids=["other results", "an error"],
+    )
+    def test_where_recording_does_not_work_the_network_goes_on_without(self, recorder: Recorder, reason: str) -> None:
+        replaying, network = a_replaying(recorder)
+        replaying(an_input(0), None, 0.0, ALL)
+        with pytest.warns(RuntimeWarning, match=rf"cannot be recorded on this GPU \({reason}\)"):
+            second = replaying(an_input(1), None, 0.0, ALL)
+        replayed = recorder.replayed
+        assert torch.equal(second, network(an_input(1)))
+        assert torch.equal(replaying(an_input(2), None, 0.0, ALL), network(an_input(2)))
+        assert recorder.replayed == replayed
+        assert recorder.cleared == 1
+
+    def test_memory_is_given_back_with_all_recordings(self) -> None:
+        recorder = Recorder()
+        replaying, network = a_replaying(recorder)
+        for seed in range(3):
+            replaying(an_input(seed), None, 0.0, ALL)
+        replaying.clear()
+        gc.collect()
+        assert recorder.cleared == 1
+        assert [recording() for recording in recorder.kept] == [None]
+        assert torch.equal(replaying(an_input(4), None, 0.0, ALL), network(an_input(4)))
+        assert recorder.recorded == 1
+
+    def test_a_cpu_records_nothing(self) -> None:
+        network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+        replaying = Replaying.on(torch.device("cpu"), network)
+        assert all(torch.equal(replaying(an_input(seed), None, 0.0, ALL), network(an_input(seed))) for seed in range(4))
