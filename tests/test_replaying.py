@@ -136,6 +136,31 @@ class TestReplaying:
         replaying(an_input(2), None, 0.0, ALL)
         assert network.workspace.nbytes == 0
 
+    def test_every_run_of_what_is_recorded_asks_for_its_memory_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A graph owns what is asked for while it is recorded: memory of a run before it would go to somebody else."""
+        asked: list[set[str]] = []
+        take = Workspace.take
+
+        class Watching(Recorder):
+            def record(self, work: Callable[[], Tensor]) -> Again:
+                def watched() -> Tensor:
+                    asked.append(set())
+                    return work()
+
+                return super().record(watched)
+
+        def noted(self: Workspace, name: str, *shape: int, like: Tensor) -> Tensor:
+            if asked and name not in self._buffers:
+                asked[-1].add(name)
+            return take(self, name, *shape, like=like)
+
+        monkeypatch.setattr(Workspace, "take", noted)
+        replaying, _ = a_replaying(Watching())
+        for seed in range(3):
+            replaying(an_input(seed), None, 0.0, ALL)
+        assert len(asked) == 2 + 2  # before and while recording, the check, and the last forward
+        assert all({"features", "stack 0", "stack 1"} <= names for names in asked)
+
     def test_the_least_used_recordings_go_first(self) -> None:
         recorder = Recorder()
         replaying, _ = a_replaying(recorder)

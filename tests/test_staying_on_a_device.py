@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import napari_mgbpv2 as mgbp
-from examples import TINY, Array, a_network, an_image
+from examples import TINY, Array, a_network, an_image, counted_image
 from napari_mgbpv2.engine import Engine, fetch_as
 from napari_mgbpv2.engine.transfers import Transfers
-from napari_mgbpv2.lazy import TiledImage
+from napari_mgbpv2.lazy import TiledImage, as_dask
 from napari_mgbpv2.network import Ensemble
+from napari_mgbpv2.upscaling import plan_upscale
 from napari_mgbpv2.values import ValueMap
 
 NETWORK = a_network()
@@ -115,10 +116,15 @@ class TestBlending:
         assert in_memory
         assert there == in_memory
 
+    def test_no_memory_is_held_there_once_all_is_blended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        let_them_stay(monkeypatch)
+        image, counted = counted_image(plan_upscale(an_image(60, 60), model=NETWORK, device="cpu", tile=96))
+        for times in (1, 2):
+            as_dask(image, 50).compute()
+            assert set(counted.runs.values()) == {times}
+
     def test_those_who_show_a_tile_have_it_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         let_them_stay(monkeypatch)
-        from napari_mgbpv2.upscaling import plan_upscale
-
         plan = plan_upscale(an_image(30, 30), model=NETWORK, device="cpu")
         assert isinstance(plan.compute_tile((), 0, 0, 0), np.ndarray)
         assert isinstance(plan.compute_blended_tile((), 0, 0, 0), torch.Tensor)

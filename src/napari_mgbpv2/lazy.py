@@ -104,7 +104,7 @@ class TiledImage:
         Size of the tile cache.
     keep_served
         Whether a tile all of whose pixels have been given out stays in the cache as long as there is room; it may
-        be asked for again, as in a viewer.
+        be asked for again, as in a viewer. Those on a GPU never do.
     """
 
     layout: TiledLayout
@@ -194,7 +194,7 @@ class TiledImage:
                 blended = zeros_beside(tile, (samples, rows.size, columns.size))
             target = blended[:, outside[0], outside[1]]
             target += tile[:, inside[0], inside[1]]
-            self._count(key, target.shape[1] * target.shape[2], tile.shape[1] * tile.shape[2])
+            self._count(key, target.shape[1] * target.shape[2], tile)
         return blended
 
     def weighted_tile(self, tile: Tile) -> TilePixels:
@@ -209,18 +209,18 @@ class TiledImage:
             pixels[:, :, part] *= _beside(pixels, columns[part])
         return pixels
 
-    def _count(self, tile: Tile, given: int, size: int) -> None:
+    def _count(self, key: Tile, given: int, tile: TilePixels) -> None:
         """Let a tile go first, or at once, when all of its pixels have been given out."""
         with self._served_lock:
-            served = self._served.get(tile, 0) + given
-            if served < size:
-                self._served[tile] = served
+            served = self._served.get(key, 0) + given
+            if served < tile.shape[1] * tile.shape[2]:
+                self._served[key] = served
                 return
-            self._served.pop(tile, None)
-        if self.keep_served:
-            self._cache.demote(tile)
-        else:
-            self._cache.discard(tile)
+            self._served.pop(key, None)
+        if self.keep_served and isinstance(tile, np.ndarray):
+            self._cache.demote(key)
+        else:  # the memory of a GPU is for what is still to be done
+            self._cache.discard(key)
 
 
 def zeros_beside(tile: TilePixels, shape: tuple[int, ...]) -> TilePixels:

@@ -11,6 +11,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,7 +30,7 @@ class Recorder(Protocol):
         """Tell whether there is room for so many bytes beside what else may be needed."""
 
     def record(self, work: Callable[[], Tensor]) -> Recorded:
-        """Record some work, which has run before. It reads and writes the same memory each time."""
+        """Record some work, which has run before. Beside what it reads, it asks for all of its memory each time."""
 
     def clear(self) -> None:
         """Give the memory back that recordings share; all of them have been dropped."""
@@ -45,6 +46,9 @@ class Recorded(Protocol):
 @dataclass
 class CudaGraphs:
     """Recording as CUDA graphs, whose features share one part of the device's memory: they run in turns.
+
+    What the work asks for while it is recorded comes from there, and goes back when the work is done, for the next
+    recording; only its output is held, and what it reads lies elsewhere.
 
     Parameters
     ----------
@@ -65,21 +69,25 @@ class CudaGraphs:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         with torch.cuda.device(self.device):
-            aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             usual = torch.cuda.current_stream(self.device)
-            aside.wait_stream(usual)
-            with torch.cuda.stream(aside):
+            self._aside.wait_stream(usual)
+            with torch.cuda.stream(self._aside):
                 work()  # what libraries make once for a stream must not be recorded
-            usual.wait_stream(aside)
+            usual.wait_stream(self._aside)
             graph = torch.cuda.CUDAGraph()
             # other threads blend meanwhile, and may ask for memory
-            with torch.cuda.graph(graph, self._pool, stream=aside, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self._pool, stream=self._aside, capture_error_mode="thread_local"):
                 output = work()
         return _CudaGraph(graph, output)
 
     def clear(self) -> None:
         """Begin with memory of its own, when all recordings have been dropped."""
         self._pool = None
+
+    @cached_property
+    def _aside(self) -> torch.cuda.Stream:
+        """One for all recordings: memory is only shared within a stream."""
+        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
 
 class _CudaGraph(NamedTuple):
@@ -150,22 +158,24 @@ class Replaying:
         result: Tensor,
     ) -> None:
         """Record a kind of forward, and use that from now on if it gives the same bits."""
-        workspace = Workspace()  # of its own: the usual one grows with the next larger tile, and is another one then
-        network = self._network.working_in(workspace)
         if (kind.shape, kind.is_noisy) not in self._inputs:
             own = torch.empty_like(image), None if noise is None else torch.empty_like(noise)
             self._inputs[kind.shape, kind.is_noisy] = own
         inputs = self._fill(kind, image, noise)
+
+        def work() -> Tensor:
+            # In memory that only this run asks for, so that it is the recording's. The usual workspace is the
+            # engine's, and another one as soon as a larger tile comes.
+            return self._network.working_in(Workspace())(*inputs, kind.amplitude, wanted)
+
         trouble = "it gives other results"
         try:
-            self._recordings[kind] = recorder.record(lambda: network(*inputs, kind.amplitude, wanted))
+            self._recordings[kind] = recorder.record(work)
             if torch.equal(self._replayed(kind, image, noise), result):
                 self._forget_the_least_used()
                 return
         except RuntimeError as error:  # memory that runs out among them
             trouble = str(error)
-        finally:
-            workspace.clear()  # its memory is the recording's, and that of the next ones
         self.clear()
         self._recorder = None
         warnings.warn(
