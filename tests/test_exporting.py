@@ -333,18 +333,20 @@ def bioimageio_works() -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def zoo_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of the BioImage Model Zoo."""
+    source = tmp_path_factory.mktemp("model") / "cells 2.safetensors"
+    save_model(a_network(TINY, scale=4, guard=24), source, trained_on="cells", scores={"PSNR": 31.5})
+    return export(source, source.with_name("cells.zip"), authors=["A. Name"], licence="CC-BY-4.0")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # bioimageio leaves files open
 @pytest.mark.skipif(not bioimageio_works(), reason="needs the extra bioimageio: bioimageio.core, and pydantic < 2.14")
 class TestBioImageModelZoo:
-    @pytest.fixture(scope="class")
-    def package(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        source = tmp_path_factory.mktemp("model") / "cells 2.safetensors"
-        save_model(a_network(TINY, scale=4, guard=24), source, trained_on="cells", scores={"PSNR": 31.5})
-        return export(source, source.with_name("cells.zip"), authors=["A. Name"], licence="CC-BY-4.0")
-
-    def test_it_holds_weights_description_and_test(self, package: Path) -> None:
-        names = zipfile.ZipFile(package).namelist()
+    def test_it_holds_weights_description_and_test(self, zoo_package: Path) -> None:
+        names = zipfile.ZipFile(zoo_package).namelist()
         assert sorted(names) == [
             "README.md",
             "rdf.yaml",
@@ -354,37 +356,37 @@ class TestBioImageModelZoo:
             "weights.pt",
         ]
 
-    def test_the_specification_accepts_its_description(self, package: Path) -> None:
+    def test_the_specification_accepts_its_description(self, zoo_package: Path) -> None:
         from bioimageio.spec import load_model_description
 
-        description = load_model_description(package)
+        description = load_model_description(zoo_package)
         assert description.validation_summary.status in ("valid-format", "passed")
         assert (description.name, description.license) == ("MGBPv2 cells-2", "CC-BY-4.0")
         assert [author.name for author in description.authors] == ["A. Name"]
-        readme = zipfile.ZipFile(package).read("README.md").decode()
+        readme = zipfile.ZipFile(zoo_package).read("README.md").decode()
         assert "Trained on: cells." in readme
         assert "- PSNR: 31.5" in readme
         assert "overlap by 12 px" in readme  # two guards of 24 px at x4
 
     @pytest.mark.parametrize("weights", ["onnx", "torchscript"])
-    def test_bioimageio_core_gives_what_the_network_gives(self, weights: str, package: Path) -> None:
+    def test_bioimageio_core_gives_what_the_network_gives(self, weights: str, zoo_package: Path) -> None:
         from bioimageio.core import create_prediction_pipeline
         from bioimageio.core.digest_spec import create_sample_for_model
         from bioimageio.spec import load_model_description
 
-        description = load_model_description(package)
+        description = load_model_description(zoo_package)
         image = torch.rand(2, 3, 19, 24)
         sample = create_sample_for_model(description, inputs={"image": image.numpy()})
         with create_prediction_pipeline(description, weights_format=weights, devices=["cpu"]) as pipeline:
             result = pipeline.predict_sample_without_blocking(sample).members["upscaled"].data.values
-        expected = upscaled(load_model(package.with_name("cells 2.safetensors")), 4, 0.0, image)
+        expected = upscaled(load_model(zoo_package.with_name("cells 2.safetensors")), 4, 0.0, image)
         np.testing.assert_allclose(result, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
     @pytest.mark.parametrize("weights", ["onnx", "torchscript"])
-    def test_bioimageio_core_reproduces_its_test_output(self, weights: str, package: Path) -> None:
+    def test_bioimageio_core_reproduces_its_test_output(self, weights: str, zoo_package: Path) -> None:
         from bioimageio.core import test_model
 
-        assert test_model(package, weight_format=weights, devices=["cpu"]).status == "passed"
+        assert test_model(zoo_package, weight_format=weights, devices=["cpu"]).status == "passed"
 
     def test_a_test_output_that_is_not_reproduced_is_not_kept(
         self, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
