@@ -18,7 +18,7 @@ from torch import Tensor
 
 from examples import a_network
 from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine.replaying import MOST_KINDS, Replaying
+from napari_mgbpv2.engine.replaying import MOST_KINDS, CudaGraphs, Replaying
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 
 NOISY = ModelConfig(features=(6, 5, 4), noise_channels=1)
@@ -232,3 +232,9 @@ class TestReplaying:
         network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
         replaying = Replaying.on(torch.device("cpu"), network)
         assert all(torch.equal(replaying(an_input(seed), None, 0.0, ALL), network(an_input(seed))) for seed in range(4))
+
+    def test_a_gpu_records_unless_the_user_has_turned_that_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+        assert isinstance(Replaying.on(torch.device("cuda"), network)._recorder, CudaGraphs)
+        monkeypatch.setenv("MGBPV2_CUDA_GRAPHS", "0")
+        assert Replaying.on(torch.device("cuda"), network)._recorder is None

@@ -7,6 +7,7 @@ in few kinds, so each kind that comes again is recorded, held against what the n
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from torch import Tensor
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 
 RUNS_BEFORE = 2  # a kind is recorded in its second forward; an image of one tile of a kind has no use for it
+SWITCH = "MGBPV2_CUDA_GRAPHS"  # an environment variable: "0" turns recording off
 MOST_KINDS = 16  # of tiles of one network: inner ones, and those at the borders
 
 
@@ -128,8 +130,9 @@ class Replaying:
 
     @classmethod
     def on(cls, device: torch.device, network: PreparedNetwork) -> Replaying:
-        """Record where the device can."""
-        return cls(network, CudaGraphs(device) if device.type == "cuda" else None)
+        """Record where the device can, unless the user has turned that off."""
+        wanted = device.type == "cuda" and os.environ.get(SWITCH) != "0"
+        return cls(network, CudaGraphs(device) if wanted else None)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, noise: Tensor | None, amplitude: float, wanted: tuple[slice, slice]) -> Tensor:
