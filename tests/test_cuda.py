@@ -18,7 +18,7 @@ import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.engine import Engine, release_device_memory
-from napari_mgbpv2.engine.replaying import CudaGraphs, Replaying
+from napari_mgbpv2.engine.replaying import RUNS_BEFORE, CudaGraphs, Replaying
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.tiling import Span
 
@@ -77,7 +77,7 @@ class TestReplaying:
         replaying, sides = Replaying(network, CudaGraphs(CUDA)), [NOISY.natural_up(size) for size in (90, 140)]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            for seed in range(12):
+            for seed in range(8 * RUNS_BEFORE):
                 side = sides[seed % 2]
                 generator = torch.Generator(CUDA).manual_seed(seed)
                 image, noise = torch.rand(2, 1, 3, side, side, generator=generator, device=CUDA)
@@ -86,6 +86,7 @@ class TestReplaying:
                 # a larger forward meanwhile, which makes the usual workspace another one
                 network(torch.rand(1, 3, sides[1], sides[1], device=CUDA))
                 assert torch.equal(found, network(image, noise, 0.5, wanted))
+        assert len(replaying._recordings) == 6
 
     def test_threads_that_blend_meanwhile_do_not_disturb_a_recording(self) -> None:
         image = an_image(1, 200, 200, dtype="f4")[0]
@@ -99,7 +100,7 @@ class TestReplaying:
         engine, area = Engine(a_network(), CUDA), (Span(0, 640), Span(0, 640))
         release_device_memory()
         before = torch.cuda.memory_reserved()
-        for seed in range(3):
+        for seed in range(RUNS_BEFORE + 1):
             image = an_image(3, 160, 160, dtype="f4", seed=seed)
             engine.run(lambda rows, columns, image=image: image[:, rows, columns], area, area, (160, 160), 4)
         assert torch.cuda.memory_reserved() > before

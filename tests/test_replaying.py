@@ -18,7 +18,7 @@ from torch import Tensor
 
 from examples import a_network
 from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine.replaying import MOST_KINDS, CudaGraphs, Replaying
+from napari_mgbpv2.engine.replaying import MOST_KINDS, RUNS_BEFORE, CudaGraphs, Replaying
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 
 NOISY = ModelConfig(features=(6, 5, 4), noise_channels=1)
@@ -79,26 +79,26 @@ def an_input(seed: int, side: int = SIDE) -> Tensor:
 
 
 class TestReplaying:
-    def test_a_kind_of_forward_is_recorded_when_it_comes_again(self) -> None:
+    def test_a_kind_of_forward_is_recorded_when_it_comes_often(self) -> None:
         recorder = Recorder()
         replaying, _ = a_replaying(recorder)
         recorded = []
-        for seed in range(4):
+        for seed in range(RUNS_BEFORE + 2):
             replaying(an_input(seed), None, 0.0, ALL)
             recorded.append(recorder.recorded)
-        assert recorded == [0, 1, 1, 1]
+        assert recorded == [0] * (RUNS_BEFORE - 1) + [1, 1, 1]
         assert recorder.replayed == 1 + 2  # the check, and the forwards after it
 
     def test_what_is_replayed_has_the_bits_of_the_network(self) -> None:
         replaying, network = a_replaying(Recorder())
-        for seed in range(5):
+        for seed in range(RUNS_BEFORE + 3):
             image, noise = an_input(seed), an_input(10 + seed)
             assert torch.equal(replaying(image, None, 0.0, ALL), network(image))
             assert torch.equal(replaying(image, noise, 0.5, ALL), network(image, noise, 0.5))
 
     def test_results_are_not_overwritten_by_later_ones(self) -> None:
         replaying, _ = a_replaying(Recorder())
-        results = [replaying(an_input(seed), None, 0.0, ALL) for seed in range(6)]
+        results = [replaying(an_input(seed), None, 0.0, ALL) for seed in range(RUNS_BEFORE + 4)]
         copies = [result.clone() for result in results]
         replaying(an_input(9), None, 0.0, ALL)
         assert all(torch.equal(result, copy) for result, copy in zip(results, copies, strict=True))
@@ -117,7 +117,7 @@ class TestReplaying:
     def test_another_kind_is_not_mistaken_for_one_that_is_recorded(self, other: dict[str, Any]) -> None:
         recorder = Recorder()
         replaying, network = a_replaying(recorder)
-        for _ in range(3):
+        for _ in range(RUNS_BEFORE + 1):
             replaying(an_input(0), None, 0.0, ALL)
             replaying(an_input(0), an_input(3), 0.5, ALL)
         call = {"image": an_input(0), "noise": None, "amplitude": 0.0, "wanted": ALL} | other
@@ -130,7 +130,7 @@ class TestReplaying:
         """The usual workspace is replaced when a larger tile comes; a recording would go on writing there."""
         recorder = Recorder()
         replaying, network = a_replaying(recorder)
-        for seed in range(2):
+        for seed in range(RUNS_BEFORE):
             replaying(an_input(seed), None, 0.0, ALL)
         network.workspace.clear()
         replaying(an_input(2), None, 0.0, ALL)
@@ -156,7 +156,7 @@ class TestReplaying:
 
         monkeypatch.setattr(Workspace, "take", noted)
         replaying, _ = a_replaying(Watching())
-        for seed in range(3):
+        for seed in range(RUNS_BEFORE + 1):
             replaying(an_input(seed), None, 0.0, ALL)
         assert len(asked) == 2 + 2  # before and while recording, the check, and the last forward
         assert all({"features", "stack 0", "stack 1"} <= names for names in asked)
@@ -165,13 +165,14 @@ class TestReplaying:
         recorder = Recorder()
         replaying, _ = a_replaying(recorder)
 
-        def run(kind: int) -> None:
-            replaying(an_input(0), None, 0.0, (slice(kind, SIDE), ALL[1]))
+        def run(kind: int, times: int = 1) -> None:
+            for _ in range(times):
+                replaying(an_input(0), None, 0.0, (slice(kind, SIDE), ALL[1]))
 
         for kind in range(MOST_KINDS):
-            run(kind), run(kind)
+            run(kind, RUNS_BEFORE)
         run(0)
-        run(MOST_KINDS), run(MOST_KINDS)
+        run(MOST_KINDS, RUNS_BEFORE)
         assert recorder.recorded == MOST_KINDS + 1
         before = recorder.replayed
         run(0)
@@ -186,14 +187,14 @@ class TestReplaying:
         for times in range(MOST_KINDS + 3):
             image = an_input(0, NOISY.natural_up(SIDE) + times * NOISY.alignment)
             whole = slice(0, image.shape[2]), slice(0, image.shape[3])
-            replaying(image, None, 0.0, whole)
-            replaying(image, None, 0.0, whole)
+            for _ in range(RUNS_BEFORE):
+                replaying(image, None, 0.0, whole)
         assert len(replaying._inputs) == MOST_KINDS
 
     def test_without_room_nothing_is_recorded_until_there_is_some(self) -> None:
         recorder = Recorder(room=False)
         replaying, _ = a_replaying(recorder)
-        for seed in range(3):
+        for seed in range(RUNS_BEFORE):
             replaying(an_input(seed), None, 0.0, ALL)
         assert recorder.recorded == 0
         recorder.room = True
@@ -207,7 +208,8 @@ class TestReplaying:
     )
     def test_where_recording_does_not_work_the_network_goes_on_without(self, recorder: Recorder, reason: str) -> None:
         replaying, network = a_replaying(recorder)
-        replaying(an_input(0), None, 0.0, ALL)
+        for seed in range(RUNS_BEFORE - 1):
+            replaying(an_input(seed), None, 0.0, ALL)
         with pytest.warns(RuntimeWarning, match=rf"cannot be recorded on this GPU \({reason}\)"):
             second = replaying(an_input(1), None, 0.0, ALL)
         replayed = recorder.replayed
@@ -219,7 +221,7 @@ class TestReplaying:
     def test_memory_is_given_back_with_all_recordings(self) -> None:
         recorder = Recorder()
         replaying, network = a_replaying(recorder)
-        for seed in range(3):
+        for seed in range(RUNS_BEFORE):
             replaying(an_input(seed), None, 0.0, ALL)
         replaying.clear()
         gc.collect()

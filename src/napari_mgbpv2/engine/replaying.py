@@ -2,7 +2,7 @@
 
 A forward is some two hundred kernels, and a GPU is often done with one before Python has launched the next. A CUDA
 graph launches all of them at once: the same kernels on the same memory, and so the same bits. Tiles of one image come
-in few kinds, so each kind that comes again is recorded, held against what the network has given, and replayed.
+in few kinds, so each kind that comes often is recorded, held against what the network has given, and replayed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch import Tensor
 
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 
-RUNS_BEFORE = 2  # a kind is recorded in its second forward; an image of one tile of a kind has no use for it
+RUNS_BEFORE = (
+    4  # of a kind, which then is recorded: that takes as long as some forwards, and a few more must be worth it
+)
 SWITCH = "MGBPV2_CUDA_GRAPHS"  # an environment variable: "0" turns recording off
 MOST_KINDS = 16  # of tiles of one network: inner ones, and those at the borders
 
@@ -112,7 +114,7 @@ class _Kind(NamedTuple):
 
 
 class Replaying:
-    """A network, of whose forwards those are replayed that come again.
+    """A network, of whose forwards those are replayed that come often.
 
     Parameters
     ----------
