@@ -1,8 +1,8 @@
 """Forwards that are recorded on a GPU and replayed there.
 
-A forward is some two hundred kernels, and a GPU is often done with one before Python has launched the next. A CUDA
-graph launches all of them at once: the same kernels on the same memory, and so the same bits. Tiles of one image come
-in few kinds, so each kind that comes often is recorded, held against what the network has given, and replayed.
+A forward is many short kernels, and a fast GPU may be done with one before Python has launched the next. A CUDA graph
+launches all of them at once: the same kernels on the same memory, and so the same bits. Tiles of one image come in few
+kinds, so each kind that comes often is recorded, held against what the network has given, and replayed.
 """
 
 from __future__ import annotations
