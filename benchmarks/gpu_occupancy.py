@@ -7,14 +7,15 @@
 around each forward of the network; occupancy is their sum over the time of the whole `upscale(...).compute()`. PSNR is
 that of a precision against float32, whose peak is 1. The floor is what the multiplications and additions of all output
 pixels, each computed once, would take at ``--teraflops``. "launched" is the same with every kernel launched by itself,
-"replayed" with forwards recorded in CUDA graphs, as the engine does. The last line of a precision blends in memory
-instead of on the device.
+"replayed" with forwards recorded in CUDA graphs, as the engine does where MGBPV2_CUDA_GRAPHS is 1. The last line of a
+precision does that, too, and blends in memory instead of on the device.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from torch import Tensor
 import napari_mgbpv2 as mgbp
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.engine import Engine, release_device_memory
-from napari_mgbpv2.engine.replaying import RUNS_BEFORE, CudaGraphs, Replaying
+from napari_mgbpv2.engine.replaying import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
 from napari_mgbpv2.network import MGBPv2, scaling_modules
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
@@ -123,6 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("gpu_occupancy.py: this machine has no CUDA device.")
+    os.environ[SWITCH] = "1"  # before there is an engine
     with tempfile.TemporaryDirectory() as folder:
         measure(options, *load(options.model, Path(folder)))
 

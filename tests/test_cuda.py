@@ -17,8 +17,8 @@ import torch
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine import Engine, release_device_memory
-from napari_mgbpv2.engine.replaying import RUNS_BEFORE, CudaGraphs, Replaying
+from napari_mgbpv2.engine import Engine, models, release_device_memory
+from napari_mgbpv2.engine.replaying import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.tiling import Span
 
@@ -89,6 +89,13 @@ class TestReplaying:
                 assert torch.equal(found, network(image, noise, 0.5, wanted))
         assert len(replaying._recordings) == 6
 
+    @pytest.fixture
+    def is_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Engines made in the test record; those of other tests do not."""
+        monkeypatch.setenv(SWITCH, "1")
+        monkeypatch.setattr(models, "_engines", {})
+
+    @pytest.mark.usefixtures("is_on")
     def test_threads_that_blend_meanwhile_do_not_disturb_a_recording(self) -> None:
         image = an_image(1, 200, 200, dtype="f4")[0]
         with warnings.catch_warnings():
@@ -97,6 +104,7 @@ class TestReplaying:
                 results = list(pool.map(lambda _: upscaled(image, tile=200), range(8)))
         assert all(result.tobytes() == results[0].tobytes() for result in results)
 
+    @pytest.mark.usefixtures("is_on")
     def test_their_memory_is_given_back(self) -> None:
         engine, area = Engine(a_network(), CUDA), (Span(0, 640), Span(0, 640))
         release_device_memory()

@@ -216,8 +216,8 @@ class TestUpscalingSteps:
         stack = channels_last(1, channels[0], *size).relu_()
         features = channels_last(1, channels[1], *(2 * side + kernel - 2 for side in size))
         expected = features.clone(memory_format=torch.preserve_format)
-        ConvolutionStep(weight).add_to(expected, stack)
-        ProductStep(weight, Workspace(), fast=fast).add_to(features, stack)
+        ConvolutionStep(weight).add_to(expected, stack, Workspace())
+        ProductStep(weight, fast=fast).add_to(features, stack, Workspace())
         torch.testing.assert_close(features, expected, rtol=0, atol=4e-6 * float(expected.abs().max()))
 
     @pytest.mark.parametrize("fast", [False, True])
@@ -225,7 +225,7 @@ class TestUpscalingSteps:
         weight = torch.randn(8, 6, 3, 3, generator=torch.Generator().manual_seed(1))
         stack, features = channels_last(1, 8, 150, 70).relu_(), torch.zeros(1, 6, 301, 141)
         features = features.contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, Workspace(), fast=fast).add_to(features, stack)
+        ProductStep(weight, fast=fast).add_to(features, stack, Workspace())
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
@@ -236,18 +236,18 @@ class TestUpscalingSteps:
         weight = torch.randn(8, 6, kernel, kernel, generator=torch.Generator().manual_seed(1))
         stack = channels_last(1, 8, height, 5).relu_()
         features = torch.zeros(1, 6, 2 * height + kernel - 2, 8 + kernel).contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, Workspace(), fast=True).add_to(features, stack)
+        ProductStep(weight, fast=True).add_to(features, stack, Workspace())
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
-    @pytest.mark.parametrize("step", [ConvolutionStep, lambda weight: ProductStep(weight, Workspace(), fast=True)])
+    @pytest.mark.parametrize("step", [ConvolutionStep, lambda weight: ProductStep(weight, fast=True)])
     def test_channels_that_the_stack_lacks_are_left_out(self, step: Any) -> None:
         weight = torch.randn(9, 4, 3, 3, generator=torch.Generator().manual_seed(1))
         features = [channels_last(1, 4, 21, 17) for _ in range(2)]
         stack = channels_last(1, 9, 10, 8)
         stack[:, 6:] = 0
-        step(weight).add_to(features[0], stack)
-        step(weight).add_to(features[1], stack[:, :6].contiguous(memory_format=torch.channels_last))
+        step(weight).add_to(features[0], stack, Workspace())
+        step(weight).add_to(features[1], stack[:, :6].contiguous(memory_format=torch.channels_last), Workspace())
         torch.testing.assert_close(*features)
 
     @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ class TestUpscalingSteps:
     )
     def test_wide_features_take_fewer_multiplications(self, shape: tuple[int, int], share: float) -> None:
         side = 59
-        step = ProductStep(torch.randn(*shape, 3, 3), Workspace())
+        step = ProductStep(torch.randn(*shape, 3, 3))
         features, stack = channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), channels_last(1, shape[0], side, side)
-        count = multiplications(lambda: step.add_to(features, stack))
+        count = multiplications(lambda: step.add_to(features, stack, Workspace()))
         assert count / (side**2 * shape[0] * shape[1] * 9) == pytest.approx(share, rel=0.02)
 
 
@@ -266,9 +266,7 @@ class TestProducts:
 
     @pytest.fixture(params=["matrices", "convolutions"])
     def make(self, request: pytest.FixtureRequest) -> Callable[[Tensor], Product]:
-        return (
-            ConvolutionProduct if request.param == "convolutions" else lambda right: MatrixProduct(right, Workspace())
-        )
+        return ConvolutionProduct if request.param == "convolutions" else MatrixProduct
 
     @given(rows=st.integers(1, 70), terms=st.integers(1, 40), columns=st.integers(1, 40), spare=st.integers(0, 3))
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -279,16 +277,16 @@ class TestProducts:
         left = torch.randn(rows, terms, generator=generator)
         right = torch.randn(terms + spare, columns, generator=generator)
         expected = left.double() @ right[:terms].double()
-        torch.testing.assert_close(make(right)(left).double(), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(make(right)(left, Workspace()).double(), expected, rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize("shape", [(2304, 512, 576), (40, 513, 40), (7, 1026, 9), (2000, 96, 81), (1, 432, 128)])
     def test_the_faster_one_gives_the_same_bits_in_any_number_of_threads(self, shape: tuple[int, int, int]) -> None:
-        left, product = torch.randn(shape[:2]), make_product(torch.randn(shape[1:]), Workspace())
+        left, product = torch.randn(shape[:2]), make_product(torch.randn(shape[1:]))
         before, results = torch.get_num_threads(), []
         try:
             for threads in (1, 2, 3, 8, 16):
                 torch.set_num_threads(threads)
-                results.append(product(left).clone())
+                results.append(product(left, Workspace()).clone())
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(result, results[0]) for result in results)
@@ -298,7 +296,7 @@ class TestProducts:
         self, faster: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(inference.products, "convolutions_are_faster", lambda: faster)
-        product = make_product(torch.zeros(2, 3), Workspace())
+        product = make_product(torch.zeros(2, 3))
         assert isinstance(product, ConvolutionProduct if faster else MatrixProduct)
 
     @pytest.mark.parametrize(

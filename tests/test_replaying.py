@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from examples import a_network
+from napari_mgbpv2 import inference
 from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine.replaying import MOST_KINDS, RUNS_BEFORE, CudaGraphs, Replaying
+from napari_mgbpv2.engine.replaying import MOST_KINDS, RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
 from napari_mgbpv2.inference import PreparedNetwork, Workspace
 
 NOISY = ModelConfig(features=(6, 5, 4), noise_channels=1)
@@ -69,6 +70,13 @@ class Recorder:
         self.cleared += 1
 
 
+@pytest.fixture(params=["matrices", "convolutions"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test with both of torch's libraries, whichever of them this machine's processor would take."""
+    for module in (inference.products, inference.convolutions):
+        monkeypatch.setattr(module, "convolutions_are_faster", lambda: request.param == "convolutions")
+
+
 def a_replaying(recorder: Recorder | None) -> tuple[Replaying, PreparedNetwork]:
     network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
     return Replaying(network, recorder), network
@@ -89,6 +97,7 @@ class TestReplaying:
         assert recorded == [0] * (RUNS_BEFORE - 1) + [1, 1, 1]
         assert recorder.replayed == 1 + 2  # the check, and the forwards after it
 
+    @pytest.mark.usefixtures("library")
     def test_what_is_replayed_has_the_bits_of_the_network(self) -> None:
         replaying, network = a_replaying(Recorder())
         for seed in range(RUNS_BEFORE + 3):
@@ -126,6 +135,7 @@ class TestReplaying:
         assert recorder.replayed == before
         assert torch.equal(result, network(call["image"], call["noise"], call["amplitude"], call["wanted"]))
 
+    @pytest.mark.usefixtures("library")
     def test_a_recording_works_in_memory_of_its_own(self) -> None:
         """The usual workspace is replaced when a larger tile comes; a recording would go on writing there."""
         recorder = Recorder()
@@ -134,8 +144,28 @@ class TestReplaying:
             replaying(an_input(seed), None, 0.0, ALL)
         network.workspace.clear()
         replaying(an_input(2), None, 0.0, ALL)
+        assert recorder.replayed == 2
         assert network.workspace.nbytes == 0
 
+    @pytest.mark.usefixtures("library")
+    def test_no_recording_touches_a_workspace_that_others_use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every buffer that a recorded forward takes is of a workspace that only this run knows."""
+        taken: list[Workspace] = []
+        take = Workspace.take
+
+        def noted(self: Workspace, name: str, *shape: int, like: Tensor) -> Tensor:
+            taken.append(self)
+            return take(self, name, *shape, like=like)
+
+        replaying, network = a_replaying(Recorder())
+        for seed in range(RUNS_BEFORE):
+            replaying(an_input(seed), None, 0.0, ALL)
+        monkeypatch.setattr(Workspace, "take", noted)
+        replaying(an_input(5), None, 0.0, ALL)
+        assert len({id(workspace) for workspace in taken}) == 1
+        assert taken[0] is not network.workspace
+
+    @pytest.mark.usefixtures("library")
     def test_every_run_of_what_is_recorded_asks_for_its_memory_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A graph owns what is asked for while it is recorded: memory of a run before it would go to somebody else."""
         asked: list[set[str]] = []
@@ -235,8 +265,17 @@ class TestReplaying:
         replaying = Replaying.on(torch.device("cpu"), network)
         assert all(torch.equal(replaying(an_input(seed), None, 0.0, ALL), network(an_input(seed))) for seed in range(4))
 
-    def test_a_gpu_records_unless_the_user_has_turned_that_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(("value", "is_on"), [(None, False), ("0", False), ("", False), ("1", True)])
+    def test_a_gpu_records_only_where_the_user_has_turned_that_on(
+        self, value: str | None, is_on: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(SWITCH, raising=False)
+        if value is not None:
+            monkeypatch.setenv(SWITCH, value)
         network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
-        assert isinstance(Replaying.on(torch.device("cuda"), network)._recorder, CudaGraphs)
-        monkeypatch.setenv("MGBPV2_CUDA_GRAPHS", "0")
-        assert Replaying.on(torch.device("cuda"), network)._recorder is None
+        assert isinstance(Replaying.on(torch.device("cuda"), network)._recorder, CudaGraphs) is is_on
+
+    def test_a_cpu_records_nothing_even_where_that_is_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(SWITCH, "1")
+        network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+        assert Replaying.on(torch.device("cpu"), network)._recorder is None

@@ -23,7 +23,7 @@ from napari_mgbpv2.inference import PreparedNetwork, Workspace
 RUNS_BEFORE = (
     4  # of a kind, which then is recorded: that takes as long as some forwards, and a few more must be worth it
 )
-SWITCH = "MGBPV2_CUDA_GRAPHS"  # an environment variable: "0" turns recording off
+SWITCH = "MGBPV2_CUDA_GRAPHS"  # an environment variable: "1" turns recording on, which no GPU has run yet
 MOST_KINDS = 16  # of tiles of one network: inner ones, and those at the borders
 
 
@@ -132,8 +132,8 @@ class Replaying:
 
     @classmethod
     def on(cls, device: torch.device, network: PreparedNetwork) -> Replaying:
-        """Record where the device can, unless the user has turned that off."""
-        wanted = device.type == "cuda" and os.environ.get(SWITCH) != "0"
+        """Record where the device can and the user has turned that on."""
+        wanted = device.type == "cuda" and os.environ.get(SWITCH) == "1"
         return cls(network, CudaGraphs(device) if wanted else None)
 
     @torch.inference_mode()

@@ -58,7 +58,7 @@ class PreparedNetwork:
         self.config = config = network.config
         self.workspace, self._dtype = workspace, dtype
         top = config.levels - 1
-        preparation = _Preparation(network, workspace, device, dtype)
+        preparation = _Preparation(network, device, dtype)
         self._steps, biases = preparation.steps(top)
         # what the features of the highest level are given in advance, at the start of each cycle
         self._advance = biases.to(device, dtype)
@@ -70,10 +70,7 @@ class PreparedNetwork:
         self._last_up = preparation.last_upscaling_and_synthesis()
 
     def working_in(self, workspace: Workspace) -> PreparedNetwork:
-        """Give the same network, with the same weights in memory, whose features stand in another workspace.
-
-        On a CPU, the products of the upscalings go on to stand in the first one.
-        """
+        """Return the same network, with the same weights in memory, whose forwards use another workspace alone."""
         other = copy.copy(self)
         other.workspace = workspace
         return other
@@ -122,7 +119,7 @@ class PreparedNetwork:
         self._refine(features, 0, self._steps[:-1], stacks, steps)
         stack = self._stack(features, 0, self._steps[-1], stacks, last)
         output = self._synthesis.pointwise(last.refined.of(features))
-        self._last_up.add_to(output, stack)
+        self._last_up.add_to(output, stack, self.workspace)
         return rows.of(output, last.refined.start)[..., wanted[1]].float()
 
     def _refine(
@@ -136,7 +133,7 @@ class PreparedNetwork:
         """BP of Algorithm 1, in place; ``features`` begin with row ``first``, ``stacks`` are of the levels below."""
         for step, extents in zip(steps, plan, strict=True):
             stack = self._stack(features, first, step, stacks, extents)
-            step.up.add_to(extents.refined.of(features, first), stack)
+            step.up.add_to(extents.refined.of(features, first), stack, self.workspace)
 
     def _stack(
         self, features: Tensor, first: int, step: _Step, stacks: Sequence[Tensor], extents: StepExtents
@@ -174,8 +171,8 @@ class PreparedNetwork:
 class _Preparation:
     """Takes the weights of a network and gives what they become."""
 
-    def __init__(self, network: MGBPv2, workspace: Workspace, device: torch.device, dtype: torch.dtype) -> None:
-        self._network, self._config, self._workspace = network, network.config, workspace
+    def __init__(self, network: MGBPv2, device: torch.device, dtype: torch.dtype) -> None:
+        self._network, self._config = network, network.config
         self._device, self._dtype = device, dtype
 
     def convolution(self, name: str, more_bias: Tensor | None = None) -> Convolution:
@@ -217,7 +214,7 @@ class _Preparation:
     def _upscaling(self, weight: Tensor) -> UpscalingStep:
         weight = weight.to(self._device, self._dtype)
         if is_exact_on_cpu(weight):
-            return ProductStep(weight, self._workspace)
+            return ProductStep(weight)
         return ConvolutionStep(weight)
 
     def _module(self, name: str) -> nn.Conv2d | nn.ConvTranspose2d:

@@ -26,13 +26,15 @@ LEFT_ASIDE_BY_MKL = ("AuthenticAMD", "HygonGenuine")
 class Product(Protocol):
     """Multiplies by one matrix."""
 
-    def __call__(self, left: Tensor) -> Tensor:
+    def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
         """Multiply.
 
         Parameters
         ----------
         left
             (rows, terms), contiguous. If the matrix has more terms, the last ones are left out.
+        workspace
+            Memory of the forward pass; the result may stand there.
 
         Returns
         -------
@@ -48,17 +50,15 @@ class MatrixProduct:
     ----------
     right
         (terms, columns).
-    workspace
-        Where the result stands.
     """
 
-    def __init__(self, right: Tensor, workspace: Workspace) -> None:
-        self._right, self._workspace = right.contiguous(), workspace
+    def __init__(self, right: Tensor) -> None:
+        self._right = right.contiguous()
 
-    def __call__(self, left: Tensor) -> Tensor:
-        """Multiply, see `Product`."""
+    def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
+        """Multiply, see `Product`; the result stands in the workspace."""
         rows, terms = left.shape
-        result = self._workspace.take("products", rows, self._right.shape[1], like=left)
+        result = workspace.take("products", rows, self._right.shape[1], like=left)
         longest = LONGEST_SUM if rows >= MANY_SUMS else LONGEST_SUM // 2
         count = -(-terms // longest)
         for start, stop in pairwise(terms * part // count for part in range(count + 1)):
@@ -81,8 +81,8 @@ class ConvolutionProduct:
     def __init__(self, right: Tensor) -> None:
         self._kernel = right.t()[:, :, None, None].contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, left: Tensor) -> Tensor:
-        """Multiply, see `Product`."""
+    def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
+        """Multiply, see `Product`; the result is memory of its own."""
         rows, terms = left.shape
         image = left.view(1, 1, rows, terms).permute(0, 3, 1, 2)
         return convolve(image, self._kernel[:, :terms])[0, :, 0].t()
@@ -99,9 +99,9 @@ def convolve(image: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tenso
     return torch.mkldnn_convolution(image, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
 
 
-def make_product(right: Tensor, workspace: Workspace) -> Product:
-    """Prepare products by a (terms, columns) matrix; results may stand in the workspace."""
-    return ConvolutionProduct(right) if convolutions_are_faster() else MatrixProduct(right, workspace)
+def make_product(right: Tensor) -> Product:
+    """Prepare products by a (terms, columns) matrix, with the library that is faster on this processor."""
+    return ConvolutionProduct(right) if convolutions_are_faster() else MatrixProduct(right)
 
 
 @cache

@@ -31,7 +31,7 @@ ACCESS_COST = 15  # multiplications in the time in which one number of a feature
 class UpscalingStep(Protocol):
     """Adds what one upscaling gives to the features above it."""
 
-    def add_to(self, features: Tensor, stack: Tensor) -> None:
+    def add_to(self, features: Tensor, stack: Tensor, workspace: Workspace) -> None:
         """Add Upscale(``stack``) to ``features``, in place.
 
         Parameters
@@ -40,6 +40,8 @@ class UpscalingStep(Protocol):
             (1, C, 2h + K - 2, 2w + K - 2), channels last.
         stack
             (1, S', h, w), channels last, rectified. If the weights have more channels, the last ones are left out.
+        workspace
+            Memory of the forward pass, for what stands between the two.
         """
 
 
@@ -55,7 +57,7 @@ class ConvolutionStep:
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
 
-    def add_to(self, features: Tensor, stack: Tensor) -> None:
+    def add_to(self, features: Tensor, stack: Tensor, workspace: Workspace) -> None:
         """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
         features += F.conv_transpose2d(stack, self._weight[: stack.shape[1]], stride=2)
 
@@ -103,26 +105,22 @@ class ProductStep:
     ----------
     weight
         (S, C, K, K), float32, as `torch.nn.ConvTranspose2d` has it.
-    workspace
-        Where the products stand until they are added up.
     fast
         Whether to save products by `toom_cook`; by default, if that is expected to save time.
     """
 
-    def __init__(self, weight: Tensor, workspace: Workspace, *, fast: bool | None = None) -> None:
+    def __init__(self, weight: Tensor, *, fast: bool | None = None) -> None:
         terms, self._channels, self._kernel, _ = weight.shape
-        self._workspace = workspace
         choices = [_every_tap(self._kernel)], [_fast_phase(self._kernel, parity) for parity in (0, 1)]
         if fast is None:
             fast = _cost(choices[1], terms, self._channels) < _cost(choices[0], terms, self._channels)
         self._phases = choices[fast]
         columns = weight.detach().double().permute(2, 0, 3, 1).flatten(2)  # K taps of (S, K C)
         self._multiply = [
-            [make_product(_combine(product.filters, columns), workspace) for product in phase.products]
-            for phase in self._phases
+            [make_product(_combine(product.filters, columns)) for product in phase.products] for phase in self._phases
         ]
 
-    def add_to(self, features: Tensor, stack: Tensor) -> None:
+    def add_to(self, features: Tensor, stack: Tensor, workspace: Workspace) -> None:
         """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
         target, source = pixels(features), pixels(stack)
         height, width, terms = source.shape
@@ -135,9 +133,9 @@ class ProductStep:
                     if product.rows == AS_THEY_ARE and phase.height == 1:
                         rows = source[first:last]
                     else:
-                        rows = self._workspace.take("rows", last - first, width, terms, like=target)
+                        rows = workspace.take("rows", last - first, width, terms, like=target)
                         _sum_rows(source, product.rows, phase.height, range(first, last), rows)
-                    results = by_weights(rows.view(-1, terms))
+                    results = by_weights(rows.view(-1, terms), workspace)
                     results = results.view(last - first, width, len(product.filters), self._kernel * self._channels)
                     step = 2 * phase.height
                     for row, needs, part, factor in product.shares:
