@@ -7,10 +7,12 @@ import zarr
 from napari.layers import Image
 
 from napari_mgbpv2.plugin.layer_image import read_layer
-from napari_mgbpv2.plugin.place import same_looks, upscaled_place
+from napari_mgbpv2.plugin.place import placement_of, same_looks, upscaled_place
+from napari_mgbpv2.plugin.reversing import reversed_along
 
 PLACES = {
     "plain": {},
+    "flipped": {"scale": (-0.5, 0.2), "translate": (7, -3)},
     "anisotropic": {"scale": (0.5, 0.2), "translate": (7, -3)},
     "rotated": {"scale": (0.5, 0.2), "translate": (7, -3), "rotate": 30},
     "sheared": {"scale": (2, 3), "rotate": -70, "shear": [0.4]},
@@ -46,6 +48,13 @@ class TestPlace:
         centre = np.array(result.data_to_world((2, 1.5, 1.5)))
         np.testing.assert_allclose(centre, source.data_to_world((2, 0, 0)), atol=1e-10, rtol=0)
 
+    @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+    def test_reversed_pixels_lie_where_they_were(self, place: dict) -> None:
+        source = Image(np.zeros((6, 9)), **place)
+        result = Image(np.zeros((24, 36)), **upscaled_place(source, (4, 4), {0: 6}))
+        middle = np.array(result.data_to_world((4 * (5 - 2) + 1.5, 4 * 5 + 1.5)))
+        np.testing.assert_allclose(middle, source.data_to_world((2, 5)), atol=1e-10, rtol=0)
+
     def test_units_and_axis_labels_come_along(self) -> None:
         source = Image(np.zeros((6, 9)), units=("um", "um"), axis_labels=("y", "x"))
         result = Image(np.zeros((24, 36)), **upscaled_place(source, (4, 4)))
@@ -60,6 +69,46 @@ class TestPlace:
     def test_an_rgb_picture_stays_one(self) -> None:
         source = Image(np.zeros((6, 9, 3), "u1"), rgb=True)
         assert Image(np.zeros((24, 36, 3), "u1"), **same_looks(source)).rgb
+
+
+class TestPlacement:
+    """What scale and translation alone can say."""
+
+    @pytest.mark.parametrize(
+        ("transform", "scale", "translate"),
+        [
+            ({"scale": (-0.5, 0.2), "translate": (7, -3)}, (-0.5, 0.2), (7, -3)),
+            ({"scale": (2, 3), "rotate": 180}, (-2, -3), (0, 0)),
+            ({"translate": (1, 1), "affine": [[-1, 0, 5], [0, 2, 1], [0, 0, 1]]}, (-1, 2), (4, 3)),
+        ],
+        ids=["negative scale", "half a turn", "affine"],
+    )
+    def test_axes_that_run_backwards_have_a_negative_scale(
+        self, transform: dict, scale: tuple[float, float], translate: tuple[float, float]
+    ) -> None:
+        placed = placement_of(Image(np.zeros((6, 9)), **transform))
+        assert placed.is_complete
+        np.testing.assert_allclose(placed.scale, scale, atol=1e-12)
+        np.testing.assert_allclose(placed.translate, translate, atol=1e-12)
+
+    @pytest.mark.parametrize("name", ["rotated", "sheared", "with an affine"])
+    def test_what_a_file_cannot_hold_is_known(self, name: str) -> None:
+        assert not placement_of(Image(np.zeros((6, 9)), **PLACES[name])).is_complete
+
+    def test_with_its_pixels_reversed_the_image_lies_where_it_was(self) -> None:
+        layer = Image(np.zeros((6, 9)), scale=(-0.5, 0.2), translate=(7, -3))
+        forwards = placement_of(layer).forwards((6, 9))
+        assert forwards.scale == (0.5, 0.2)
+        np.testing.assert_allclose(forwards.translate, layer.data_to_world((5, 0)))
+
+
+class TestReversing:
+    @pytest.mark.parametrize("make", [np.asarray, da.from_array, zarr.array], ids=["NumPy", "Dask", "Zarr"])
+    def test_any_array_is_reversed_without_being_read(self, make: object) -> None:
+        pixels = np.arange(5 * 6 * 7).reshape(5, 6, 7)
+        turned = reversed_along(make(pixels), (1, 2))
+        np.testing.assert_array_equal(np.asarray(turned[1:4, 0:5, 2:6]), pixels[1:4, ::-1, ::-1][:, 0:5, 2:6])
+        np.testing.assert_array_equal(np.asarray(turned), pixels[:, ::-1, ::-1])
 
 
 class TestReadingALayer:

@@ -102,6 +102,25 @@ class TestSaving:
         assert (result.rgb, result.data[0].shape, result.units) == (True, (400, 320, 3), source.units)
         np.testing.assert_array_equal(np.asarray(result.data[0][5, :7]), expected(image)[5, :7])
 
+    @pytest.mark.parametrize("ending", ["ome.zarr", "ome.tif"])
+    def test_a_flipped_layer_is_saved_where_it_lies(
+        self, user: User, tmp_path: Path, ending: str, expected: Callable[..., np.ndarray]
+    ) -> None:
+        image = an_image(100, 80)
+        source = user.viewer.add_image(
+            image, scale=(-0.5, 0.5), translate=(100, 20), units=("um", "um"), name="flipped"
+        )
+        user.view.layers.setCurrentText("flipped")
+        user.saves(tmp_path / f"flipped_x4.{ending}")
+        stored = open_source(tmp_path / f"flipped_x4.{ending}")
+        np.testing.assert_array_equal(np.asarray(stored.data[:]), expected(image[::-1]))
+        assert stored.pixel_size == {"y": 0.125, "x": 0.125}
+        first = source.data_to_world((99, 0))  # the last row lies at the top
+        if ending == "ome.zarr":
+            assert stored.translation["y"] == pytest.approx(first[0] - 0.1875)
+        result = user.viewer.layers["flipped_x4"]
+        np.testing.assert_allclose(result.data_to_world((-0.5, -0.5)), source.data_to_world((99.5, -0.5)))
+
     @pytest.mark.parametrize("shape", [(100, 80), (100, 80, 3)], ids=["grey", "rgb"])
     def test_a_name_that_ends_in_tif_gives_an_ome_tiff(
         self, user: User, tmp_path: Path, shape: tuple[int, ...], expected: Callable[..., np.ndarray]

@@ -8,7 +8,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from napari.layers import Image
+from napari.utils.notifications import notification_manager
 
 from examples import an_image
 from napari_mgbpv2 import upscale
@@ -46,6 +48,20 @@ class TestWriter:
         assert stored.pixel_size == {"z": 2, "y": 0.5, "x": 0.25}
         assert stored.translation == {"z": 1, "y": 2, "x": 3}
         assert set(stored.units.values()) == {"micrometer"}
+
+    @pytest.mark.parametrize("kind", ["NumPy", "Dask", "Zarr"])
+    def test_a_flipped_layer_is_written_where_it_lies(self, kind: str, tmp_path: Path) -> None:
+        image = an_image(3, 30, 20)
+        make: Any = {"NumPy": np.asarray, "Dask": da.from_array, "Zarr": zarr.array}[kind]
+        layer = Image(make(image), scale=(-2, -0.5, 0.25), translate=(1, 100, 3), contrast_limits=(0, 255))
+        stored = written(layer, tmp_path / "cells.ome.zarr")
+        np.testing.assert_array_equal(np.asarray(stored.data[:]), image[::-1, ::-1])
+        assert stored.pixel_size == {"z": 2, "y": 0.5, "x": 0.25}
+        assert stored.translation == {"z": 1 - 2 * 2, "y": 100 - 29 * 0.5, "x": 3}
+
+    def test_what_the_file_cannot_hold_is_said(self, tmp_path: Path) -> None:
+        written(Image(an_image(30, 20), rotate=30), tmp_path / "cells.ome.zarr")
+        assert "not its rotation" in notification_manager.records[-1].message
 
     def test_colours_become_channels(self, tmp_path: Path) -> None:
         image = an_image(40, 30, 3)

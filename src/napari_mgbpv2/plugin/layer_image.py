@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class LayerImage:
         Of the layer.
     shown
         What is to be looked at in the place of ``data``, where that would take long; None where it is the same.
+    reversed
+        Axes along which the arrays have the pixels of the layer in the reverse order.
     """
 
     data: Any
@@ -40,6 +42,24 @@ class LayerImage:
     value_range: tuple[float, float] | None
     name: str
     shown: Any = None
+    reversed: tuple[int, ...] = ()
+
+    @property
+    def reversed_sizes(self) -> dict[int, int]:
+        """Number of pixels along each reversed axis."""
+        return {axis: int(self.data.shape[axis]) for axis in self.reversed}
+
+    def reverse(self, axes: Sequence[int]) -> LayerImage:
+        """Return the image with its pixels in the reverse order along some axes; reads no pixel."""
+        from napari_mgbpv2.plugin.reversing import reversed_along
+
+        return replace(
+            self,
+            data=reversed_along(self.data, axes),
+            coarser=tuple(reversed_along(level, axes) for level in self.coarser),
+            shown=None if self.shown is None else reversed_along(self.shown, axes),
+            reversed=tuple(axes),
+        )
 
     def factors(self, scale: int) -> tuple[int, ...]:
         """Return how much larger the result is along each axis of the layer, which has none for colour samples."""

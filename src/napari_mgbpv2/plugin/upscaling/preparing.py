@@ -19,7 +19,7 @@ def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, de
     image
         The layer's image.
     place
-        ``scale``, ``translate`` and ``units`` of the layer, one entry an axis.
+        ``scale`` (positive), ``translate`` and ``units`` of the image, one entry per axis of the layer.
     choices
         How.
     destination
@@ -45,7 +45,7 @@ def _source_of(image: LayerImage, place: dict[str, Any], axes: str) -> ImageSour
     return ImageSource(
         data=image.data,
         axes=axes,
-        pixel_size={axis: float(abs(place["scale"][number])) for axis, number in numbers.items()},
+        pixel_size={axis: float(place["scale"][number]) for axis, number in numbers.items()},
         units={axis: long_unit(str(place["units"][number])) for axis, number in numbers.items()},
         translation={axis: float(place["translate"][number]) for axis, number in numbers.items()},
         channel_names=None,

@@ -51,7 +51,7 @@ class FilledLayer(LazyLayer):
             name=name,
             metadata={"mgbpv2": {"model": plan.model, "scale": plan.scale, "noise": plan.compute_tile.noise}},
             **same_looks(source),
-            **upscaled_place(source, image.factors(plan.scale)),
+            **upscaled_place(source, image.factors(plan.scale), image.reversed_sizes),
         )
         self.layer.thumbnail = source.thumbnail
 
@@ -104,7 +104,7 @@ class StoredLayer(LazyLayer):
             name=name_of(destination),
             metadata={"mgbpv2": dict(prepared.layout.provenance)},
             **same_looks(source),
-            **upscaled_place(source, image.factors(plan.scale)),
+            **upscaled_place(source, image.factors(plan.scale), image.reversed_sizes),
         )
 
     def _feeds(self) -> Sequence[Feed]:

@@ -17,7 +17,7 @@ from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.jobs import Step
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.layers_view import LayersView
-from napari_mgbpv2.plugin.place import is_upright
+from napari_mgbpv2.plugin.place import placement_of
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
 from napari_mgbpv2.plugin.showing import LazyLayer
@@ -91,8 +91,11 @@ class UpscaleWidget(DockedWidget):
         layer, choices = self.view.layers.layer, self.view.options.choices()
         if layer is None or choices is None:
             return None
-        place = {name: tuple(getattr(layer, name)) for name in ("scale", "translate", "units")}
-        return Wish(layer, read_layer(layer), place, choices)
+        image, placed = read_layer(layer), placement_of(layer)
+        image = image.reverse(placed.backwards)  # files have no axes that run backwards
+        forwards = placed.forwards(image.data.shape)
+        place = {"scale": forwards.scale, "translate": forwards.translate, "units": tuple(layer.units)}
+        return Wish(layer, image, place, choices)
 
     def _on_planned(self, wish: Wish, prepared: Prepared, found: Estimate) -> None:
         self.view.options.device.show_in_use(found.device)
@@ -156,7 +159,7 @@ class UpscaleWidget(DockedWidget):
         if wish is None or destination is None or self.is_running:
             return
         self._destination = destination
-        if not is_upright(wish.layer):
+        if not placement_of(wish.layer).is_complete:
             show_info("The file keeps a layer's scale and position, but not its rotation, shear or affine.")
         self.run_job(
             lambda tell, cancelled: save(wish.prepare(destination), how, tell, cancelled),
