@@ -269,7 +269,7 @@ class TestProducts:
         return ConvolutionProduct if request.param == "convolutions" else MatrixProduct
 
     @given(rows=st.integers(1, 70), terms=st.integers(1, 40), columns=st.integers(1, 40), spare=st.integers(0, 3))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_they_multiply_without_the_terms_that_are_left_out(
         self, make: Callable[[Tensor], Product], rows: int, terms: int, columns: int, spare: int
     ) -> None:

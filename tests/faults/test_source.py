@@ -192,6 +192,35 @@ def test_cut_short_meanwhile(row: Row, folder: Folder, tmp_path: Path) -> None:
     row.is_shown_by(outcome)
 
 
+@on_posix
+@pytest.mark.parametrize("name", ["image.npy", "image.tif", "image.zarr", "image.png"])
+def test_changed_meanwhile(row: Row, folder: Folder, tmp_path: Path, name: str) -> None:
+    """Written again in place, as by an export that runs once more: same name, shape and type, other pixels."""
+    path, copy = folder.path / name, tmp_path / "copy"
+
+    def write(value: int) -> None:
+        image = np.full((300, 200), value, "u1") ^ an_image(300, 200)
+        match path.suffix:
+            case ".npy":
+                np.save(path, image)
+            case ".tif":
+                tifffile.imwrite(path, image, tile=(16, 16))
+            case ".zarr":
+                zarr.create_array(path, data=image, chunks=(32, 32), overwrite=True)
+            case ".png":
+                Image.fromarray(image).save(path)
+
+    write(0)
+    take = shutil.copytree if path.is_dir() else shutil.copy2
+    take(path, copy)
+    watching = meanwhile(folder, lambda: write(255))
+    outcome = folder.upscale(path, *SMALL_SHARDS)
+    watching.join()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    take(copy, path)
+    row.is_shown_by(outcome)
+
+
 class TestArrays:
     """The functions `upscale` and `convert`, with arrays of Dask and others."""
 

@@ -177,4 +177,5 @@ def run(
             from napari_mgbpv2.conversion.cluster import run_on_cluster
 
             run_on_cluster(prepared, work, writer, tally, client)
+        prepared.check_source()
         return writer.commit()

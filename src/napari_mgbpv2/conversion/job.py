@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion.walking import Walk, plan_walk
+from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import ImageSource
 from napari_mgbpv2.tiling import EVEN_TILES_KEPT
 from napari_mgbpv2.upscaling import UpscalePlan
@@ -99,12 +100,31 @@ class Prepared:
         How it is upscaled.
     layout
         What is written.
+    identity
+        What tells the source from a later state of it, as `ImageSource.fingerprint` gives it.
     """
 
     job: ConversionJob
     source: ImageSource
     plan: UpscalePlan
     layout: ImageLayout
+    identity: Mapping[str, Any]
+
+    def check_source(self) -> None:
+        """Refuse a source that has changed since the conversion was prepared: the result would be of two images.
+
+        Raises
+        ------
+        SourceError
+            It has, or it is missing.
+        """
+        from napari_mgbpv2.ome_zarr import differences
+
+        if different := differences(self.identity, self.source.fingerprint()):
+            raise SourceError(
+                f"{self.source.path}: was changed while it was converted ({different}); the result would be of two "
+                "images and was not published: convert it again, and overwrite what is there."
+            )
 
     @cached_property
     def walk(self) -> Walk:

@@ -29,8 +29,9 @@ def prepare(job: ConversionJob) -> Prepared:
     """Open and check everything that a job needs; reads no pixel, writes nothing. Errors as `convert` has them."""
     with _naming(job.source):
         source = _open(job)
+        identity = source.fingerprint()  # before anything is read of it
         plan = plan_upscale(source.data, job.scale, model=job.model, **{**job.options, "axes": source.axes})
-        prepared = Prepared(job, source, plan, _layout(job, source, plan))
+        prepared = Prepared(job, source, plan, _layout(job, source, plan), identity)
     _check_apart(prepared)
     return prepared
 

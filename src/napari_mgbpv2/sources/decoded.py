@@ -14,6 +14,8 @@ from napari_mgbpv2.sources.image import FileArray, Pixels, Reopen, Window
 class DecodedArray(FileArray):
     """Pixels that are decoded at the first access, all of them, and kept; parameters as `FileArray` has them."""
 
+    reads_its_file = False
+
     def __init__(self, path: str, shape: tuple[int, ...], dtype: npt.DTypeLike, reopen: Reopen) -> None:
         super().__init__(path, shape, dtype, reopen)
         self._lock = threading.Lock()
@@ -23,6 +25,7 @@ class DecodedArray(FileArray):
         with self._lock:
             if self._pixels is None:
                 self._pixels = self._decode()
+                self.check_unchanged()
         return np.array(self._pixels[window])
 
     @abstractmethod

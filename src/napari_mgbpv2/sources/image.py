@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,8 @@ class FileArray(ABC):
         There are no pixels, or they are no numbers.
     """
 
+    reads_its_file = True  # each time; False where pixels are kept in memory once they have been read
+
     def __init__(
         self,
         path: str,
@@ -162,6 +165,7 @@ class FileArray(ABC):
         nodata: float | None = None,
     ) -> None:
         self.path = path
+        self._opened = _size_and_time(path)
         self.shape = tuple(int(size) for size in shape)
         self.dtype = pixel_dtype(path, dtype)
         if 0 in self.shape:
@@ -188,6 +192,8 @@ class FileArray(ABC):
             check_memory(self.path, math.prod(self.piece_shape) * self.dtype.itemsize)
             self._fits = True
         pixels = self._read(_whole_window(window, self.shape))
+        if self.reads_its_file:
+            self.check_unchanged()
         if self._missing is not None:
             pixels[pixels == self._missing] = np.nan
         return pixels
@@ -211,6 +217,20 @@ class FileArray(ABC):
         """What the pixels come from, as `ImageSource.fingerprint` tells it."""
         return identity_of_files(self.path, self._files())
 
+    def check_unchanged(self) -> None:
+        """Refuse pixels of a file that has been written since it was opened: they would be of two images.
+
+        A file that is missing by now has been read from before.
+
+        Raises
+        ------
+        SourceError
+            Its size or its time of change is another one.
+        """
+        now = _size_and_time(self.path)
+        if None not in (self._opened, now) and now != self._opened:
+            raise SourceError(f"{self.path}: has been changed since it was opened; open or convert it again.")
+
     def _files(self) -> Iterable[str]:
         """Paths of the files that change when the pixels do."""
         return [self.path]
@@ -218,6 +238,15 @@ class FileArray(ABC):
     @abstractmethod
     def _read(self, window: Window) -> Pixels:
         """Read pixels into an array of their own; one slice an axis, 0 <= start <= stop <= size, step 1."""
+
+
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    """Return size and time of change (ns) of a file; None for a folder, an address, or what is not there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
