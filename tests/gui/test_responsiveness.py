@@ -118,7 +118,7 @@ class TestWhatIsSeen:
         user.waits(300)
         assert filled.layer.data_level == 0
         seen = user.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
-        filled.layer.visible = False
+        filled.layer.visible, source.visible = False, True
         below = user.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
         assert not np.array_equal(seen, below)
         assert np.corrcoef(seen.ravel(), below.ravel())[0, 1] > 0.98

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.device_view import DeviceView
 from napari_mgbpv2.plugin.devices import find_devices
+from napari_mgbpv2.plugin.listening import Connections
 from napari_mgbpv2.plugin.model_view import ModelView
 from napari_mgbpv2.plugin.models import MODELS
+from napari_mgbpv2.plugin.roles import is_source
 from napari_mgbpv2.plugin.running import Job, Work
 
 
@@ -36,6 +37,9 @@ class DockedWidget(QWidget):
         self._viewer, self.view = viewer, view
         self._job: Job | None = None
         self._forget: list[Callable[[], object]] = []
+        self._is_docked = True  # until napari says otherwise: it docks the widget right after making it
+        self._on_docked: list[Callable[[], object]] = []
+        self._on_undocked: list[Callable[[], object]] = []
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -45,27 +49,53 @@ class DockedWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
         view.progress.cancel_requested.connect(self._cancel)
-        forget = self._forget  # when it is destroyed, there is no self any more
-        self.destroyed.connect(lambda: [each() for each in forget])
+        forget, undock = self._forget, self._on_undocked  # when it is destroyed, there is no self any more
+        self.destroyed.connect(lambda: [each() for each in (*forget, *undock)])
 
     @property
     def is_running(self) -> bool:
         """Whether a job is under way."""
         return self._job is not None
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Notice being closed: napari then takes the widget out of its dock, and makes a new one next time."""
+        super().changeEvent(event)
+        if event.type() != QEvent.Type.ParentChange:
+            return
+        if self.parent() is None and self._is_docked:
+            self._is_docked = False
+            self.undocked()
+        elif self.parent() is not None and not self._is_docked:
+            self._is_docked = True
+            for act in self._on_docked:
+                act()
+
+    def undocked(self) -> None:
+        """Let go of what belongs to a widget that is seen; a job goes on."""
+        undo, self._on_undocked[:] = list(self._on_undocked), []
+        for each in undo:
+            each()
+
     # --- what there is to choose
 
     def image_layers(self) -> list[Any]:
-        """Return the image layers of the viewer; labels, shapes and points are no images to upscale."""
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        """Return the image layers of the viewer but previews and maps; labels, shapes and points are no images."""
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image) and is_source(layer)]
 
     def offer_layers(self, offer: Callable[..., None]) -> None:
-        """Call ``offer`` now, and whenever layers have come or gone."""
-        events = self._viewer.layers.events
-        for emitter in (events.inserted, events.removed):
-            emitter.connect(offer)
-            self._forget.append(partial(emitter.disconnect, offer))
-        offer()
+        """Call ``offer`` now, and whenever layers have come, gone, moved or been renamed."""
+        events, listing, names = self._viewer.layers.events, Connections(), Connections()
+
+        def offer_all(event: object = None) -> None:
+            names.end()
+            for layer in self.image_layers():
+                names.connect(layer.events.name, offer_all)
+            offer()
+
+        for emitter in (events.inserted, events.removed, events.reordered):
+            listing.connect(emitter, offer_all)
+        self._forget += [listing.end, names.end]
+        offer_all()
 
     def offer_models(self, show: Callable[[Any], None]) -> None:
         """Call ``show`` with the cards of all models now, and whenever there is a new one."""
@@ -94,17 +124,21 @@ class DockedWidget(QWidget):
         self.offer_devices(options.device)
 
     def bind_key(self, key: str, act: Callable[[], None]) -> None:
-        """Do something when a key is pressed in the viewer, unless somebody else has taken that key."""
+        """Do something when a key is pressed in the viewer while this is docked, unless that key is taken."""
         viewer = self._viewer
 
         def act_on_key(viewer: Any) -> None:
             act()
 
-        try:
-            viewer.bind_key(key, act_on_key)
-        except ValueError:
-            return
-        self._forget.append(lambda: viewer.bind_key(key, None))
+        def bind() -> None:
+            try:
+                viewer.bind_key(key, act_on_key)
+            except ValueError:  # taken
+                return
+            self._on_undocked.append(lambda: viewer.bind_key(key, None))
+
+        self._on_docked.append(bind)
+        bind()
 
     # --- what it does, one job at a time
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.axes import guess_axes
+from napari_mgbpv2.axes import check_axes, guess_axes
+from napari_mgbpv2.errors import ImageError
 
 _LETTERS = frozenset("tczyx")
 _NAMES = {"time": "t", "channel": "c", "channels": "c", "plane": "z", "depth": "z", "row": "y", "column": "x"}
@@ -34,6 +35,8 @@ class LayerImage:
         What is to be looked at in the place of ``data``, where that would take long; None where it is the same.
     reversed
         Axes along which the arrays have the pixels of the layer in the reverse order.
+    origin
+        The layer's own array at full resolution, by which it is known again.
     """
 
     data: Any
@@ -43,6 +46,7 @@ class LayerImage:
     name: str
     shown: Any = None
     reversed: tuple[int, ...] = ()
+    origin: Any = None
 
     @property
     def reversed_sizes(self) -> dict[int, int]:
@@ -61,6 +65,29 @@ class LayerImage:
             reversed=tuple(axes),
         )
 
+    def with_axes(self, axes: str) -> LayerImage:
+        """Return the image with axes that the user has named; empty leaves them as they are.
+
+        Parameters
+        ----------
+        axes
+            One letter per axis; that of the colour samples, "s", may be left out.
+
+        Raises
+        ------
+        ImageError
+            They do not fit the image.
+        """
+        if not axes:
+            return self
+        shape = tuple(int(size) for size in self.data.shape)
+        if "s" in self.axes and len(axes) == len(shape) - 1:
+            axes = f"{axes}s"
+        try:
+            return replace(self, axes=check_axes(axes, shape))
+        except ImageError as error:
+            raise ImageError(f"{self.name}: {error}") from error
+
     def factors(self, scale: int) -> tuple[int, ...]:
         """Return how much larger the result is along each axis of the layer, which has none for colour samples."""
         return tuple(scale if axis in "yx" else 1 for axis in self.axes if axis != "s")
@@ -72,10 +99,15 @@ def read_layer(layer: Any) -> LayerImage:
     Raises
     ------
     ImageError
-        It has axes that cannot be named.
+        It has axes that cannot be named, or holds no numbers.
     """
     from napari_mgbpv2.plugin.filling import exact
 
+    if np.dtype(layer.dtype).kind == "b":
+        raise ImageError(
+            f"{layer.name}: a mask of true and false is no image to upscale; convert it to numbers first: "
+            'layer.data.astype("uint8").'
+        )
     levels = tuple(layer.data) if layer.multiscale else (layer.data,)
     shown, *coarser = (_unwrapped(level) for level in levels)
     data = exact(shown)
@@ -86,6 +118,7 @@ def read_layer(layer: Any) -> LayerImage:
         value_range=_value_range(layer),
         name=layer.name,
         shown=None if data is shown else shown,
+        origin=levels[0],
     )
 
 

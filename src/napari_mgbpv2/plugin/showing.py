@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,28 @@ from qtpy.QtWidgets import QApplication
 from napari_mgbpv2.plugin.filling.comparable import Comparable
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.jobs import sentence_of
+from napari_mgbpv2.plugin.listening import Connections
 
 REFRESH_MS = 150  # least time between two looks at what has come in
 SWIPE_MS = 30  # the same while a border is moved
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")  # what says where a layer lies
+
+
+_shown: list[LazyLayer] = []  # all that are in a viewer, in the order in which they have been added
+
+
+def results_in(viewer: Any) -> list[LazyLayer]:
+    """Return what can be compared in a viewer, the newest last, whichever widget has made it."""
+    return [each for each in _shown if each.is_comparable and each.layer in viewer.layers]
+
+
+def result_about(layer: Any, viewer: Any) -> LazyLayer | None:
+    """Return the result that a layer is, or else the newest result of it, one that is visible first; None without."""
+    results = results_in(viewer)
+    own = [each for each in results if each.layer == layer]
+    made_of_it = sorted((each for each in results if each.source == layer), key=lambda each: bool(each.layer.visible))
+    found = own or made_of_it
+    return found[-1] if found else None
 
 
 class LazyLayer(QObject):
@@ -25,11 +44,15 @@ class LazyLayer(QObject):
     ----------
     viewer
         Where the layer is added.
+    source
+        The layer that it is made of.
 
     Attributes
     ----------
     layer
         The layer.
+    source
+        The layer that it is made of, which may have been removed since.
     """
 
     failed = Signal(object)
@@ -37,10 +60,12 @@ class LazyLayer(QObject):
     _came = Signal()
     _went_wrong = Signal(object)
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, source: Any) -> None:
         super().__init__(QApplication.instance())
-        self._viewer = viewer
+        self._viewer, self.source = viewer, source
         self.layer: Any = None
+        self._connections = Connections()
+        self._hidden: list[Any] = []  # layers that are hidden as long as this one is there
         self._comparable: list[Comparable] = []
         self._share = 1.0  # of the view that shows the result
         self._timer = QTimer(self)
@@ -56,6 +81,11 @@ class LazyLayer(QObject):
             self._refresh_soon(SWIPE_MS)
         else:
             self._refresh()
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the result can be compared with bicubic upscaling."""
+        return bool(self._comparable)
 
     def remove(self) -> None:
         """Take the layer out of its viewer."""
@@ -74,16 +104,57 @@ class LazyLayer(QObject):
 
     def _add(self, levels: Sequence[Any], **options: Any) -> None:
         """Add the layer; options as ``add_image`` has them."""
-        several = len(levels) > 1
+        several, layers = len(levels) > 1, self._viewer.layers
         self._comparable = [level for level in levels if isinstance(level, Comparable)]
         self.layer = self._viewer.add_image(
             list(levels) if several else levels[0], multiscale=several, cache=False, **options
         )
-        self._viewer.layers.events.removed.connect(self._on_removed)
         self._camera = self._viewer.scene.camera
-        self._camera.events.connect(self._on_moved)
-        self.layer.events.visible.connect(self._on_moved)
+        for emitter, callback in (
+            (layers.events.removed, self._on_removed),
+            (self._camera.events, self._on_moved),
+            (self.layer.events.visible, self._on_moved),
+        ):
+            self._connections.connect(emitter, callback)
         QApplication.instance().aboutToQuit.connect(self.close)
+        _shown.append(self)
+
+    def _replace_source(self, place: Callable[[], dict[str, Any]]) -> None:
+        """Stand for the source in the view: directly above it and instead of it, where it lies and wherever it moves.
+
+        With additive blending, which channels have, the sum of both would be shown otherwise.
+
+        Parameters
+        ----------
+        place
+            Gives the spatial arguments of ``add_image`` that put the layer on its source.
+        """
+        layers = self._viewer.layers
+        older = [each.layer for each in results_in(self._viewer) if each.source == self.source and each is not self]
+        self._hidden = [layer for layer in (self.source, *older) if layer in layers and layer.visible]
+        for layer in self._hidden:
+            layer.visible = False
+        if self.source in layers:
+            layers.move(layers.index(self.layer), layers.index(self.source) + 1)
+        if not self.layer.rgb:  # the slider may go wherever that of the source may
+            self.layer.contrast_limits_range = self.source.contrast_limits_range
+        self._place, self._placed = place, self._own_place()
+        for name in PLACE:
+            self._connections.connect(getattr(self.source.events, name), self._on_source_moved)
+
+    def _own_place(self) -> dict[str, Any]:
+        own: dict[str, Any] = {name: np.asarray(getattr(self.layer, name)) for name in PLACE if name != "affine"}
+        return own | {"affine": np.asarray(self.layer.affine.affine_matrix)}
+
+    def _on_source_moved(self, event: object = None) -> None:
+        """Follow the source, until somebody moves this layer itself."""
+        if self.source.ndim != self.layer.ndim:  # other data, of which this is not the result
+            return
+        now = self._own_place()
+        if all(np.array_equal(now[name], self._placed[name]) for name in PLACE):
+            for name, value in self._place().items():
+                setattr(self.layer, name, value)
+            self._placed = self._own_place()
 
     def _tell_it_came(self) -> None:
         """Tell the thread of the GUI; called by a feed's."""
@@ -135,7 +206,10 @@ class LazyLayer(QObject):
         if event.value != self.layer:
             return
         self.close()
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
-        self._camera.events.disconnect(self._on_moved)
+        self._connections.end()
+        _shown.remove(self)
         self.removed.emit()
+        for layer in self._hidden:
+            if layer in self._viewer.layers:
+                layer.visible = True
         self.deleteLater()

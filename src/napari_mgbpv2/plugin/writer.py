@@ -12,6 +12,7 @@ from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.plugin.layer_image import name_axes
 from napari_mgbpv2.plugin.place import Placement, placement
 from napari_mgbpv2.plugin.reversing import reversed_along
+from napari_mgbpv2.plugin.roles import facts_of
 
 _ORDER = "tczyx"
 
@@ -68,7 +69,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         name=str(meta.get("name", Path(path).name)),
         channel_names=None,
         channel_colors=None,
-        provenance={"source": "napari layer"} | dict(meta.get("metadata", {}).get("mgbpv2", {})),
+        provenance={"source": "napari layer"} | facts_of(meta.get("metadata") or {}),
         colour="s" in axes and shape["c"] in (3, 4),
     )
     if not placed.is_complete:

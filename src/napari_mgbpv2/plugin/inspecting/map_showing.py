@@ -9,6 +9,7 @@ from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.inspecting.map_level import MapLevel, map_levels
 from napari_mgbpv2.plugin.inspecting.working import axis_factors
 from napari_mgbpv2.plugin.place import upscaled_place
+from napari_mgbpv2.plugin.roles import INSPECTION, marked
 from napari_mgbpv2.plugin.showing import LazyLayer
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class MapLayer(LazyLayer):
     """
 
     def __init__(self, viewer: Any, source: Any, shown: Map, colormap: Any) -> None:
-        super().__init__(viewer)
+        super().__init__(viewer, source)
         self._signed = shown.signed
         self.feed = Feed(MAP_BYTES, self._tell_it_came, self._tell_it_failed)
         levels = map_levels(shown.image, shown.axes, self.feed, shown.side)
@@ -45,7 +46,7 @@ class MapLayer(LazyLayer):
             colormap=colormap,
             contrast_limits=self._limits(shown.expected),
             blending="translucent" if shown.signed else "additive",
-            metadata={"mgbpv2": {"inspection": shown.name}},
+            metadata=marked(INSPECTION, inspection=shown.name),
             **upscaled_place(source, axis_factors(shown.axes, shown.factor)),
         )
         self._own_limits = list(self.layer.contrast_limits)

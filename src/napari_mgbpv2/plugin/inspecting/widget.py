@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from napari.utils import Colormap
@@ -25,6 +25,7 @@ from napari_mgbpv2.plugin.inspecting.working import (
 )
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.layers_view import LayersView
+from napari_mgbpv2.plugin.roles import INSPECTION, marked
 from napari_mgbpv2.plugin.settings import read_defaults
 
 # blue below zero, red above it, and the image itself where the filter is zero
@@ -52,7 +53,7 @@ class InspectWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        layers = LayersView(napari_viewer, lambda layer: "inspection" not in layer.metadata.get("mgbpv2", {}))
+        layers = LayersView(napari_viewer)
         super().__init__(napari_viewer, InspectView(read_defaults(), layers))
         self._layers = layers
         self._asked: Question | None = None  # the newest, which waits for the one that is being answered
@@ -70,7 +71,8 @@ class InspectWidget(DockedWidget):
         if layer is None or choices is None:
             return None
         try:
-            return Inspection(read_layer(layer), choices)
+            image = read_layer(layer).with_axes(choices.axes)
+            return Inspection(image, replace(choices, axes=image.axes))
         except MGBPv2Error as error:
             show_error(str(error))
             return None
@@ -134,7 +136,7 @@ class InspectWidget(DockedWidget):
             colormap=DIVERGING,
             contrast_limits=(-found.limit, found.limit),
             blending="translucent",
-            metadata={"mgbpv2": {"inspection": found.kind.name.lower(), "position": found.filter.position}},
+            metadata=marked(INSPECTION, inspection=found.kind.name.lower(), position=found.filter.position),
             **found.place(question.layer),
         )
         if active is not None and active in layers:

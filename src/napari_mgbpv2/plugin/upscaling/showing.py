@@ -13,6 +13,7 @@ from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.pyramid import SOURCE_BYTES
 from napari_mgbpv2.plugin.layer_image import LayerImage
 from napari_mgbpv2.plugin.place import same_looks, upscaled_place
+from napari_mgbpv2.plugin.roles import RESULT, marked
 from napari_mgbpv2.plugin.showing import LazyLayer
 from napari_mgbpv2.plugin.stored import open_comparable
 from napari_mgbpv2.upscaling import UpscalePlan
@@ -35,29 +36,51 @@ class FilledLayer(LazyLayer):
         Of the new layer.
     cache_bytes
         Memory for its tiles.
+    role
+        `RESULT` or `PREVIEW`.
     """
 
     def __init__(
-        self, viewer: Any, source: Any, image: LayerImage, plan: UpscalePlan, *, name: str, cache_bytes: int
+        self,
+        viewer: Any,
+        source: Any,
+        image: LayerImage,
+        plan: UpscalePlan,
+        *,
+        name: str,
+        cache_bytes: int,
+        role: str = RESULT,
     ) -> None:
-        super().__init__(viewer)
+        super().__init__(viewer, source)
+        self._image = image
         self._cache_bytes = cache_bytes
         self.plan = plan
         self.pyramid: Pyramid = fill(
             image, plan, cache_bytes=cache_bytes, changed=self._tell_it_came, failed=self._tell_it_failed
         )
+
+        def place() -> dict[str, Any]:
+            return upscaled_place(source, image.factors(plan.scale), image.reversed_sizes)
+
         self._add(
             self.pyramid.levels,
             name=name,
-            metadata={"mgbpv2": {"model": plan.model, "scale": plan.scale, "noise": plan.compute_tile.noise}},
+            metadata=marked(role, model=plan.model, scale=plan.scale, noise=plan.compute_tile.noise),
             **same_looks(source),
-            **upscaled_place(source, image.factors(plan.scale), image.reversed_sizes),
+            **place(),
         )
         self.layer.thumbnail = source.thumbnail
+        self._replace_source(place)
 
-    def can_use(self, plan: UpscalePlan) -> bool:
-        """Whether another plan gives an image of the same shape and type."""
-        return (plan.layout.shape, plan.layout.dtype) == (self.plan.layout.shape, self.plan.layout.dtype)
+    def can_use(self, image: LayerImage, plan: UpscalePlan) -> bool:
+        """Whether another plan upscales the same array to an image of the same shape and type."""
+        same_array = image.origin is self._image.origin and image.reversed == self._image.reversed
+        ours, theirs = self.plan, plan
+        return same_array and (theirs.layout.shape, theirs.layout.dtype, theirs.axes) == (
+            ours.layout.shape,
+            ours.layout.dtype,
+            ours.axes,
+        )
 
     def use(self, plan: UpscalePlan) -> None:
         """Go over to another plan of the same shape and type; what is looked at is filled anew."""
@@ -95,17 +118,22 @@ class StoredLayer(LazyLayer):
     """
 
     def __init__(self, viewer: Any, source: Any, image: LayerImage, prepared: Prepared) -> None:
-        super().__init__(viewer)
+        super().__init__(viewer, source)
         plan, destination = prepared.plan, prepared.job.destination
         assert isinstance(destination, Path), "the plugin saves to disks"
         self._feed = Feed(SOURCE_BYTES, self._tell_it_came, self._tell_it_failed)
+
+        def place() -> dict[str, Any]:
+            return upscaled_place(source, image.factors(plan.scale), image.reversed_sizes)
+
         self._add(
             open_comparable(destination, prepared.layout, plan, self._feed),
             name=name_of(destination),
-            metadata={"mgbpv2": dict(prepared.layout.provenance)},
+            metadata=marked(RESULT, **prepared.layout.provenance),
             **same_looks(source),
-            **upscaled_place(source, image.factors(plan.scale), image.reversed_sizes),
+            **place(),
         )
+        self._replace_source(place)
 
     def _feeds(self) -> Sequence[Feed]:
         return (self._feed,)
