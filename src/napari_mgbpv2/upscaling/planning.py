@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.alpha import visible_colours
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.tiling import plan_grid
 from napari_mgbpv2.upscaling.choosing import (
@@ -168,7 +169,7 @@ def plan_upscale(
     larger = tuple(size * scale if axis in (y, x) else size for axis, size in enumerate(shape))
     layout = TiledLayout(larger, values.dtype, y, x, samples, groups, grid)
     compute = TileUpscaler(
-        source=lazy_source(image),
+        source=visible_colours(lazy_source(image), axes),
         layout=layout,
         scale=scale,
         values=values,

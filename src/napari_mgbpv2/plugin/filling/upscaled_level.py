@@ -44,9 +44,8 @@ def upscaled_level(plan: UpscalePlan, scale: int, network: Feed | None, source: 
         for axis in (plan.layout.y, plan.layout.x):
             sizes[axis] = sizes[axis] // plan.scale * scale
         compute = replace(compute, scale=scale, layout=replace(plan.layout, shape=tuple(sizes)))
-    return UpscaledLevel(
-        plan, compute, network, Blocks(compute, source, at_once=isinstance(compute.source, np.ndarray))
-    )
+    pixels = getattr(compute.source, "image", compute.source)  # of an image with alpha, below its visible colours
+    return UpscaledLevel(plan, compute, network, Blocks(compute, source, at_once=isinstance(pixels, np.ndarray)))
 
 
 @dataclass(frozen=True, eq=False)
