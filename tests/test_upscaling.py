@@ -364,6 +364,7 @@ class TestAxes:
 
     def test_alpha_is_upscaled_by_itself(self) -> None:
         image = an_image(30, 30, 4, dtype="f4")
+        image[..., 3] = 0.5 + 0.4 * image[..., 3]  # visible everywhere
         result = np.asarray(mgbp.upscale(image, model=NETWORK))
         np.testing.assert_array_equal(result[..., :3], np.asarray(mgbp.upscale(image[..., :3], model=NETWORK)))
         np.testing.assert_array_equal(result[..., 3], np.asarray(mgbp.upscale(image[..., 3], model=NETWORK)))

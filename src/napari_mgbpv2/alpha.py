@@ -66,7 +66,8 @@ class VisibleColours:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a pixel."""
-        return np.dtype(self.image.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.image.dtype)
+        return dtype
 
     @property
     def ndim(self) -> int:

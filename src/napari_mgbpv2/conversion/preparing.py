@@ -123,7 +123,7 @@ def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> Image
         provenance=_provenance(job, source, plan, shard),
         chunk=job.chunk,
         shard=shard,
-        colour="s" in plan.axes and sizes["c"] in (3, 4),
+        colour="s" in plan.axes and sizes["c"] in (2, 3, 4),
         interleaved="s" in plan.axes,
         levels=job.levels,
         format=job.format,

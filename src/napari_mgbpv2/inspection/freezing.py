@@ -134,7 +134,7 @@ class FrozenNetwork:
         is_ensemble = not isinstance(network, MGBPv2)  # which hears no noise
         given = network
         network = in_engine_thread(lambda: copy.deepcopy(given).eval().requires_grad_(False).to(device, self._dtype))
-        amplitude = 0.0 if is_ensemble else plan.compute_tile.noise
+        amplitude = 0.0 if is_ensemble else plan.compute_tile.noise_of(self._samples)
         self._members = [self._member(each, amplitude) for each in network.modules() if isinstance(each, MGBPv2)]
 
     def value_and_linear_part(self) -> tuple[Numbers, Numbers]:

@@ -71,8 +71,8 @@ class Description:
         if not all(0 < size < math.inf for size in self.pixel_size) or not all(map(math.isfinite, self.translation)):
             raise ValueError("pixel sizes must be positive and translations finite")
         channels = self.shape[self.axes.index("c")] if "c" in self.axes else 1
-        if self.colour and ("c" not in self.axes or channels not in (3, 4)):
-            raise ValueError("a colour image has the channels R, G, B or R, G, B, A")
+        if self.colour and ("c" not in self.axes or channels not in (2, 3, 4)):
+            raise ValueError("a colour image has the channels grey and alpha, R, G, B or R, G, B, A")
         for per_channel in (self.channel_names, self.channel_colors):
             if per_channel is not None and len(per_channel) != channels:
                 raise ValueError(f"{len(per_channel)} channel names or colours for {channels} channels")

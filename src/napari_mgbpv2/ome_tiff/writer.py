@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.alpha import ALPHA_SAMPLES
 from napari_mgbpv2.errors import Cancelled, DestinationError, MGBPv2Error
 from napari_mgbpv2.files import why_not_written
 from napari_mgbpv2.ome_tiff.metadata import CREATOR, Description
@@ -79,7 +80,7 @@ def write_ome_tiff(
     axes
         One letter per axis out of "tczyx", in that order; y and x are always there.
     colour
-        Whether c holds the samples R, G, B or R, G, B, A of one colour image.
+        Whether c holds the samples of one colour image: grey and alpha, R, G, B, or R, G, B, A.
     pixel_size, units, translation
         One per axis, at level 0; the units are NGFF's long names ("micrometer") or None. The translation is the
         position of the centre of the first pixel, and written as that of each page.
@@ -134,11 +135,11 @@ def write_ome_tiff(
         "tile": sides,
         "maxworkers": os.cpu_count(),
         "buffersize": BLOCK_BYTES,
-        "photometric": "rgb" if colour else "minisblack",
+        "photometric": "rgb" if colour and tiled[0].shape[-1] > 2 else "minisblack",
         **COMPRESSIONS[compression],
     }
     if colour:
-        options |= {"planarconfig": "contig", "extrasamples": ["unassalpha"] * (tiled[0].shape[-1] - 3)}
+        options |= {"planarconfig": "contig", "extrasamples": ["unassalpha"] * (tiled[0].shape[-1] in ALPHA_SAMPLES)}
     if compression != "none":
         options["predictor"] = dtype.kind in "ui"
     tiles = _Counted(path, sum(level.pages * level.page_tiles for level in tiled), on_step, cancelled)

@@ -7,6 +7,51 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Pixels = npt.NDArray[Any]
+
+
+def halve_visible(image: Pixels, samples: int) -> Pixels:
+    """Halve as `halve` does an image whose last sample is alpha: a colour counts as much as it is seen.
+
+    Where the pixels of a mean are equally opaque, and where none is seen, it is the mean of `halve`, bit for bit.
+
+    Parameters
+    ----------
+    image
+        (..., y, x) of an integer or float type.
+    samples
+        Number of the axis of the samples, before y and x.
+
+    Returns
+    -------
+    ndarray
+        (..., ceil(y / 2), ceil(x / 2)) of the same type.
+    """
+    result = halve(image)
+    *colours, alpha = np.moveaxis(image, samples, 0)
+    weights = _quarters(alpha.astype(np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = sum(weights)
+        mixed = (total > 0) & ~np.logical_and.reduce([weight == weights[0] for weight in weights])
+        if not mixed.any():
+            return result
+        means = []
+        for colour in colours:
+            parts = zip(weights, _quarters(colour.astype(np.float64)), strict=True)
+            mean = sum(np.where(weight > 0, weight * part, 0.0) for weight, part in parts) / np.where(mixed, total, 1.0)
+            means.append(mean if image.dtype.kind == "f" else np.floor(mean + 0.5))
+    for target, values in zip(np.moveaxis(result, samples, 0)[:-1], means, strict=True):
+        target[mixed] = values[mixed].astype(image.dtype)
+    return result
+
+
+def _quarters(image: Pixels) -> list[Pixels]:
+    """Return the four pixels of each mean; at an odd edge, one that exists stands for one that does not."""
+    height, width = image.shape[-2:]
+    if height % 2 or width % 2:  # a row or column given twice leaves the mean of the existing ones
+        image = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, height % 2), (0, width % 2)], mode="edge")
+    return [image[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+
 
 def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Mean of each 2 x 2 pixels over the last two axes; at an odd edge, of those that exist.
@@ -23,10 +68,7 @@ def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     ndarray
         (..., ceil(y / 2), ceil(x / 2)) of the same type.
     """
-    height, width = image.shape[-2:]
-    if height % 2 or width % 2:  # a row or column given twice leaves the mean of the existing ones
-        image = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, height % 2), (0, width % 2)], mode="edge")
-    first, *others = (image[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+    first, *others = _quarters(image)
     if image.dtype.kind == "f":
         wide = np.promote_types(image.dtype, np.float32)
         with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, and that is meant

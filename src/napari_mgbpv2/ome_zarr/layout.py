@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_mgbpv2.alpha import ALPHA_SAMPLES
 from napari_mgbpv2.errors import DestinationError
 
 Region = tuple[slice, ...]
@@ -44,7 +45,7 @@ class ImageLayout:
     chunk, shard
         Pixels along y and x in what is read at once and in what is one file; the shard a multiple of the chunk.
     colour
-        Whether c holds the samples R, G, B or R, G, B, A of one colour image; they then share a chunk.
+        Whether c holds the samples of one colour image: grey and alpha, R, G, B, or R, G, B, A. They share a chunk.
     interleaved
         Whether the channels share a chunk though they are no colours.
     levels
@@ -99,8 +100,8 @@ class ImageLayout:
             raise DestinationError(
                 f"shards of {self.shard} px do not consist of chunks of {self.chunk} px: make the shard a multiple"
             )
-        if self.colour and self.channels not in (3, 4):
-            raise ValueError("a colour image has the channels R, G, B or R, G, B, A")
+        if self.colour and self.channels not in (2, 3, 4):
+            raise ValueError("a colour image has the channels grey and alpha, R, G, B or R, G, B, A")
         for per_channel in (self.channel_names, self.channel_colors):
             if per_channel is not None and len(per_channel) != self.channels:
                 raise ValueError(f"{len(per_channel)} channel names or colours for {self.channels} channels")
@@ -125,6 +126,11 @@ class ImageLayout:
     def channels(self) -> int:
         """Number of channels; 0 without a c axis."""
         return self.shape[self.axes.index("c")] if "c" in self.axes else 0
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is the alpha of the others."""
+        return self.colour and self.channels in ALPHA_SAMPLES
 
     @property
     def uncompressed_bytes(self) -> int:

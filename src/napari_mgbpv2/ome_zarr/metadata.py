@@ -14,6 +14,7 @@ Ranges = Mapping[int, tuple[float, float]]
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0080FF", "FF8000", "8000FF")
 _SAMPLES = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"), ("Alpha", "FFFFFF"))
+_GREY_SAMPLES = (("Gray", "FFFFFF"), ("Alpha", "FFFFFF"))
 
 
 def ome_attributes(layout: ImageLayout, ranges: Ranges) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def _transformations(layout: ImageLayout, factor: int) -> list[dict[str, Any]]:
 def _channel(layout: ImageLayout, number: int, values: tuple[float, float] | None) -> dict[str, Any]:
     label, color = f"Channel {number}", _PALETTE[number % len(_PALETTE)] if layout.channels > 1 else "FFFFFF"
     if layout.colour:
-        label, color = _SAMPLES[number]
+        label, color = (_GREY_SAMPLES if layout.channels == 2 else _SAMPLES)[number]
     if layout.channel_names is not None:
         label = layout.channel_names[number]
     if layout.channel_colors is not None:
@@ -67,7 +68,9 @@ def _channel(layout: ImageLayout, number: int, values: tuple[float, float] | Non
     if values is not None and values[0] < values[1]:  # else 16 bits of which 2 % are used would show as black
         start, end = values
     window = {"start": start, "end": end, "min": min(start, lowest), "max": max(end, highest)}
-    alpha = layout.colour and number == 3  # shown as a channel of its own it would turn the image white
+    alpha = (
+        layout.has_alpha and number == layout.channels - 1
+    )  # shown as a channel of its own it would turn the image white
     return {"label": label, "color": color.upper(), "window": window, "active": not alpha}
 
 

@@ -21,7 +21,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.ome_zarr.halving import halve
+from napari_mgbpv2.ome_zarr.halving import halve, halve_visible
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.metadata import Ranges, ome_attributes
 from napari_mgbpv2.ome_zarr.storage import MARKER, METADATA, Storage
@@ -141,7 +141,8 @@ class ShardStore:
         if gone := self.storage.missing(keys):
             raise gone_missing(self.storage, gone)
         pixels = np.asarray(self._arrays[level - 1][region])
-        return self.write(self.layout.shard_region(index, level), halve(pixels), level)
+        halved = halve_visible(pixels, self.layout.axes.index("c")) if self.layout.has_alpha else halve(pixels)
+        return self.write(self.layout.shard_region(index, level), halved, level)
 
     def keys(self, index: Index, level: int) -> Iterator[str]:
         """Files of a shard, whether they are there or not."""

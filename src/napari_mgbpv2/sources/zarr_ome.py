@@ -21,7 +21,10 @@ AXIS_NAMES = {
     "column": "x", "col": "x", "width": "x", "sample": "s", "samples": "s", "rgb": "s", "rgba": "s",
 }  # fmt: skip
 _AXIS_TYPES = {"time": "t", "channel": "c"}
-_SAMPLE_NAMES = {("red", "green", "blue"), ("r", "g", "b"), ("red", "green", "blue", "alpha"), ("r", "g", "b", "a")}
+_SAMPLE_NAMES = {
+    ("red", "green", "blue"), ("r", "g", "b"), ("red", "green", "blue", "alpha"), ("r", "g", "b", "a"),
+    ("gray", "alpha"), ("grey", "alpha"),
+}  # fmt: skip
 _OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which do not say
 
 

@@ -92,7 +92,7 @@ class TileUpscaler:
             core,
             (layout.shape[layout.y] // self.scale, layout.shape[layout.x] // self.scale),
             self.scale,
-            noise=0.0 if is_alpha else self.noise,  # which would make holes in what is opaque
+            noise=self.noise_of(samples),
             seed=self.seed,
             first_channel=self._first_channel(plane, samples),
         )
@@ -107,6 +107,10 @@ class TileUpscaler:
             nearest = (slice(None), at_rows[:, np.newaxis], at_columns)
             result = np.where(missing[nearest], kept[nearest], result)
         return engine.send(result) if stays else result
+
+    def noise_of(self, samples: Span) -> float:
+        """Return the amplitude of the noise for a group of samples: none for alpha, where it would make holes."""
+        return 0.0 if self._is_alpha(samples) else self.noise
 
     def _is_alpha(self, samples: Span) -> bool:
         """Return whether a group of samples is alpha alone."""

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from napari_mgbpv2.alpha import visible_colours
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources import ArrayLike, ImageSource, open_source
 from napari_mgbpv2.training.data.decoding import ImageFiles
@@ -132,6 +133,7 @@ def image_set(
     files: ImageFiles,
 ) -> ImageSet:
     """Put open images together with their maps of values: a range ``given`` for all, or a ``common`` one to find."""
+    sources = [replace(source, data=visible_colours(source.data, source.axes)) for source in sources]
     deep = [(source.axes, source.data) for source in sources if not says_its_range(source.data.dtype)]
     if given is None and common is None and deep:
         common = estimate_range(deep)
