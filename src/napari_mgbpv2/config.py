@@ -39,6 +39,15 @@ class ModelConfig:
         Noise features concatenated before every upscaling; 0 for a network without a noise input.
     bias
         Whether the convolutions have biases. A network without them is positively homogeneous: f(a x) = a f(x).
+    border_multiple
+        The number of reflected pixels before the image is a multiple of this number (at least 1). Networks that were
+        trained on crops that start at multiples of the scale have the scale here, so that the grid of the source
+        pixels lies on the network's grid as in training, for images of any size. 1 centres the image, as the authors do.
+    residual
+        Whether the output is image + network(image), where each analysis kernel sums to zero for each input channel,
+        and that of the highest level has size K. The result then follows the image's values affinely,
+        f(a x + b) = a f(x) + b for a > 0 and any b, whatever the weights. Such a network has no biases. The authors'
+        networks are not residual.
     """
 
     features: tuple[int, ...] = (256, 192, 128, 48, 9)
@@ -48,11 +57,13 @@ class ModelConfig:
     channels: int = 3
     noise_channels: int = 1
     bias: bool = True
+    border_multiple: int = 1
+    residual: bool = False
 
     def __post_init__(self) -> None:
         try:
             object.__setattr__(self, "features", tuple(map(index, self.features)))
-            for name in ("steps", "cycles", "kernel", "channels", "noise_channels"):
+            for name in ("steps", "cycles", "kernel", "channels", "noise_channels", "border_multiple"):
                 object.__setattr__(self, name, index(getattr(self, name)))
         except TypeError as error:
             raise ModelError(f"the numbers of a network are whole ones: {error}.") from error
@@ -66,11 +77,14 @@ class ModelConfig:
             ("cycles", self.cycles, 1),
             ("channels", self.channels, 1),
             ("noise_channels", self.noise_channels, 0),
+            ("border_multiple", self.border_multiple, 1),
         ):
             if value < least:
                 raise ModelError(f"{name} is {value}; it must be at least {least}.")
         if self.kernel < 3 or self.kernel % 2 == 0:
             raise ModelError(f"kernel is {self.kernel}; it must be odd and at least 3.")
+        if self.residual and self.bias:
+            raise ModelError("a residual network has no biases; set bias to false.")
 
     @property
     def levels(self) -> int:
@@ -114,7 +128,8 @@ class ModelConfig:
             (3 * count + self.noise_channels) / self.analysis_stride(level) ** 2
             for level, count in enumerate(self.features[:-1])
         )
-        return round(4 * 1.25 * (5 * self.channels + self.features[-1] + lower))
+        images = 7 if self.residual else 5
+        return round(4 * 1.25 * (images * self.channels + self.features[-1] + lower))
 
     def is_natural(self, size: int) -> bool:
         """Whether ``size`` pixels pass through the network without padding."""
@@ -133,7 +148,9 @@ class ModelConfig:
     def border(self, size: int) -> tuple[int, int]:
         """Reflected pixels (before, after) that take ``size`` up to the next natural size."""
         missing = self.natural_up(size) - size
-        return missing - missing // 2, missing // 2
+        before = missing - missing // 2
+        before -= before % self.border_multiple
+        return before, missing - before
 
     def window(self, first: int, last: int, size: int) -> tuple[int, int]:
         """Natural, aligned window of the padded image around some positions.
@@ -159,6 +176,8 @@ class ModelConfig:
 
     def analysis_kernel(self, level: int) -> int:
         """Kernel size of the analysis convolution of ``level`` (0 is the lowest resolution)."""
+        if self.residual and level == self.levels - 1:
+            return self.kernel
         return (self.kernel - 1) * (self.analysis_stride(level) - 1) + 1
 
     def analysis_stride(self, level: int) -> int:
@@ -183,7 +202,8 @@ class ModelConfig:
         state = (first, last)
         for _ in range(self.cycles):
             state = self._needed_by_level(self.levels - 1, *state, needed)
-        needed.append(state)  # the top analysis is a 1x1 convolution
+        halo = self.analysis_kernel(self.levels - 1) // 2
+        needed.append((state[0] - halo, state[1] + halo))
         return min(low for low, _ in needed), max(high for _, high in needed)
 
     def _needed_by_level(self, level: int, first: int, last: int, image: list[tuple[int, int]]) -> tuple[int, int]:

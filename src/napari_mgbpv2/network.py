@@ -59,7 +59,11 @@ class MGBPv2(nn.Module):
                 self.add_module(name, nn.Sequential(nn.ReLU(inplace=True), upscale))
         for level in range(config.levels):
             kernel, stride = config.analysis_kernel(level), config.analysis_stride(level)
-            analysis = nn.Conv2d(config.channels, features[level], kernel, stride, bias=config.bias)
+            if config.residual:
+                padding = kernel // 2 if level == top else 0
+                analysis: nn.Conv2d = ZeroSumConv2d(config.channels, features[level], kernel, stride, padding)
+            else:
+                analysis = nn.Conv2d(config.channels, features[level], kernel, stride, bias=config.bias)
             self.add_module(f"Analysis_{level}", analysis)
         for level in range(config.levels if config.noise_channels else 0):
             kernel, stride = config.analysis_kernel(level), config.analysis_stride(level)
@@ -113,6 +117,8 @@ class MGBPv2(nn.Module):
         for _ in range(config.cycles):
             u = self._back_project(u, config.levels - 1, analysed, noises, counters=(0,) * (config.levels - 1))
         output: Tensor = self._module("Synthesis")(u)
+        if config.residual:
+            output = output + image
         (top, _), (left, _) = config.border(height), config.border(width)
         return output[..., top : top + height, left : left + width]
 
@@ -156,6 +162,34 @@ class MGBPv2(nn.Module):
         return module
 
 
+class ZeroSumConv2d(nn.Conv2d):
+    """A convolution without bias whose kernels sum to zero over each input channel: it does not see an offset.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride
+        As `torch.nn.Conv2d` has them.
+    padding
+        Pixels by which the image is mirrored at each side, without repeating those of the edge.
+
+    Notes
+    -----
+    ``weight`` may hold any numbers, also those of a file in half precision: what is applied is `zero_sum_weight`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=False, padding_mode="reflect")
+
+    @property
+    def zero_sum_weight(self) -> Tensor:
+        """(out_channels, in_channels, K, K), the weight less its mean over each kernel."""
+        return self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Convolve (B, in_channels, H, W) images."""
+        return self._conv_forward(image, self.zero_sum_weight, None)
+
+
 class Ensemble(nn.Module):
     """The fidelity ensemble: the sum of several networks' outputs.
 
@@ -167,6 +201,8 @@ class Ensemble(nn.Module):
         super().__init__()
         if not configs or len({config.channels for config in configs}) != 1:
             raise ModelError("an ensemble needs at least one network, and all of them the same number of channels.")
+        if any(config.residual for config in configs):
+            raise ModelError("an ensemble is the sum of its networks, none of which may be residual.")
         self.configs = tuple(configs)
         self.scale: int | None = None
         self.guard: int | None = None

@@ -132,6 +132,7 @@ def configuration_of(shapes: Mapping[str, tuple[int, ...]], *, cycles: int = 1) 
         channels=shapes["Analysis_0.weight"][1],
         noise_channels=shapes[noise[0]][0] if noise else 0,
         bias="Analysis_0.bias" in shapes,
+        residual=shapes[f"Analysis_{levels - 1}.weight"][2] > 1,
     )
 
 

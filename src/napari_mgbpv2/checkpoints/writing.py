@@ -82,9 +82,14 @@ def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: b
     Raises
     ------
     ModelError
-        The file exists already or cannot be written.
+        The file exists already or cannot be written, or the authors' code has no such network.
     """
     path, content = Path(path), io.BytesIO()
+    if any(config.residual for config in configurations(network)):
+        raise ModelError(
+            f"{path}: a residual network cannot be written for the authors' code, which has none; "
+            "export it to ONNX, TorchScript or bioimage.io instead."
+        )
     torch.save({name: tensor.cpu() for name, tensor in published_state_dict(network).items()}, content)
     with whole_model_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content.getvalue())

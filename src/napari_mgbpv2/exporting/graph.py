@@ -87,6 +87,7 @@ class BorderedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.smallest, self.alignment = config.smallest, config.alignment
+        self.border_multiple = config.border_multiple
 
     def forward(self, image: Tensor) -> Tensor:
         """Reflect the border, run the network, and cut the border off: (B, any, H, W) to (B, C, H, W)."""
@@ -105,7 +106,8 @@ class BorderedNetwork(nn.Module):
     def before(self, size: int) -> int:
         """The first of `ModelConfig.border`."""
         missing = self.natural(size) - size
-        return missing - missing // 2
+        before = missing - missing // 2
+        return before - before % self.border_multiple
 
     def mirrored(self, size: int, image: Tensor) -> Tensor:
         """`network.reflect` of all positions of the padded image."""

@@ -5,6 +5,7 @@
 - The biases of the upscalings are added in those of the convolutions before them. A downscaling that so sees some of
   them too early takes their share away again, in its own bias: its kernel never leaves the image.
 - Nothing stands between the last upscaling and the synthesis. Their product has the channels of the image.
+- The image itself is added last, in full precision, where a network is residual.
 - What only the outer rows of a tile need is left out where these are not wanted.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_mgbpv2.inference.convolutions import Convolution
@@ -22,7 +24,7 @@ from napari_mgbpv2.inference.extents import Extent, StepExtents, plan_extents
 from napari_mgbpv2.inference.layout import as_image, is_exact_on_cpu
 from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep, UpscalingStep
 from napari_mgbpv2.inference.workspace import Workspace
-from napari_mgbpv2.network import MGBPv2, module_label
+from napari_mgbpv2.network import MGBPv2, ZeroSumConv2d, module_label
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class PreparedNetwork:
             wanted = slice(0, image.shape[2]), slice(0, image.shape[3])
         rows = Extent(wanted[0].start, wanted[0].stop)
         *cycles, (*steps, last) = plan_extents(self.config, image.shape[2], rows)
+        source = image
         image = image.to(self._dtype, memory_format=torch.channels_last)
         if noise_amplitude:
             assert noise is not None
@@ -112,7 +115,7 @@ class PreparedNetwork:
         else:
             noise = None
         stacks = self._analyse(image, noise, noise_amplitude)
-        features = self._first.pointwise(image, self._take("features", len(self._advance), image))
+        features = self._start(image)
         for cycle in cycles:
             self._refine(features, 0, self._steps, stacks, cycle)
             features += self._advance[:, None, None]
@@ -120,7 +123,18 @@ class PreparedNetwork:
         stack = self._stack(features, 0, self._steps[-1], stacks, last)
         output = self._synthesis.pointwise(last.refined.of(features))
         self._last_up.add_to(output, stack, self.workspace)
-        return rows.of(output, last.refined.start)[..., wanted[1]].float()
+        output = rows.of(output, last.refined.start)[..., wanted[1]].float()
+        if self.config.residual:  # to the image in full precision: only the details are computed in fewer bits
+            output += rows.of(source)[..., wanted[1]]
+        return output
+
+    def _start(self, image: Tensor) -> Tensor:
+        """Analyse the image at the highest level: the features that the steps refine."""
+        halo = self._first.weight.shape[-1] // 2
+        if not halo:
+            return self._first.pointwise(image, self._take("features", len(self._advance), image))
+        padded = F.pad(image, (halo,) * 4, mode="reflect").contiguous(memory_format=torch.channels_last)
+        return self._first(padded, self.workspace, "features")
 
     def _refine(
         self,
@@ -178,7 +192,8 @@ class _Preparation:
     def convolution(self, name: str, more_bias: Tensor | None = None) -> Convolution:
         """Prepare a convolution, with something added to its bias if it has one."""
         module = self._module(name)
-        weight = module.weight.detach().to(self._device, self._dtype, memory_format=torch.channels_last, copy=True)
+        weight = module.zero_sum_weight if isinstance(module, ZeroSumConv2d) else module.weight
+        weight = weight.detach().to(self._device, self._dtype, memory_format=torch.channels_last, copy=True)
         bias = module.bias
         if bias is not None:
             bias = bias.detach().cpu() if more_bias is None else bias.detach().cpu() + more_bias

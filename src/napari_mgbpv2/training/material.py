@@ -16,6 +16,7 @@ from napari_mgbpv2.training.data import (
     sample_loader,
     validation_images,
 )
+from napari_mgbpv2.training.data.mixed_samples import MixedSamples
 from napari_mgbpv2.training.data.splitting import cells
 from napari_mgbpv2.training.metrics import luma
 from napari_mgbpv2.training.niqe import PristineModel
@@ -45,7 +46,7 @@ class Material:
         Paths that could not be used, and why.
     """
 
-    samples: ImageSamples | PairedSamples | SyntheticSamples
+    samples: ImageSamples | PairedSamples | SyntheticSamples | MixedSamples
     validation: list[Pair]
     description: str
     value_range: tuple[float, float] | None
@@ -65,10 +66,11 @@ class Material:
         TrainingError
             They are synthetic.
         """
-        if isinstance(self.samples, SyntheticSamples):
+        samples = self.samples.images if isinstance(self.samples, MixedSamples) else self.samples
+        if isinstance(samples, SyntheticSamples):
             raise TrainingError("NIQE is fitted on images of your own, not synthetic ones; leave out --fit-pristine.")
-        crops = cells(self.samples.used, PRISTINE_CROPS, VALIDATION_SIDE["fidelity"])
-        sharp = (self.samples.pair(region.image, *crop)[1] for region, *crop in crops)  # type: ignore[arg-type]
+        crops = cells(samples.used, PRISTINE_CROPS, VALIDATION_SIDE["fidelity"], samples.scale)
+        sharp = (samples.pair(region.image, *crop)[1] for region, *crop in crops)  # type: ignore[arg-type]
         return PristineModel.fit(luma(image) for image in sharp)
 
 
@@ -87,15 +89,16 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
     SourceError, ImageError
         No image can be used.
     """
-    samples: ImageSamples | PairedSamples | SyntheticSamples
-    if (kind := options.synthetic) is not None:
-        samples = SyntheticSamples(kind, scale, patch, options.seed, channels=channels)
-        description = f"synthetic {kind}: {KINDS[kind].description}"
-        return Material(samples, validation_images(samples), description, None, [])
+    samples: ImageSamples | PairedSamples
+    kind = options.synthetic
+    synthetic = None if kind is None else SyntheticSamples(kind, scale, patch, options.seed, channels=channels)
+    about_synthetic = "" if kind is None else f"synthetic {kind}: {KINDS[kind].description}"
+    if synthetic is not None and not options.files:
+        return Material(synthetic, validation_images(synthetic), about_synthetic, None, [])
     hold_out = 0.0 if options.validation else HELD_OUT
     if options.low_resolution is not None:
         samples = PairedSamples(
-            options.images,
+            options.files,
             options.low_resolution,
             scale,
             patch,
@@ -106,7 +109,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
         )
     else:
         samples = ImageSamples(
-            options.images,
+            options.files,
             scale,
             patch,
             options.seed,
@@ -129,5 +132,10 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
         )
     size = VALIDATION_SIDE[options.track]
     count = len(samples.images.planes)
-    description = f"{count} image{'s' if count > 1 else ''} of {', '.join(options.images)}"
-    return Material(samples, validation_images(scored, size=size), description, samples.value_range, samples.skipped)
+    description = f"{count} image{'s' if count > 1 else ''} of {', '.join(options.files)}"
+    validation = validation_images(scored, size=size)
+    if synthetic is None:
+        return Material(samples, validation, description, samples.value_range, samples.skipped)
+    mixed = MixedSamples(samples, synthetic, options.synthetic_share, options.seed)
+    description = f"{description}; {about_synthetic}"
+    return Material(mixed, validation, description, samples.value_range, samples.skipped)

@@ -18,8 +18,8 @@ OPTIMIZERS = ("adamw", "qhadam", "lookahead-radam")
 SCHEDULES = ("cosine", "constant")
 DEFAULT_MINUTES = 10.0
 
-# Without biases a network is homogeneous, f(a x) = a f(x): an image that uses 2% of its range fares like any other.
-_SCRATCH = ModelConfig(features=(64, 48, 32, 12), steps=2, noise_channels=0, bias=False)
+# A residual network follows any values, f(a x + b) = a f(x) + b: an image that uses 2% of its range fares like any other.
+_SCRATCH = ModelConfig(features=(64, 48, 32, 12), steps=2, noise_channels=0, bias=False, residual=True)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class TrainingOptions:
     Attributes
     ----------
     images
-        Files, folders and patterns of sharp images; or "scenes", "microscopy" or "micrographs" alone,
-        for synthetic ones.
+        Files, folders and patterns of sharp images; or "scenes", "microscopy" or "micrographs" for synthetic ones; or
+        both, of which ``synthetic_share`` decides.
     output
         The ``.safetensors`` file to write.
     init
@@ -85,6 +85,8 @@ class TrainingOptions:
         Whether NIQE compares with the images that are trained on, instead of photographs.
     config
         Of a network from scratch.
+    synthetic_share
+        Share of synthetic samples where ``images`` names files and one kind of synthetic images, 0 to 1.
     """
 
     images: tuple[str, ...]
@@ -117,6 +119,7 @@ class TrainingOptions:
     discriminator_statistics: bool = True
     fit_pristine: bool = False
     config: ModelConfig = field(default=_SCRATCH)
+    synthetic_share: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together.
@@ -128,8 +131,10 @@ class TrainingOptions:
         """
         if not self.images:
             raise TrainingError('there are no images to train on: name files, folders or patterns, or "scenes".')
-        if len(self.images) > 1 and (synthetic := KINDS.keys() & set(self.images)):
-            raise TrainingError(f'"{min(synthetic)}" stands for synthetic images and cannot be mixed with files.')
+        if len(kinds := KINDS.keys() & set(self.images)) > 1:
+            raise TrainingError(f"{' and '.join(sorted(kinds))} are two kinds of synthetic images; name one of them.")
+        if not 0 <= self.synthetic_share <= 1:
+            raise TrainingError(f"synthetic_share is {self.synthetic_share}; it must be from 0 to 1.")
         if self.output.suffix != ".safetensors":
             raise TrainingError(f"{self.output}: a model's file ends in .safetensors.")
         for name, choices in (("track", TRACKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -149,8 +154,13 @@ class TrainingOptions:
 
     @property
     def synthetic(self) -> str | None:
-        """The kind of synthetic images to train on; None for files."""
-        return self.images[0] if self.images[0] in KINDS else None
+        """The kind of synthetic images to train on; None for none."""
+        return next((name for name in self.images if name in KINDS), None)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files, folders and patterns to train on; empty for synthetic images alone."""
+        return tuple(name for name in self.images if name not in KINDS)
 
     @property
     def folder(self) -> Path:

@@ -22,14 +22,19 @@ from napari_mgbpv2.training.synthetic import KINDS
 
 
 def start_as_bicubic(network: MGBPv2) -> None:
-    """Set the first and last weights so that the untrained network returns nearly its input.
+    """Set the first and last weights so that the untrained network returns its input, or nearly.
 
-    The image passes from the top analysis through the synthesis (1x1 both); the last upscalings begin small.
-    Training then starts at the score of bicubic upscaling instead of climbing to it.
+    A residual network returns exactly its input if its synthesis is zero. In the authors' form, the image passes from
+    the top analysis through the synthesis (1x1 both), and the last upscalings begin small. Training then starts at the
+    score of bicubic upscaling instead of climbing to it.
     """
     top, channels = network.config.levels - 1, network.config.channels
     analysis, synthesis = network.get_submodule(f"Analysis_{top}"), network.get_submodule("Synthesis")
+    assert isinstance(synthesis, nn.Conv2d)
     with torch.no_grad():
+        if network.config.residual:
+            synthesis.weight.zero_()
+            return
         for layer in (analysis, synthesis):
             assert isinstance(layer, nn.Conv2d)
             layer.weight[:channels] = 0.0
@@ -71,11 +76,12 @@ def starting_network(options: TrainingOptions) -> MGBPv2:
     """
     if options.init == "scratch":
         torch.manual_seed(options.seed)
-        made = MGBPv2(options.config)
+        assert options.scale is not None
+        made = MGBPv2(replace(options.config, border_multiple=options.scale))
         start_as_bicubic(made)
         made.scale = options.scale
         return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-    channels = KINDS[options.synthetic].channels if options.synthetic else 3
+    channels = KINDS[options.synthetic].channels if options.synthetic and not options.files else 3
     source = options.init or default_model(options.scale, channels).path
     network = load_model(source)
     if channels == 1 and configurations(network)[0].channels != 1:
@@ -89,6 +95,7 @@ def starting_network(options: TrainingOptions) -> MGBPv2:
     network.scale = network.scale or options.scale
     if network.scale is None:
         raise TrainingError(f"{source}: does not say its scale; give --scale.")
+    network.config = replace(network.config, border_multiple=network.scale)  # as its crops will lie on its grid
     if options.track == "perceptual" and not network.config.noise_channels:
         torch.manual_seed(options.seed)
         network = with_noise_input(network)

@@ -42,7 +42,8 @@ def degraded_crop(
     scale
         Shrinking factor.
     rows, columns
-        The crop; it may begin anywhere.
+        The crop. It may begin anywhere; networks are trained on crops whose first row and column, after any flip and
+        rotation, are multiples of ``scale`` (`crop_span`).
     stored_as
         Rounds the low-resolution image to its type and clips it, as one that was saved is; None leaves it as it is.
 
@@ -61,6 +62,31 @@ def degraded_crop(
         low = torch.from_numpy(stored_as.to_unit(stored_as.from_unit(low.numpy())))
     target = pixels[:, _within(slice(*rows), high.start), _within(slice(*columns), wide.start)]
     return upscale_window(low, row_taps, column_taps), target
+
+
+def crop_span(span: Span, patch: int, scale: int, reverse: bool, generator: np.random.Generator) -> Span:
+    """Draw where a crop lies along one axis, so that the source's pixels lie on the network's grid.
+
+    A network learns one relation between its grid and that of the source's pixels, and gets no other when it is used
+    (`ModelConfig.border_multiple`).
+
+    Parameters
+    ----------
+    span
+        Positions to choose from, in target pixels; both ends are multiples of ``scale``.
+    patch
+        Target pixels of the crop.
+    scale
+        Upscaling factor.
+    reverse
+        Whether the crop is read backwards: then its end, and otherwise its start, is a multiple of ``scale``.
+    generator
+        Source of randomness.
+    """
+    first = -patch % scale if reverse else 0
+    count = (span.size - patch - first) // scale + 1
+    start = span.start + first + scale * int(generator.integers(count))
+    return Span(start, start + patch)
 
 
 def taps_of(span: Span, scale: int, low_size: int) -> Taps:
@@ -88,6 +114,11 @@ class Orientation:
     def drawn(cls, generator: np.random.Generator) -> Orientation:
         """Draw one of the 8 with equal chances."""
         return cls(int(generator.integers(4)), bool(generator.integers(2)))
+
+    @property
+    def reverses(self) -> tuple[bool, bool]:
+        """Whether the rows and the columns of an image are read backwards, whichever axis they end up on."""
+        return self.turns in (2, 3), self.flipped != (self.turns in (1, 2))
 
     def apply(self, pair: Pair) -> Pair:
         """Turn input and target alike; the results are contiguous and own their memory."""

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.training.data.degradation import Orientation, Pair, degraded_crop, reach
+from napari_mgbpv2.training.data.degradation import Orientation, Pair, crop_span, degraded_crop, reach
 from napari_mgbpv2.training.data.finding import Paths, find_images
 from napari_mgbpv2.training.data.image_set import ImageSet, Progress, Skipped, load_images, warn_of
 from napari_mgbpv2.training.data.preparing import prepare
@@ -66,7 +66,7 @@ class CropSamples(Dataset[Pair], ABC):
     ) -> None:
         self.images, self.skipped = images, list(skipped)
         self.scale, self.patch, self.seed, self.augment = scale, patch, seed, augment
-        self.used, self.held_out = split(images.planes, hold_out, patch, reach(scale))
+        self.used, self.held_out = split(images.planes, hold_out, patch, reach(scale), scale)
         weights = [region.columns.size * region.rows.size * region.planes for region in self.used]
         self._ends = np.cumsum(weights, dtype=np.int64)
 
@@ -107,7 +107,7 @@ class CropSamples(Dataset[Pair], ABC):
 
     def validation(self, count: int, size: int) -> list[Pair]:
         """Return crops of the held-out images or parts, or of all where nothing is held out."""
-        chosen = cells(self.held_out or self.used, count, size)
+        chosen = cells(self.held_out or self.used, count, size, self.scale)
         pairs = (self.pair(cell.region.image, cell.plane, cell.rows, cell.columns) for cell in chosen)
         return [Orientation().apply(pair) for pair in pairs]
 
@@ -115,13 +115,12 @@ class CropSamples(Dataset[Pair], ABC):
         pixel = int(generator.integers(self._ends[-1]))
         region = self.used[int(np.searchsorted(self._ends, pixel, side="right"))]
         plane = int(generator.integers(region.planes))
-        rows, columns = (self._crop(span, generator) for span in (region.rows, region.columns))
         orientation = Orientation.drawn(generator) if self.augment else Orientation()
+        rows, columns = (
+            crop_span(span, self.patch, self.scale, reverse, generator)
+            for span, reverse in zip((region.rows, region.columns), orientation.reverses, strict=True)
+        )
         return _Draw(region, plane, rows, columns, orientation)
-
-    def _crop(self, span: Span, generator: np.random.Generator) -> Span:
-        start = int(generator.integers(span.start, span.stop - self.patch + 1))
-        return Span(start, start + self.patch)
 
 
 class ImageSamples(CropSamples):
@@ -137,7 +136,7 @@ class ImageSamples(CropSamples):
     scale
         Shrinking factor; images are cut to multiples of it at the bottom and on the right.
     patch
-        Height and width of a sample at target resolution. It may lie anywhere, also off the grid of source pixels.
+        Height and width of a sample at target resolution. Its first row and column are multiples of ``scale``.
     seed
         The same seed gives the same samples.
     channels

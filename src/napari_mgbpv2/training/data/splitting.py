@@ -23,7 +23,7 @@ class Region(NamedTuple):
     columns: Span
 
 
-def split(images: Sequence[Planes], share: float, patch: int, reach: int) -> tuple[list[Region], list[Region]]:
+def split(images: Sequence[Planes], share: float, patch: int, reach: int, unit: int) -> tuple[list[Region], list[Region]]:
     """Divide images into what training uses and what is held out.
 
     Parameters
@@ -35,7 +35,10 @@ def split(images: Sequence[Planes], share: float, patch: int, reach: int) -> tup
     patch
         Height and width that is needed for training.
     reach
-        Pixels beyond a crop that training looks at: they do not reach into what is held out either.
+        Pixels beyond a crop that training looks at: they do not reach into what is held out either. A multiple of
+        ``unit``.
+    unit
+        Every region starts and ends at multiples of this: the upscaling factor.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def split(images: Sequence[Planes], share: float, patch: int, reach: int) -> tup
     used, held_out = [], []
     for region in whole:
         width = region.columns.size
-        boundary = width - max(1, round(share * width))
+        boundary = (width - max(1, round(share * width))) // unit * unit
         if boundary - reach >= patch:
             used.append(region._replace(columns=Span(0, boundary - reach)))
             held_out.append(region._replace(columns=Span(boundary, width)))
@@ -87,9 +90,13 @@ class Cell(NamedTuple):
     columns: Span
 
 
-def cells(regions: Sequence[Region], count: int, size: int) -> Iterator[Cell]:
-    """Choose up to ``count`` rectangles of at most ``size`` px that do not overlap, evenly over all planes."""
-    grids = [(_divided(region.rows, size), _divided(region.columns, size)) for region in regions]
+def cells(regions: Sequence[Region], count: int, size: int, unit: int = 1) -> Iterator[Cell]:
+    """Choose up to ``count`` rectangles of at most ``size`` px that do not overlap, evenly over all planes.
+
+    They start at multiples of ``unit``, and ``size`` is rounded down to one.
+    """
+    size = max(unit, size // unit * unit)
+    grids = [(_divided(region.rows, size, unit), _divided(region.columns, size, unit)) for region in regions]
     counts = [region.planes * len(rows) * len(columns) for region, (rows, columns) in zip(regions, grids, strict=True)]
     ends = np.cumsum(counts, dtype=np.int64)
     for number in _evenly(int(ends[-1]), count):
@@ -106,8 +113,8 @@ def _evenly(total: int, count: int) -> list[int]:
     return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
-def _divided(span: Span, size: int) -> list[Span]:
+def _divided(span: Span, size: int, unit: int) -> list[Span]:
     """Cut an axis into as many pieces of ``size`` as fit, in its middle, or take it whole where none does."""
     count, size = max(1, span.size // size), min(size, span.size)
-    first = span.start + (span.size - count * size) // 2
+    first = span.start + (span.size - count * size) // 2 // unit * unit
     return [Span(start, start + size) for start in range(first, first + count * size, size)]

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.training.data.degradation import Orientation, Pair, degraded_crop
+from napari_mgbpv2.training.data.degradation import Orientation, Pair, crop_span, degraded_crop
 from napari_mgbpv2.training.data.samples import ENDLESS, check_numbers
 from napari_mgbpv2.training.data.scratch import Scratch
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
@@ -35,7 +35,7 @@ class SyntheticSamples(Dataset[Pair]):
     scale
         Shrinking factor.
     patch
-        Height and width of a sample at target resolution. It may lie anywhere, also off the grid of source pixels.
+        Height and width of a sample at target resolution. Its first row and column are multiples of ``scale``.
     seed
         The same seed gives the same images and samples.
     channels
@@ -89,24 +89,23 @@ class SyntheticSamples(Dataset[Pair]):
         generator = np.random.default_rng((self.seed, _STREAM, index))
         frontier = self.first_images + index // self.uses
         image = self._image(int(generator.integers(max(0, frontier - self.pool), frontier)))
-        rows, columns = (self._crop(generator) for _ in range(2))
         channel = int(generator.integers(3))
         orientation = Orientation.drawn(generator) if self.augment else Orientation()
+        whole = Span(0, self._size)
+        rows, columns = (
+            crop_span(whole, self.patch, self.scale, reverse, generator) for reverse in orientation.reverses
+        )
         return orientation.apply(self._pair(image, channel, rows, columns))
 
     def validation(self, count: int, size: int) -> list[Pair]:
         """Return the middles of images that no sample is cut from."""
         size = min(size, self._size)
-        start = (self._size - size) // 2
+        start = (self._size - size) // 2 // self.scale * self.scale
         middle = Span(start, start + size)
         images = (numbered_image(self.kind, self.seed, n, self.image_size, held_out=True) for n in range(count))
         return [
             Orientation().apply(self._pair(image, number % 3, middle, middle)) for number, image in enumerate(images)
         ]
-
-    def _crop(self, generator: np.random.Generator) -> Span:
-        start = int(generator.integers(self._size - self.patch + 1))
-        return Span(start, start + self.patch)
 
     def _pair(self, image: npt.NDArray[Any], channel: int, rows: Span, columns: Span) -> Pair:
         values = KINDS[self.kind].values(image)
