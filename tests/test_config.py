@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,17 @@ class TestNaturalSizes:
         assert config.is_natural(size) == (border == (0, 0))
 
     @properties
+    @given(config=configs, size=sizes, scale=st.sampled_from([2, 3, 4, 8, 16]))
+    def test_a_border_of_multiples_starts_with_the_largest_one_in_its_first_half(
+        self, config: ModelConfig, size: int, scale: int
+    ) -> None:
+        before, after = replace(config, border_multiple=scale).border(size)
+        half, _ = config.border(size)
+        assert before % scale == 0
+        assert 0 <= half - before < scale
+        assert before + size + after == config.natural_up(size)
+
+    @properties
     @given(config=configs, size=sizes)
     def test_the_border_is_split_in_halves_the_larger_one_before(self, config: ModelConfig, size: int) -> None:
         before, after = config.border(size)
@@ -131,6 +143,11 @@ class TestReach:
     )
     def test_pixels_influence_each_other_just_so_far(self, config: ModelConfig) -> None:
         assert influence(config) == config.reach
+
+    @pytest.mark.parametrize("kernel", [3, 5])
+    def test_pixels_of_a_residual_network_influence_each_other_no_further(self, kernel: int) -> None:
+        config = ModelConfig(features=(8, 8, 8), kernel=kernel, channels=1, noise_channels=0, bias=False, residual=True)
+        assert 0 < influence(config) <= config.reach
 
 
 class TestWindow:

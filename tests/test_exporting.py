@@ -97,6 +97,7 @@ class TestGraph:
             a_network(ModelConfig(features=(5, 4, 3, 3, 2), channels=1, noise_channels=0, bias=False)),
             fold_channels(a_network(TINY)),
             a_network(ModelConfig(features=(4, 3), cycles=3)),
+            a_network(ModelConfig(features=(4, 3, 3), noise_channels=0, bias=False, residual=True, border_multiple=4)),
         ],
         ids=["ensemble", "five levels, one channel", "folded", "cycles"],
     )

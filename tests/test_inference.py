@@ -52,6 +52,8 @@ CONFIGS = {
     "without noise": ModelConfig(features=(6, 5, 4), noise_channels=0),
     "two noise channels": ModelConfig(features=(6, 5, 4), noise_channels=2),
     "grey": ModelConfig(features=(6, 5, 4), channels=1),
+    "residual": ModelConfig(features=(6, 5, 4), noise_channels=0, bias=False, residual=True),
+    "residual, kernel of 5, noise": ModelConfig(features=(6, 5, 4), kernel=5, cycles=2, bias=False, residual=True),
 }
 
 

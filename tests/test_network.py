@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from examples import TINY, a_network
-from napari_mgbpv2.checkpoints import configuration_of, load_model, published_state_dict
+from napari_mgbpv2.checkpoints import configuration_of, export_model, load_model, published_state_dict
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ImageError, ModelError
 from napari_mgbpv2.network import (
@@ -294,3 +294,52 @@ class TestErrors:
         images = an_input(batch=2)
         with pytest.raises(ImageError, match="noise amplitude is one number or one an image"):
             NETWORK(images, images, amplitude)
+
+
+RESIDUAL = ModelConfig(features=(6, 5, 4), noise_channels=0, bias=False, residual=True, border_multiple=4)
+
+
+class TestAResidualNetwork:
+    """Promise 7: the result follows the image's values affinely, whatever the weights."""
+
+    @pytest.mark.parametrize("factor", [1.0, 0.01, 300.0])
+    @pytest.mark.parametrize("offset", [0.0, -3.0, 50.0])
+    def test_it_follows_scale_and_offset(self, factor: float, offset: float) -> None:
+        network, image = a_network(RESIDUAL).double(), an_input().double()
+        expected = factor * network(image) + offset
+        torch.testing.assert_close(network(factor * image + offset), expected, rtol=0, atol=1e-10 * factor)
+
+    def test_each_channel_has_an_offset_of_its_own(self) -> None:
+        network, image = a_network(RESIDUAL).double(), an_input().double()
+        offsets = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)[:, None, None]
+        torch.testing.assert_close(network(image + offsets), network(image) + offsets, rtol=0, atol=1e-10)
+
+    def test_it_changes_the_image(self) -> None:
+        network, image = a_network(RESIDUAL), an_input()
+        assert float((network(image) - image).std()) > 0.01
+
+    def test_an_even_image_stays_as_it_is(self) -> None:
+        image = torch.full((1, 3, 40, 40), 0.7)
+        torch.testing.assert_close(a_network(RESIDUAL)(image), image, rtol=0, atol=1e-6)
+
+    def test_its_configuration_is_found_from_the_tensors(self) -> None:
+        shapes = {name: tuple(tensor.shape) for name, tensor in MGBPv2(RESIDUAL).state_dict().items()}
+        assert configuration_of(shapes).residual
+
+    def test_it_has_no_biases(self) -> None:
+        with pytest.raises(ModelError, match="a residual network has no biases"):
+            ModelConfig(bias=True, residual=True)
+
+    def test_an_ensemble_has_none(self) -> None:
+        with pytest.raises(ModelError, match="none of which may be residual"):
+            Ensemble([RESIDUAL, RESIDUAL])
+
+    def test_the_authors_format_has_none(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="cannot be written for the authors' code"):
+            export_model(MGBPv2(RESIDUAL), tmp_path / "a.model")
+        assert not list(tmp_path.iterdir())
+
+    def test_folded_to_one_channel_it_gives_the_mean_of_a_repeated_channel(self) -> None:
+        network, grey = a_network(RESIDUAL), an_input()[:, :1]
+        expected = network(grey.expand(-1, 3, -1, -1)).mean(dim=1, keepdim=True)
+        torch.testing.assert_close(fold_channels(network)(grey), expected, rtol=0, atol=1e-6)

@@ -434,7 +434,8 @@ class TestOptions:
         ("change", "message"),
         [
             ({"images": []}, "no images to train on"),
-            ({"images": ["scenes", "a.png"]}, "cannot be mixed with files"),
+            ({"images": ["scenes", "microscopy", "a.png"]}, "microscopy and scenes are two kinds of synthetic images"),
+            ({"images": ["scenes", "a.png"], "synthetic_share": 1.5}, "synthetic_share is 1.5; it must be from 0 to 1"),
             ({"output": "model.pth"}, "ends in .safetensors"),
             ({"output": None}, "output must be given"),
             ({"track": "fast"}, "track is 'fast'; choose one of fidelity, perceptual"),

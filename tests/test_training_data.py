@@ -39,6 +39,7 @@ from napari_mgbpv2.training.data import (
 )
 from napari_mgbpv2.training.data import preparing as preparing_room
 from napari_mgbpv2.training.data.degradation import Span, degraded_crop, reach
+from napari_mgbpv2.training.data.mixed_samples import MixedSamples
 from napari_mgbpv2.training.data.preparing import spans
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 
@@ -380,11 +381,23 @@ class TestDrawing:
         share = np.mean([float(target.mean()) for _, target in taken(samples, 400)])
         assert share == pytest.approx(0.75, abs=0.07)
 
-    def test_patches_begin_anywhere(self) -> None:
+    def test_patches_start_at_every_multiple_of_the_scale(self) -> None:
         image = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
         samples = ImageSamples(in_memory(image, "yx"), SCALE, 57, 0, augment=False, value_range=(0, 1))
         starts = {divmod(round(float(target[0, 0, 0])), 64) for _, target in taken(samples, 600)}
-        assert starts == set(itertools.product(range(8), range(8)))
+        assert starts == set(itertools.product(range(0, 8, SCALE), range(0, 8, SCALE)))
+
+    def test_turned_patches_start_at_multiples_of_the_scale_of_the_turned_image(self) -> None:
+        image = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+        samples = ImageSamples(in_memory(image, "yx"), SCALE, 57, 0, value_range=(0, 1))
+        found = set()
+        for _, target in taken(samples, 800):
+            for turns, flipped in itertools.product(range(4), (False, True)):
+                turned = np.rot90(image[:, ::-1] if flipped else image, turns)
+                row, column = (int(i[0]) for i in np.where(turned == round(float(target[0, 0, 0]))))
+                if np.array_equal(turned[row : row + 57, column : column + 57], target[0].numpy().round()):
+                    found.add((turns, flipped, row % SCALE, column % SCALE))
+        assert found == {(turns, flipped, 0, 0) for turns in range(4) for flipped in (False, True)}
 
     def test_all_eight_orientations_occur_and_input_and_target_stay_aligned(self) -> None:
         image = smooth(48, 48)
@@ -641,11 +654,19 @@ class TestValidation:
         source = CountingSource(smooth(100, 300))
         samples = ImageSamples(in_memory(source, "yx"), SCALE, PATCH, 0, hold_out=0.1)
         taken(samples, 200)
-        assert max(window[1].stop for window in source.windows) <= 270
+        assert max(window[1].stop for window in source.windows) <= 268
         (pair,) = validation_images(samples)
         expected = whole_pair(source.array, SCALE, white=255)
-        torch.testing.assert_close(pair[0], expected[0][:, :, 270:], rtol=0, atol=1e-6)
-        assert torch.equal(pair[1], expected[1][:, :, 270:])
+        torch.testing.assert_close(pair[0], expected[0][:, :, 268:], rtol=0, atol=1e-6)
+        assert torch.equal(pair[1], expected[1][:, :, 268:])
+
+    def test_it_looks_at_multiples_of_the_scale(self) -> None:
+        image = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+        samples = ImageSamples(in_memory(image, "yx"), SCALE, 16, 0, value_range=(0, 1))
+        starts = [
+            divmod(round(float(target[0, 0, 0])), 64) for _, target in validation_images(samples, count=9, size=21)
+        ]
+        assert {(row % SCALE, column % SCALE) for row, column in starts} == {(0, 0)}
 
     def test_training_uses_all_that_is_not_held_out_but_the_reach(self) -> None:
         source = CountingSource(smooth(100, 300))
@@ -687,6 +708,25 @@ class TestValidation:
         held = {target.numpy().tobytes() for _, target in validation_images(samples, count=2)}
         used = {target.numpy().tobytes() for _, target in taken(samples, 20)}
         assert (len(held), len(used), len(held & used)) == (2, 2, 0)
+
+
+class TestMixing:
+    """Samples of images, a share of which is replaced by synthetic ones."""
+
+    @staticmethod
+    def mixed(share: float, seed: int = 0) -> MixedSamples:
+        images = ImageSamples(in_memory(np.full((64, 64), 77, np.uint8), "yx"), SCALE, PATCH, seed)
+        return MixedSamples(images, some_synthetic(seed=seed), share, seed)
+
+    @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+    def test_the_share_of_synthetic_samples_is_the_given_one(self, share: float) -> None:
+        samples = self.mixed(share)
+        from_image = [bool((target * 255).round().eq(77).all()) for _, target in taken(samples, 200)]
+        assert 1 - np.mean(from_image) == pytest.approx(share, abs=0.08)
+
+    def test_a_sample_is_a_function_of_seed_and_index(self) -> None:
+        assert all_same(taken(self.mixed(0.5), 20), taken(self.mixed(0.5), 20))
+        assert not all_same(taken(self.mixed(0.5), 20), taken(self.mixed(0.5, seed=1), 20))
 
 
 def some_synthetic(kind: str = "scenes", **options: Any) -> SyntheticSamples:

@@ -42,7 +42,8 @@ class ModelConfig:
     border_multiple
         The number of reflected pixels before the image is a multiple of this number (at least 1). Networks that were
         trained on crops that start at multiples of the scale have the scale here, so that the grid of the source
-        pixels lies on the network's grid as in training, for images of any size. 1 centres the image, as the authors do.
+        pixels lies on the network's grid as in training, for images of any size. 1 centres the image, as the authors
+        do.
     residual
         Whether the output is image + network(image), where each analysis kernel sums to zero for each input channel,
         and that of the highest level has size K. The result then follows the image's values affinely,

@@ -187,7 +187,8 @@ class ZeroSumConv2d(nn.Conv2d):
 
     def forward(self, image: Tensor) -> Tensor:
         """Convolve (B, in_channels, H, W) images."""
-        return self._conv_forward(image, self.zero_sum_weight, None)
+        result: Tensor = self._conv_forward(image, self.zero_sum_weight, None)
+        return result
 
 
 class Ensemble(nn.Module):

@@ -18,7 +18,7 @@ OPTIMIZERS = ("adamw", "qhadam", "lookahead-radam")
 SCHEDULES = ("cosine", "constant")
 DEFAULT_MINUTES = 10.0
 
-# A residual network follows any values, f(a x + b) = a f(x) + b: an image that uses 2% of its range fares like any other.
+# A residual network follows any values, f(a x + b) = a f(x) + b: signed ones, and images that use 2% of their range.
 _SCRATCH = ModelConfig(features=(64, 48, 32, 12), steps=2, noise_channels=0, bias=False, residual=True)
 
 

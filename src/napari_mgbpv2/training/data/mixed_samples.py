@@ -1,4 +1,4 @@
-"""Samples of images and synthetic ones in one set: real textures, and the thin lines and letters that photographs lack."""
+"""Samples of images and synthetic ones in one set: real textures, and lines and letters, which photographs lack."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ class Region(NamedTuple):
     columns: Span
 
 
-def split(images: Sequence[Planes], share: float, patch: int, reach: int, unit: int) -> tuple[list[Region], list[Region]]:
+def split(
+    images: Sequence[Planes], share: float, patch: int, reach: int, unit: int
+) -> tuple[list[Region], list[Region]]:
     """Divide images into what training uses and what is held out.
 
     Parameters
