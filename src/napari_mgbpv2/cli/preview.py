@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.addresses import Destination
+from napari_mgbpv2.alpha import ALPHA_SAMPLES, opaque_value
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.sources import ArrayLike, open_source
@@ -53,7 +54,7 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     from PIL import Image
 
     scale, source = prepared.plan.scale, prepared.source
-    result = open_source(destination)
+    result = open_source(destination, axes=_stored_axes(prepared) if prepared.job.format == "zarr" else None)
     sizes = dict(zip(source.axes, source.data.shape, strict=True))
     rows, columns = (_middle(sizes[axis], SIDE // scale) for axis in "yx")
     before = _pixels(source.data, source.axes, rows, columns)
@@ -61,10 +62,17 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     after = _pixels(result.data, result.axes, *larger)
     low, high = _shown_range(before)
     size = (after.shape[1], after.shape[0])
+    # Pillow weighs colours by alpha, as is right
     left = Image.fromarray(_to_8_bits(before, low, high)).resize(size, Image.Resampling.BICUBIC)
     picture = np.concatenate([np.asarray(left), _to_8_bits(after, low, high)], axis=1)
-    Image.fromarray(picture).save(path, format="PNG")
+    Image.fromarray(picture).save(path, format="PNG", icc_profile=source.icc_profile)
     return path.absolute()
+
+
+def _stored_axes(prepared: Prepared) -> str:
+    """Axes of the result, whose samples a plain Zarr array calls channels."""
+    axes = prepared.layout.axes
+    return axes.replace("c", "s") if "s" in prepared.plan.axes else axes
 
 
 def _middle(size: int, wanted: int) -> Span:
@@ -73,13 +81,13 @@ def _middle(size: int, wanted: int) -> Span:
 
 
 def _pixels(data: ArrayLike, axes: str, rows: Span, columns: Span) -> npt.NDArray[Any]:
-    """Read (height, width) or (height, width, 3) pixels of the middle plane and the first channel."""
+    """Read (height, width) or (height, width, samples) pixels of the middle plane and the first channel."""
     window, order = [], []
     for axis, size in zip(axes, data.shape, strict=True):
         if axis in "yx":
             window.append(slice(*(rows if axis == "y" else columns)))
         elif axis == "s":
-            window.append(slice(0, min(size, 3) if size >= 3 else 1))
+            window.append(slice(0, size if size <= 4 else 1))
         else:
             first = 0 if axis == "c" else size // 2
             window.append(slice(first, first + 1))
@@ -97,6 +105,8 @@ def _pixels(data: ArrayLike, axes: str, rows: Span, columns: Span) -> npt.NDArra
 def _shown_range(pixels: npt.NDArray[Any]) -> tuple[float, float]:
     if pixels.dtype == np.uint8:
         return 0.0, 255.0
+    if _has_alpha(pixels):
+        pixels = pixels[..., :-1][pixels[..., -1] > 0]
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
     if finite.size == 0:
         return 0.0, 1.0
@@ -106,4 +116,10 @@ def _shown_range(pixels: npt.NDArray[Any]) -> tuple[float, float]:
 
 def _to_8_bits(pixels: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
     scaled = (np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low) * 255
+    if _has_alpha(pixels):
+        scaled[..., -1] = np.nan_to_num(pixels[..., -1].astype(np.float64)) / opaque_value(pixels.dtype) * 255
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _has_alpha(pixels: npt.NDArray[Any]) -> bool:
+    return pixels.ndim == 3 and pixels.shape[2] in ALPHA_SAMPLES

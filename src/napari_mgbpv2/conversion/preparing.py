@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -186,5 +188,12 @@ def _provenance(job: ConversionJob, source: ImageSource, plan: UpscalePlan, shar
         },
         "versions": {name: version(name) for name in ("napari-mgbpv2", "torch", "zarr")},
     }
+    if source.icc_profile is not None:
+        # OME-Zarr has no place of its own for a profile; an OME-TIFF holds it in a tag
+        told["icc_profile"] = (
+            f"sha256:{hashlib.sha256(source.icc_profile).hexdigest()}"
+            if job.makes_tiff
+            else base64.b64encode(source.icc_profile).decode("ascii")
+        )
     plain: dict[str, Any] = json.loads(json.dumps(told))  # as it will be read again
     return plain

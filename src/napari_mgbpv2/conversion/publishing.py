@@ -59,6 +59,7 @@ def tiff_of(prepared: Prepared, cancelled: Asked | None, folder: Path, levels: l
             provenance=layout.provenance,
             tile=layout.chunk,
             cancelled=cancelled,
+            icc_profile=prepared.source.icc_profile,
         )
     except MGBPv2Error as error:  # which names a file that the user does not know
         raise type(error)(str(error).replace(str(path), str(prepared.job.destination))) from error

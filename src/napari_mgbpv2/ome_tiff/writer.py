@@ -65,6 +65,7 @@ def write_ome_tiff(
     compression: str = "zlib",
     on_step: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    icc_profile: bytes | None = None,
 ) -> None:
     """Write an image as a tiled, pyramidal OME-TIFF, down to the disk; as BigTIFF where 4 GB might not do.
 
@@ -100,6 +101,8 @@ def write_ome_tiff(
         Called with the number of tiles that are done, and of all.
     cancelled
         Asked every few tiles; True stops the work.
+    icc_profile
+        ICC profile of the colours, if they have one.
 
     Raises
     ------
@@ -138,6 +141,8 @@ def write_ome_tiff(
         "photometric": "rgb" if colour and tiled[0].shape[-1] > 2 else "minisblack",
         **COMPRESSIONS[compression],
     }
+    if icc_profile is not None:
+        options["iccprofile"] = icc_profile
     if colour:
         options |= {"planarconfig": "contig", "extrasamples": ["unassalpha"] * (tiled[0].shape[-1] in ALPHA_SAMPLES)}
     if compression != "none":

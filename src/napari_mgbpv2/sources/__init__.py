@@ -52,10 +52,10 @@ def open_source(
     ----------
     path
         A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder, a .zip
-        of one, or an address, https:// or s3://), a .npy file, a picture that Pillow reads (PNG, JPEG, WebP, BMP, ...;
-        the first frame), a NIfTI, or what else bioio has a reader for.
+        of one, or an address, https:// or s3://), a .npy file, a picture (PNG, JPEG, WebP, BMP, ...), a NIfTI,
+        or what else bioio has a reader for.
     series
-        Which image of a file that holds several.
+        Which image of a file that holds several, or which frame of an animation.
     level
         Which resolution of a pyramid; 0 is the full one.
     axes, pixel_size, unit

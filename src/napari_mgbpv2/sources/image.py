@@ -75,6 +75,8 @@ class ImageSource:
         What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
     series, level
         Which image of a file that holds several, and which resolution of a pyramid.
+    icc_profile
+        ICC profile of the colours, if the file has one of such pixels.
     """
 
     data: ArrayLike
@@ -88,6 +90,7 @@ class ImageSource:
     kind: str
     series: int = 0
     level: int = 0
+    icc_profile: bytes | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """What the pixels come from, for telling later whether they are still the same.

@@ -12,14 +12,14 @@ from typing import Any
 import tifffile
 
 from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.sources.colour_profiles import fitting_profile
 from napari_mgbpv2.sources.image import ImageSource, Pixels, axes_or, placed
 from napari_mgbpv2.sources.tiff_pixels import open_pixels, opened
-from napari_mgbpv2.sources.units import long_unit
+from napari_mgbpv2.sources.units import is_screen_resolution, long_unit
 
 _KINDS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "ndpi": "Hamamatsu NDPI", "lsm": "Zeiss LSM"}
 _MICROMETERS_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre; 1 is none
 _PROJECTED, _LINEAR_UNITS = 1, {9001: "meter", 9002: "foot", 9003: "foot"}  # codes of GeoTIFF
-_SCREEN_DPI = (72.0, 96.0)  # what writers fill in that know of no pixel size
 
 
 def open_tiff(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
@@ -34,6 +34,7 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None) -> Imag
         axes = axes_or(said_axes, full.shape, lambda: _axes(path, full.axes))
         data = open_pixels(path, tif, full, level)
         calibration = _calibration(tif, full, axes, series)
+        profile = full.keyframe.iccprofile
     axes += "s" * (data.ndim - len(axes))  # of a palette
     pixel_size, translation = {}, {}
     for axis, full_size, size in zip(axes, full.shape, data.shape, strict=False):
@@ -52,6 +53,7 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None) -> Imag
         channel_colors=_one_each(calibration.channel_colors, channels),
         path=path,
         kind=_KINDS.get(full.kind, "TIFF"),
+        icc_profile=fitting_profile(profile, data.shape[axes.index("s")] if "s" in axes else 1),
     )
 
 
@@ -137,7 +139,7 @@ def _from_imagej(metadata: dict[str, Any], page: tifffile.TiffPage, axes: str) -
     unit = metadata.get("unit")
     for axis, tag in (("x", "XResolution"), ("y", "YResolution")):
         per_unit = _rational(page, tag)
-        if per_unit and not (long_unit(unit) == "inch" and per_unit in _SCREEN_DPI):
+        if per_unit and not (long_unit(unit) == "inch" and is_screen_resolution(per_unit)):
             found.put(axis, 1 / per_unit, unit)
     found.put("z", metadata.get("spacing"), metadata.get("zunit", unit))
     found.put("t", metadata.get("finterval"), metadata.get("tunit", "sec"))
@@ -176,13 +178,9 @@ def _from_resolution(page: tifffile.TiffPage) -> _Calibration:
     micrometers = _MICROMETERS_PER_RESOLUTION_UNIT.get(int(unit.value)) if unit is not None else None
     for axis, tag in (("x", "XResolution"), ("y", "YResolution")):
         per_unit = _rational(page, tag)
-        if micrometers and per_unit and not _is_screen_resolution(per_unit * 25400 / micrometers):
+        if micrometers and per_unit and not is_screen_resolution(per_unit * 25400 / micrometers):
             found.put(axis, micrometers / per_unit, "micrometer")
     return found
-
-
-def _is_screen_resolution(dots_per_inch: float) -> bool:
-    return dots_per_inch <= 1 or any(abs(dots_per_inch - screen) < 0.5 for screen in _SCREEN_DPI)
 
 
 def _rational(page: tifffile.TiffPage, name: str) -> float | None:

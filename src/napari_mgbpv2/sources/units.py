@@ -7,6 +7,7 @@ _PREFIXES = {
     "m": "milli", "c": "centi", "d": "deci", "": "", "da": "deca", "h": "hecto", "k": "kilo", "M": "mega",
     "G": "giga", "T": "tera", "P": "peta", "E": "exa", "Z": "zetta", "Y": "yotta",
 }  # fmt: skip
+_SCREEN_DPI = (72.0, 96.0)
 _TIMES = {prefix + "second" for prefix in _PREFIXES.values()} | {"minute", "hour", "day"}
 _LENGTHS = {prefix + "meter" for prefix in _PREFIXES.values()} | {
     "angstrom", "foot", "inch", "mile", "parsec", "yard",
@@ -42,3 +43,8 @@ def long_unit(unit: object) -> str | None:
 def is_time(unit: str) -> bool:
     """Tell whether a long name is one of a time; else it is one of a length."""
     return unit in _TIMES
+
+
+def is_screen_resolution(dots_per_inch: float) -> bool:
+    """Return whether a resolution is what writers fill in that know of no pixel size, or none at all."""
+    return dots_per_inch <= 1 or any(abs(dots_per_inch - screen) < 0.5 for screen in _SCREEN_DPI)

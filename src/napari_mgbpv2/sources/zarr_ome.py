@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import zarr
 
 from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.sources.colour_profiles import fitting_profile
 from napari_mgbpv2.sources.image import ImageSource, axes_or, is_filled_in, pick, placed
 from napari_mgbpv2.sources.units import long_unit
 from napari_mgbpv2.sources.zarr_pixels import ZarrArray, child_of
@@ -21,6 +23,7 @@ AXIS_NAMES = {
     "column": "x", "col": "x", "width": "x", "sample": "s", "samples": "s", "rgb": "s", "rgba": "s",
 }  # fmt: skip
 _AXIS_TYPES = {"time": "t", "channel": "c"}
+_OWN_ATTRIBUTE = "napari_mgbpv2"  # how a result of ours came to be
 _SAMPLE_NAMES = {
     ("red", "green", "blue"), ("r", "g", "b"), ("red", "green", "blue", "alpha"), ("r", "g", "b", "a"),
     ("gray", "alpha"), ("grey", "alpha"),
@@ -78,7 +81,18 @@ def open_multiscale(
         channel_colors=colors if fits else None,
         path=path,
         kind=f"OME-Zarr {version}",
+        icc_profile=fitting_profile(_stored_profile(group), data.shape[axes.index("s")] if "s" in axes else 1),
     )
+
+
+def _stored_profile(group: zarr.Group) -> bytes | None:
+    """Return the ICC profile that a result of ours keeps among its attributes."""
+    ours = dict(group.attrs).get(_OWN_ATTRIBUTE)
+    encoded = ours.get("icc_profile") if isinstance(ours, dict) else None
+    try:
+        return base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else None
+    except ValueError:
+        return None
 
 
 def image_group(path: str, group: zarr.Group, series: int) -> tuple[zarr.Group, dict[str, Any], int]:
