@@ -179,7 +179,10 @@ def write_zarr(path: Path, image: Array) -> None:
 
 FORMATS: dict[str, tuple[Callable[[Path, Array], Any], Array]] = {
     "colour.png": (lambda path, image: Image.fromarray(image).save(path), an_image(60, 70, 3)),
-    "alpha.png": (lambda path, image: Image.fromarray(image).save(path), an_image(60, 70, 4)),
+    "alpha.png": (
+        lambda path, image: Image.fromarray(image).save(path),
+        an_image(60, 70, 4) | np.uint8([0, 0, 0, 128]),
+    ),
     "grey.png": (lambda path, image: Image.fromarray(image).save(path), an_image(60, 70)),
     "deep.png": (lambda path, image: Image.fromarray(image).save(path), an_image(60, 70, dtype="u2")),
     "photo.jpg": (lambda path, image: Image.fromarray(image).save(path), an_image(60, 70, 3)),
@@ -486,6 +489,44 @@ class TestValueRange:
     def test_a_range_that_is_none_is_refused(self) -> None:
         with pytest.raises(ImageError, match="lower one first"):
             ImageSamples(in_memory(smooth(40, 40), "yx"), SCALE, PATCH, 0, value_range=(9, 1))
+
+
+class TestMixedTypes:
+    """Images of different types each have their own white."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        ramp = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+        tifffile.imwrite(folder / "deep.tif", (ramp * 40000).astype("u2"))
+        tifffile.imwrite(folder / "float.tif", ramp)
+        tifffile.imwrite(folder / "plain.tif", (ramp * 255).astype("u1"))
+        return folder
+
+    @pytest.mark.parametrize("prepared", [False, True])
+    def test_all_are_as_bright(self, folder: Path, tmp_path: Path, prepared: bool) -> None:
+        where = str(tmp_path / "patches") if prepared else None
+        samples = ImageSamples(str(folder), SCALE, PATCH, 0, prepared=where)
+        for planes, data in zip(samples.images.planes, samples.images.data, strict=True):
+            unit = planes.read(data, 0, slice(0, 64), slice(0, 64))
+            assert float(unit.max()) == pytest.approx(1, abs=0.01), planes.path
+
+    def test_validation_images_of_a_type_that_training_lacks_have_their_own_white(self, folder: Path) -> None:
+        samples = ImageSamples(str(folder / "deep.tif"), SCALE, PATCH, 0)
+        others = ImageSamples(str(folder / "float.tif"), SCALE, PATCH, 0, like=samples)
+        values = others.images.planes[0].values
+        assert (values.low, values.high) == (0, pytest.approx(1, abs=0.01))
+
+    def test_a_pair_of_two_types_has_two_whites(self, folder: Path, tmp_path: Path) -> None:
+        high, low = tmp_path / "high", tmp_path / "low"
+        for each in (high, low):
+            each.mkdir()
+        ramp = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+        tifffile.imwrite(high / "a.tif", (ramp * 40000).astype("u2"))
+        tifffile.imwrite(low / "a.tif", ramp[::SCALE, ::SCALE])
+        image, target = PairedSamples(str(high), str(low), SCALE, 64, 0)[0]
+        assert float(image.mean()) == pytest.approx(float(target.mean()), abs=0.05)
 
 
 class TestPreparing:

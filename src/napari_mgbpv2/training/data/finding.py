@@ -10,6 +10,7 @@ from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import ImageSource
 from napari_mgbpv2.sources.finding import images_at, places
 from napari_mgbpv2.training.data.patches import Index, is_prepared, open_prepared, read_index
+from napari_mgbpv2.training.data.ranges import CommonRange
 
 Image = str | ImageSource  # an absolute path or an address, or an open image
 Paths = str | os.PathLike[str] | ImageSource | Sequence[str | os.PathLike[str] | ImageSource]
@@ -32,7 +33,7 @@ class Found:
 
     images: tuple[Image, ...]
     given_range: tuple[float, float] | None = None
-    common_range: tuple[float, float] | None = None
+    common_range: CommonRange | None = None
     skipped: tuple[tuple[str, str], ...] = ()
 
 

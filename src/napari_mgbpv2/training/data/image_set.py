@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from napari_mgbpv2.alpha import visible_colours
@@ -12,7 +12,7 @@ from napari_mgbpv2.sources import ArrayLike, ImageSource, open_source
 from napari_mgbpv2.training.data.decoding import ImageFiles
 from napari_mgbpv2.training.data.finding import Found, Image
 from napari_mgbpv2.training.data.planes import Planes, reason_of
-from napari_mgbpv2.training.data.ranges import as_range, estimate_range, says_its_range, value_map
+from napari_mgbpv2.training.data.ranges import CommonRange, as_range, common_ranges, value_map
 from napari_mgbpv2.values import ValueMap
 
 Progress = Callable[[int, int], None]
@@ -31,7 +31,7 @@ class ImageSet:
         Pixels of each, by the same number.
     given_range, common_range
         Values of black and white that were given for all images, or those of the images whose type does not say
-        them; None where there are none.
+        them, for each type where there are several; None where there are none.
     files
         Owner of the decoded copies that ``data`` reads where an image has no random access.
     """
@@ -39,14 +39,17 @@ class ImageSet:
     planes: tuple[Planes, ...]
     data: tuple[ArrayLike, ...]
     given_range: tuple[float, float] | None
-    common_range: tuple[float, float] | None
+    common_range: CommonRange | None
     files: ImageFiles
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """Values of black and white of all images, or of those whose type does not say them."""
+        """Values of black and white of all images; of several types, those of the first image."""
         first = self.planes[0].values
-        return self.given_range or self.common_range or (first.low, first.high)
+        common = self.common_range
+        if isinstance(common, Mapping):
+            common = next(iter(common.values())) if len(common) == 1 else None
+        return self.given_range or common or (first.low, first.high)
 
 
 def path_of(image: Image) -> str:
@@ -129,14 +132,13 @@ def image_set(
     scale: int,
     channels: int,
     given: tuple[float, float] | None,
-    common: tuple[float, float] | None,
+    common: CommonRange | None,
     files: ImageFiles,
 ) -> ImageSet:
-    """Put open images together with their maps of values: a range ``given`` for all, or a ``common`` one to find."""
+    """Put open images together with their maps of values: a range ``given`` for all, or ``common`` ones to find."""
     sources = [replace(source, data=visible_colours(source.data, source.axes)) for source in sources]
-    deep = [(source.axes, source.data) for source in sources if not says_its_range(source.data.dtype)]
-    if given is None and common is None and deep:
-        common = estimate_range(deep)
+    if given is None:
+        common = common_ranges([(source.axes, source.data) for source in sources], common)
     planes = (planes_of(source, scale, channels) for source in sources)
     mapped = tuple(replace(each, values=value_map(each.values.dtype, given, common)) for each in planes)
     return ImageSet(mapped, tuple(source.data for source in sources), given, common, files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import FileArray, ImageSource
 from napari_mgbpv2.sources.image import Pixels, Window, bare_source
 from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.training.data.ranges import CommonRange
 
 INDEX_NAME = "patches.json"
 _FORMAT = "napari-mgbpv2 patches"
@@ -83,7 +84,7 @@ class Index:
         Size of the patches and distance of their beginnings, in pixels.
     given_range, common_range
         Values of black and white that were given for all images, or those of the images whose type does not say
-        them; None where there are none.
+        them, for each type where there are several; None where there are none.
     images, skipped
         The images that are in it, and those that could not be read.
     """
@@ -91,14 +92,17 @@ class Index:
     patch: int
     stride: int
     given_range: tuple[float, float] | None
-    common_range: tuple[float, float] | None
+    common_range: CommonRange | None
     images: tuple[PatchedImage, ...]
     skipped: tuple[SkippedImage, ...]
 
     def write(self, folder: Path) -> None:
         """Write the index of ``folder``, which makes it a prepared one."""
+        record = asdict(self)
+        if isinstance(self.common_range, Mapping) and len(self.common_range) == 1:
+            (record["common_range"],) = self.common_range.values()  # as it has been from the first
         with open(folder / INDEX_NAME, "w", encoding="utf-8") as file:
-            json.dump({"format": _FORMAT, "version": _VERSION, **asdict(self)}, file, indent=1)
+            json.dump({"format": _FORMAT, "version": _VERSION, **record}, file, indent=1)
 
 
 def is_prepared(folder: str | os.PathLike[str]) -> bool:
@@ -124,7 +128,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
             int(record["patch"]),
             int(record["stride"]),
             _range(record["given_range"]),
-            _range(record["common_range"]),
+            _ranges(record["common_range"]),
             tuple(map(PatchedImage.of, record["images"])),
             tuple(SkippedImage(**each) for each in record["skipped"]),
         )
@@ -137,6 +141,14 @@ def _range(record: Any) -> tuple[float, float] | None:
         return None
     low, high = map(float, record)
     return low, high
+
+
+def _ranges(record: Any) -> CommonRange | None:
+    """Read one range for all types, or one each, by the name of the type."""
+    if not isinstance(record, dict):
+        return _range(record)
+    ranges = {str(name): _range(each) for name, each in record.items()}
+    return {name: each for name, each in ranges.items() if each is not None}
 
 
 def open_prepared(folder: str | os.PathLike[str], index: Index) -> list[ImageSource]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_mgbpv2.alpha import visible_colours
 from napari_mgbpv2.errors import DestinationError, ImageError, SourceError
 from napari_mgbpv2.sources import ImageSource, open_source
 from napari_mgbpv2.tiling import Span
@@ -32,7 +33,7 @@ from napari_mgbpv2.training.data.patches import (
     suffix_for,
 )
 from napari_mgbpv2.training.data.planes import read_plane, reason_of, standard_axes
-from napari_mgbpv2.training.data.ranges import as_range, estimate_range, says_its_range
+from napari_mgbpv2.training.data.ranges import as_range, common_ranges
 
 Progress = Callable[[int, int], None]
 
@@ -159,14 +160,10 @@ def _write(
     if not images:
         raise ImageError(f"none of {len(skipped)} images can be read; {skipped[0].source}: {skipped[0].reason}")
     # the patches hold the same pixels as the images and are faster to look at
-    deep = [
-        (image.axes, PatchedArray(os.fspath(folder), image))
-        for image in images
-        if not says_its_range(np.dtype(image.dtype))
-    ]
+    patched = [(image.axes, PatchedArray(os.fspath(folder), image)) for image in images]
     given, common = as_range(value_range) or found.given_range, found.common_range
-    if given is None and common is None and deep:
-        common = estimate_range(deep)
+    if given is None:
+        common = common_ranges([(axes, visible_colours(data, axes)) for axes, data in patched], common)
     Index(patch, stride, given, common, tuple(images), tuple(skipped)).write(folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.sources import ArrayLike
 from napari_mgbpv2.values import ValueMap
+
+CommonRange = tuple[float, float] | Mapping[str, tuple[float, float]]  # of all types, or by the name of the type
 
 _WINDOWS, _WINDOW = 256, 64  # a million pixels at the most, however large the images
 _PERCENTILE = 99.9  # a few hot pixels are no white
@@ -23,9 +25,46 @@ def says_its_range(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize == 1
 
 
-def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: tuple[float, float] | None) -> ValueMap:
-    """Map of an image of a set: the range that is ``given``, else its type's, else the ``common`` one of the set."""
-    return ValueMap.of(dtype, given or (None if says_its_range(dtype) else common))
+def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: CommonRange | None) -> ValueMap:
+    """Map of an image of a set: the range that is ``given``, else its type's, else that of its type in the set."""
+    if given is None and not says_its_range(dtype):
+        given = common.get(dtype.name) if isinstance(common, Mapping) else common
+    return ValueMap.of(dtype, given)
+
+
+def common_ranges(images: Sequence[tuple[str, ArrayLike]], known: CommonRange | None = None) -> CommonRange | None:
+    """Return black and white of each type among images whose type does not say them.
+
+    Counts of a camera and floats from 0 to 1 have no white in common.
+
+    Parameters
+    ----------
+    images
+        Axes and pixels of each.
+    known
+        What has been chosen before: one range for all types, or one each.
+
+    Returns
+    -------
+    tuple, mapping or None
+        The one for all types if it was known, else one for each by its name; None where all types say theirs.
+
+    Raises
+    ------
+    ImageError
+        Nothing in the images of a type is brighter than 0.
+    """
+    if isinstance(known, tuple):
+        return known
+    by_type: dict[str, list[tuple[str, ArrayLike]]] = {}
+    for axes, data in images:
+        if not says_its_range(np.dtype(data.dtype)):
+            by_type.setdefault(np.dtype(data.dtype).name, []).append((axes, data))
+    found = dict(known or {})
+    for name, alike in by_type.items():
+        if name not in found:
+            found[name] = estimate_range(alike)
+    return found or None
 
 
 def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | None:
