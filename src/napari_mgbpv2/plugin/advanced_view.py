@@ -8,11 +8,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.plugin.parts_view import keep_narrow
 from napari_mgbpv2.plugin.settings import Defaults
 from napari_mgbpv2.tiling import WINDOWS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 LARGEST = 16_384
+SPIN_WIDTH = 110
 
 
 class AdvancedView(QWidget):
@@ -37,6 +40,8 @@ class AdvancedView(QWidget):
             box.setSuffix(" px")
             box.setValue(value or 0)
         self.seed.setRange(0, 2**31 - 1)
+        for box in (self.tile, self.overlap, self.seed):
+            box.setMinimumWidth(SPIN_WIDTH)  # else it takes that of the largest number
         self.precision.addItems(list(PRECISIONS))
         self.blending.addItems(list(WINDOWS))
         for line, text in ((self.black, "black"), (self.white, "white"), (self.axes, "as the image says")):
@@ -45,7 +50,12 @@ class AdvancedView(QWidget):
         self.overlap.setToolTip("Least overlap of neighbouring tiles, guards included.")
         self.black.setToolTip("Value that the network takes for black; empty: as the image says.")
         self.white.setToolTip("Value that the network takes for white; empty: as the image says.")
-        self.axes.setToolTip('One letter an axis, such as "zyx" or "cyx"; y and x are upscaled.')
+        self.axes.setToolTip('One letter per axis, such as "zyx" or "cyx"; y and x are upscaled.')
+        self.precision.setToolTip("Of the network's numbers. float32 is exact; the others are faster on some devices.")
+        self.blending.setToolTip("How neighbouring tiles are blended where they overlap.")
+        self.seed.setToolTip("Of the noise: another seed draws other detail, where the model has a noise input.")
+        for combo in (self.precision, self.blending):
+            keep_narrow(combo)
 
         content = QWidget()
         form = QFormLayout(content)
@@ -74,7 +84,13 @@ class AdvancedView(QWidget):
             line.editingFinished.connect(self.changed)
 
     def values(self) -> dict[str, Any]:
-        """Return the values by the names that `Choices` has for them."""
+        """Return the values by the names that `Choices` has for them.
+
+        Raises
+        ------
+        ImageError
+            Black and white are not two numbers.
+        """
         precision = self.precision.currentText()
         return {
             "tile": self.tile.value() or None,
@@ -88,8 +104,13 @@ class AdvancedView(QWidget):
 
 
 def _range_of(black: str, white: str) -> tuple[float, float] | None:
-    """Return two numbers where there are two."""
+    """Return two numbers; None where both are empty."""
+    if not (black.strip() or white.strip()):
+        return None
     try:
         return float(black), float(white)
     except ValueError:
-        return None
+        raise ImageError(
+            f"Black is {black.strip() or 'empty'} and White is {white.strip() or 'empty'}: give a number for each, or "
+            "leave both empty."
+        ) from None

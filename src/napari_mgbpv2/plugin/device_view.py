@@ -1,13 +1,12 @@
-"""Where the network runs: a list to choose from, and beside it the one in use."""
+"""Where the network runs: a list to choose from, and below it the one in use."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QWidget
-from superqt import QElidingLabel
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_mgbpv2.plugin.devices import ANY_DEVICES, AUTOMATIC, Device, title_of
-from napari_mgbpv2.plugin.parts_view import keep_narrow
+from napari_mgbpv2.plugin.parts_view import WrappedLabel, keep_narrow
 from napari_mgbpv2.plugin.settings import Defaults
 
 
@@ -24,14 +23,15 @@ class DeviceView(QWidget):
 
     def __init__(self, defaults: Defaults) -> None:
         super().__init__()
-        self.list, self.in_use = QComboBox(), QElidingLabel()
+        self.list, self.in_use = QComboBox(), WrappedLabel()
         keep_narrow(self.list)
         self.list.setToolTip(f'"{AUTOMATIC}" takes the fastest kind that there is.')
         self._devices: tuple[Device, ...] = ()
-        layout = QHBoxLayout(self)
+        self.in_use.hide()
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.list, stretch=1)
-        layout.addWidget(self.in_use, stretch=1)
+        layout.addWidget(self.list)
+        layout.addWidget(self.in_use)
         self._offer(ANY_DEVICES, defaults.device)
         self.list.currentIndexChanged.connect(lambda _: self.changed.emit())
 
@@ -50,7 +50,7 @@ class DeviceView(QWidget):
         """Say which device is in use."""
         text = f"in use: {title_of(name, self._devices)}" if name else ""
         self.in_use.setText(text)
-        self.in_use.setToolTip(text)
+        self.in_use.setVisible(bool(text))
 
     def _offer(self, devices: tuple[Device, ...], chosen: str | None) -> None:
         self._devices = devices

@@ -8,17 +8,23 @@ from typing import Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.device_view import DeviceView
 from napari_mgbpv2.plugin.devices import find_devices
+from napari_mgbpv2.plugin.finetuning.curve_view import CurveView
 from napari_mgbpv2.plugin.listening import Connections
 from napari_mgbpv2.plugin.model_view import ModelView
 from napari_mgbpv2.plugin.models import MODELS
+from napari_mgbpv2.plugin.parts_view import WarningLabel
 from napari_mgbpv2.plugin.roles import is_source
 from napari_mgbpv2.plugin.running import Job, Work
+
+SMALLEST = (250, 220)  # pixels along x and y in which all can be reached, by scrolling down
+USUAL = (300, 640)
 
 
 class DockedWidget(QWidget):
@@ -48,9 +54,26 @@ class DockedWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
+        self.setMinimumSize(*SMALLEST)
+        themes = Connections()
+        themes.connect(viewer.events.theme, self._show_theme)
+        self._forget.append(themes.end)
+        self._show_theme()
         view.progress.cancel_requested.connect(self._cancel)
         forget, undock = self._forget, self._on_undocked  # when it is destroyed, there is no self any more
         self.destroyed.connect(lambda: [each() for each in (*forget, *undock)])
+
+    def sizeHint(self) -> QSize:
+        """Width and height that all of it likes to have."""
+        return QSize(*USUAL)
+
+    def _show_theme(self, event: object = None) -> None:
+        """Choose colours that can be read on the background of the theme."""
+        red, green, blue = get_theme(self._viewer.theme).background.as_rgb_tuple(alpha=False)
+        dark = red + green + blue < 3 * 128
+        for kind in (WarningLabel, CurveView):
+            for part in self.findChildren(kind):
+                part.set_dark(dark)
 
     @property
     def is_running(self) -> bool:

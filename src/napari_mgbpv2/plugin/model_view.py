@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -21,8 +20,7 @@ from napari_mgbpv2.model_zoo import ModelCard, default_model, list_models
 from napari_mgbpv2.plugin.advanced_view import AdvancedView
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.device_view import DeviceView
-from napari_mgbpv2.plugin.parts_view import keep_narrow as keep_narrow
-from napari_mgbpv2.plugin.parts_view import row_of as row_of
+from napari_mgbpv2.plugin.parts_view import WrappedLabel, keep_narrow, row_of
 from napari_mgbpv2.plugin.settings import Defaults
 
 SCALES = (2, 3, 4, 8, 16)  # for models that do not say theirs
@@ -51,14 +49,17 @@ class ModelView(QWidget):
         self._channels = 3  # of the model that an image gets where nobody chooses one
         self._is_chosen = False  # whether somebody has
         self.scale, self.model, self.device = QComboBox(), QComboBox(), DeviceView(defaults)
-        self.open_model, self.card = QPushButton("Open …"), QLabel()
+        self.open_model, self.card = QPushButton("Open …"), WrappedLabel()
         self.noise = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.advanced = AdvancedView(defaults)
         self.noise.setRange(0.0, 1.0)
         self.noise.setDecimals(2)
         self.noise.setToolTip("0: true to the image; 1: pleasing detail. Only for models with a noise input.")
-        self.card.setWordWrap(True)
-        keep_narrow(self.model)
+        self.scale.setToolTip("How many pixels of the result a pixel of the image becomes along each side.")
+        self.model.setToolTip("The network. The list has those for the scale; the text below says what each is.")
+        self.open_model.setToolTip("Choose the file of a model, as mgbpv2-finetune writes it (.safetensors).")
+        for combo in (self.scale, self.model):
+            keep_narrow(combo)
 
         self.form = form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -81,7 +82,13 @@ class ModelView(QWidget):
         self.open_model.clicked.connect(lambda: self._ask_for_a_model())
 
     def choices(self) -> Choices | None:
-        """Return what is chosen; None while there is no model."""
+        """Return what is chosen; None while there is no model.
+
+        Raises
+        ------
+        ImageError
+            Black and white are not two numbers.
+        """
         card = self.model.currentData()
         if card is None:
             return None
@@ -92,6 +99,11 @@ class ModelView(QWidget):
             device=self.device.chosen(),
             **self.advanced.values(),
         )
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is chosen."""
+        return self.model.currentData() is not None
 
     def set_models(self, cards: Sequence[ModelCard]) -> None:
         """Offer models; those chosen stay chosen, and at first it is the one that the library takes."""

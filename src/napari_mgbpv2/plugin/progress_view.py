@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-ZERO_WIDTH_SPACE = "\u200b"
+from napari_mgbpv2.plugin.parts_view import WrappedLabel
+
 _STEPS = 1000
 
 
@@ -24,18 +23,14 @@ class ProgressView(QWidget):
 
     def __init__(self, stop: str = "Cancel") -> None:
         super().__init__()
-        self.bar, self.text, self.cancel = QProgressBar(), QLabel(), QPushButton(stop)
+        self.bar, self.text, self.cancel = QProgressBar(), WrappedLabel(), QPushButton(stop)
         self.bar.setRange(0, _STEPS)
         self.bar.setTextVisible(False)
-        self.text.setWordWrap(True)
         self.text.hide()
-        row = QHBoxLayout()
-        row.addWidget(self.bar, stretch=1)
-        row.addWidget(self.cancel)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.text)
+        for each in (self.bar, self.cancel, self.text):
+            layout.addWidget(each)
         self.cancel.clicked.connect(lambda: self._cancel())
         self.set_running(False)
 
@@ -53,14 +48,14 @@ class ProgressView(QWidget):
         self.say(text)
 
     def say(self, text: str) -> None:
-        """Show a line of text; paths in it may be broken where they have folders."""
-        self.text.setText(re.sub(r"(?<=[/\\_])", ZERO_WIDTH_SPACE, text))
+        """Show a line of text."""
+        self.text.setText(text)
         self.text.setVisible(bool(text))
 
     @property
     def said(self) -> str:
         """The line of text."""
-        return str(self.text.text()).replace(ZERO_WIDTH_SPACE, "")
+        return self.text.text()
 
     def _cancel(self) -> None:
         self.cancel.setEnabled(False)

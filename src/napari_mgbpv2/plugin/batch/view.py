@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mgbpv2.plugin.model_view import ModelView
-from napari_mgbpv2.plugin.parts_view import row_of
+from napari_mgbpv2.plugin.parts_view import flow_of, row_of, set_tab_order
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 
@@ -61,13 +61,15 @@ class BatchView(QWidget):
         self.files.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.files.setMinimumHeight(120)
         self.destination.setPlaceholderText("folder for the results")
+        self.browse.setToolTip("Choose the folder for the results.")
 
         layout = QVBoxLayout(self)
         layout.addWidget(self.files, stretch=1)
-        layout.addWidget(row_of(self.add_files, self.add_folder, self.clear))
+        layout.addWidget(flow_of(self.add_files, self.add_folder, self.clear))
         layout.addWidget(row_of(self.destination, self.browse))
         for each in (self.options, row_of(self.start, self.resume), self.progress):
             layout.addWidget(each)
+        set_tab_order(self)
 
         self.add_files.clicked.connect(lambda: self._ask_for_files())
         self.add_folder.clicked.connect(lambda: self._ask_for_folder())

@@ -62,7 +62,11 @@ class BatchWidget(DockedWidget):
     # --- converting
 
     def _start(self, folder: Path) -> None:
-        choices = self.view.options.choices()
+        try:
+            choices = self.view.options.choices()
+        except MGBPv2Error as error:
+            show_error(str(error))
+            return
         left = [path for path, state in self._states.items() if state.state is not State.DONE]
         if choices is None or self.is_running or not left:
             return

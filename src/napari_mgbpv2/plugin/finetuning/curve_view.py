@@ -9,7 +9,11 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-_LOSS, _GAIN, _LINES = QColor("#8ab4f8"), QColor("#ff9f43"), QColor("#808890")
+from napari_mgbpv2.plugin.parts_view import WARNING_COLORS
+
+# Of the loss, of the gain, and of lines and the words beside them, on a dark and on a light background: all of them
+# with a contrast of at least 4.5 : 1.
+COLORS = {True: ("#8ab4f8", WARNING_COLORS[True], "#98a0a8"), False: ("#1a56b0", WARNING_COLORS[False], "#565c64")}
 _MARGIN = 22
 
 
@@ -20,11 +24,17 @@ class CurveView(QWidget):
         super().__init__()
         self.losses: list[tuple[float, float]] = []
         self.gains: list[tuple[float, float]] = []
+        self.set_dark(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def set_dark(self, dark: bool) -> None:
+        """Say whether the background is dark."""
+        self._loss, self._gain, self._lines = map(QColor, COLORS[dark])
+        self.update()
 
     def sizeHint(self) -> QSize:
         """Width and height that look well."""
-        return QSize(260, 150)
+        return QSize(220, 150)
 
     def clear(self) -> None:
         """Begin anew."""
@@ -45,18 +55,18 @@ class CurveView(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         area = QRectF(4, _MARGIN, self.width() - 8, self.height() - 2 * _MARGIN)
-        painter.setPen(QPen(_LINES, 1))
+        painter.setPen(QPen(self._lines, 1))
         painter.drawRect(area)
-        self._paint_curve(painter, area, self.losses, _LOSS)
-        self._paint_curve(painter, area, self.gains, _GAIN, dots=True)
-        painter.setPen(_LOSS)
+        self._paint_curve(painter, area, self.losses, self._loss)
+        self._paint_curve(painter, area, self.gains, self._gain, dots=True)
+        painter.setPen(self._loss)
         loss = f"loss {self.losses[-1][1]:.4f}" if self.losses else "loss"
         painter.drawText(QPointF(4, _MARGIN - 7), loss)
-        painter.setPen(_GAIN)
+        painter.setPen(self._gain)
         gain = f"{self.gains[-1][1]:+.2f} dB over bicubic" if self.gains else "gain over bicubic"
         above = QRectF(4, 0, self.width() - 8, _MARGIN - 3)
         painter.drawText(above, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignBottom, gain)
-        painter.setPen(_LINES)
+        painter.setPen(self._lines)
         painter.drawText(QPointF(4, self.height() - 6), "start")
         painter.drawText(
             QRectF(4, self.height() - _MARGIN, self.width() - 8, _MARGIN - 4),

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
-    QLabel,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
@@ -25,11 +24,9 @@ from napari_mgbpv2.model_zoo import ModelCard, default_model
 from napari_mgbpv2.plugin.device_view import DeviceView
 from napari_mgbpv2.plugin.finetuning.curve_view import CurveView
 from napari_mgbpv2.plugin.model_view import card_text
-from napari_mgbpv2.plugin.parts_view import keep_narrow, row_of
+from napari_mgbpv2.plugin.parts_view import PictureLabel, WrappedLabel, keep_narrow, row_of, set_tab_order
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
-
-SHEET_WIDTH = 320
 
 
 class FinetuneView(QWidget):
@@ -46,18 +43,27 @@ class FinetuneView(QWidget):
     def __init__(self, defaults: Defaults) -> None:
         super().__init__()
         self.layers, self.folder, self.browse = QListWidget(), QLineEdit(), QPushButton("…")
-        self.base, self.card, self.minutes, self.device = QComboBox(), QLabel(), QDoubleSpinBox(), DeviceView(defaults)
+        self.base, self.card, self.minutes, self.device = (
+            QComboBox(),
+            WrappedLabel(),
+            QDoubleSpinBox(),
+            DeviceView(defaults),
+        )
         self.output, self.start = QLineEdit(), QPushButton("Start")
-        self.curve, self.sheet, self.progress = CurveView(), QLabel(), ProgressView("Stop and keep the best")
+        self.curve, self.sheet, self.progress = CurveView(), PictureLabel(), ProgressView("Stop and keep the best")
         self.layers.setMaximumHeight(90)
         self.layers.setToolTip("Sharp images to learn from: they are shrunk, and the network learns to undo it.")
         self.folder.setPlaceholderText("and a folder or a file, if you like")
-        self.card.setWordWrap(True)
         self.sheet.setToolTip("Images that are only scored, left to right: shrunk, bicubic, network, sharp.")
         self.minutes.setRange(0.1, 100_000)
         self.minutes.setDecimals(1)
         self.minutes.setValue(10)
         self.minutes.setSuffix(" min")
+        self.browse.setToolTip("Choose a folder of sharp images.")
+        self.base.setToolTip("The model to start from; the new one has its scale and size.")
+        self.minutes.setToolTip("How long to train. The best model so far is kept when you stop earlier.")
+        self.output.setToolTip("File of the new model. Those in the folder of your models are offered by all widgets.")
+        self.start.setToolTip("Train in the background.")
         keep_narrow(self.base)
 
         form = QFormLayout()
@@ -74,6 +80,7 @@ class FinetuneView(QWidget):
         for each in (self.start, self.progress, self.curve, self.sheet):
             layout.addWidget(each)
         layout.addStretch()
+        set_tab_order(self)
 
         self.browse.clicked.connect(lambda: self._ask_for_folder())
         self.start.clicked.connect(lambda: self.start_requested.emit())
@@ -109,7 +116,7 @@ class FinetuneView(QWidget):
         """Show a contact sheet."""
         picture = QPixmap(str(path))
         if not picture.isNull():
-            self.sheet.setPixmap(picture.scaledToWidth(SHEET_WIDTH, Qt.TransformationMode.SmoothTransformation))
+            self.sheet.show_picture(picture)
 
     def set_running(self, running: bool) -> None:
         """Show progress and Stop while a run is on."""

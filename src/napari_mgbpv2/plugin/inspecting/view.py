@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QVBoxLayout
 from napari_mgbpv2.plugin.inspecting.working import Kind
 from napari_mgbpv2.plugin.layers_view import LayersView
 from napari_mgbpv2.plugin.model_view import ModelView
-from napari_mgbpv2.plugin.parts_view import keep_narrow, row_of
+from napari_mgbpv2.plugin.parts_view import WrappedLabel, flow_of, keep_narrow, set_tab_order
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 
@@ -36,7 +36,7 @@ class InspectView(QWidget):
     def __init__(self, defaults: Defaults, layers: LayersView) -> None:
         super().__init__()
         self.layers, self.options, self.kind = layers, ModelView(defaults), QComboBox()
-        self.pick, self.found = QPushButton("Click pixels"), QLabel()
+        self.pick, self.found = QPushButton("Click pixels"), WrappedLabel()
         self.consistency, self.invention = QPushButton("Consistency map"), QPushButton("Invention maps")
         self.draws, self.progress = QSpinBox(), ProgressView()
         for kind in Kind:
@@ -44,7 +44,6 @@ class InspectView(QWidget):
         keep_narrow(self.kind)
         self.pick.setCheckable(True)
         self.pick.setToolTip("While this is down, a click on the image computes the filter of that pixel.")
-        self.found.setWordWrap(True)
         self.found.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.consistency.setToolTip("Compute, where you look, how far the result, shrunk again, is from the image.")
         self.draws.setRange(2, 100)
@@ -52,12 +51,23 @@ class InspectView(QWidget):
         self.draws.setSuffix(" draws")
 
         self.options.form.insertRow(0, "Layer", self.layers)
-        self.options.form.addRow("Filter", self.kind)
+        self.kind.setToolTip("Which filter of a pixel that is clicked.")
+        self.draws.setToolTip("How often the noise is drawn for the spread.")
         layout = QVBoxLayout(self)
-        maps = row_of(self.invention, self.draws)
-        for each in (self.options, self.pick, self.found, self.consistency, maps, self.progress):
+        maps = flow_of(self.invention, self.draws)
+        for each in (
+            self.options,
+            QLabel("Filter of a pixel"),
+            self.kind,
+            self.pick,
+            self.found,
+            self.consistency,
+            maps,
+            self.progress,
+        ):
             layout.addWidget(each)
         layout.addStretch()
+        set_tab_order(self)
 
         self.layers.offered.connect(self._enable)
         self.options.changed.connect(self._enable)

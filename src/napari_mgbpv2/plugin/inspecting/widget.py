@@ -67,10 +67,11 @@ class InspectWidget(DockedWidget):
         self._forget.append(lambda: callbacks.remove(on_mouse) if on_mouse in callbacks else None)
 
     def _inspection(self) -> Inspection | None:
-        layer, choices = self._layers.layer, self.view.options.choices()
-        if layer is None or choices is None:
-            return None
+        layer = self._layers.layer
         try:
+            choices = self.view.options.choices()
+            if layer is None or choices is None:
+                return None
             image = read_layer(layer).with_axes(choices.axes)
             return Inspection(image, replace(choices, axes=image.axes))
         except MGBPv2Error as error:

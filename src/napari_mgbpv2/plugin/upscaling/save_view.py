@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
-from napari_mgbpv2.plugin.parts_view import row_of
+from napari_mgbpv2.plugin.parts_view import WrappedLabel, flow_of
 from napari_mgbpv2.plugin.progress_view import ProgressView
 
 ENDINGS = {"OME-Zarr (*.ome.zarr)": ".ome.zarr", "OME-TIFF (*.ome.tif)": ".ome.tif"}
@@ -23,16 +23,15 @@ class SaveView(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.save, self.progress = QPushButton("Save to OME-Zarr …"), ProgressView()
-        self.found = QLabel()
+        self.found = WrappedLabel()
         self.resume, self.anew = QPushButton("Resume"), QPushButton("Start anew …")
         self.suggestion = "upscaled"
         self.save.setToolTip("Upscale all of it in the background, into an OME-Zarr or an OME-TIFF.")
         self.resume.setToolTip("Go on with what is done already; the file will be as if it had never been stopped.")
         self.anew.setToolTip("Drop what is there, and begin from the start.")
-        self.found.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        self._choice = row_of(self.resume, self.anew)
+        self._choice = flow_of(self.resume, self.anew)
         for each in (self.save, self.progress, self.found, self._choice):
             layout.addWidget(each)
         self.save.clicked.connect(lambda: self._ask_where())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_mgbpv2.plugin.layers_view import LayersView
 from napari_mgbpv2.plugin.model_view import ModelView
-from napari_mgbpv2.plugin.parts_view import row_of
+from napari_mgbpv2.plugin.parts_view import WarningLabel, WrappedLabel, flow_of, set_tab_order
 from napari_mgbpv2.plugin.progress_view import ProgressView
 from napari_mgbpv2.plugin.settings import Defaults
 from napari_mgbpv2.plugin.upscaling.save_view import SaveView
@@ -36,25 +36,21 @@ class UpscaleView(QWidget):
     def __init__(self, defaults: Defaults, layers: LayersView, flip_key: str) -> None:
         super().__init__()
         self.layers, self.options = layers, ModelView(defaults)
-        self.estimate, self.warning = QLabel(), QLabel()
+        self.estimate, self.warning = WrappedLabel(), WarningLabel()
         self.preview = QCheckBox("Preview what is visible")
         self.add, self.saving = QPushButton("Add as layer"), SaveView()
         self.flip, self.side_by_side = QPushButton(f"Flip to bicubic ({flip_key})"), QPushButton("Side by side")
         self.swipe = QSlider(Qt.Orientation.Horizontal)
 
-        self.layers.setToolTip("The image layer to upscale.")
         self.preview.setToolTip("Upscale the visible region, and again whenever the view or a choice changes.")
         self.add.setToolTip("A layer that the network fills in where you look. Adding it runs nothing.")
         self.flip.setToolTip("Show bicubic upscaling in the place of the result, and back.")
         self.swipe.setToolTip("The result on the left of this position in the view, bicubic upscaling on the right.")
         self.swipe.setRange(0, _WHOLE)
         self.swipe.setValue(_WHOLE)
-        self.side_by_side.setToolTip("Show the layers beside each other, under one camera.")
+        self.side_by_side.setToolTip("Show the source and its result beside each other, under one camera.")
         for button in (self.flip, self.side_by_side):
             button.setCheckable(True)
-        for label in (self.estimate, self.warning):
-            label.setWordWrap(True)
-        self.warning.setStyleSheet("color: #ff9f43;")
         self.warning.hide()
         self._lay_out()
 
@@ -109,14 +105,15 @@ class UpscaleView(QWidget):
         layout = QVBoxLayout(self)
         for each in (self.options, self.estimate, self.warning, self.preview, self.add, self.saving):
             layout.addWidget(each)
-        layout.addWidget(row_of(self.flip, self.side_by_side))
+        layout.addWidget(flow_of(self.flip, self.side_by_side))
         swipe = QFormLayout()
         swipe.addRow("Swipe", self.swipe)
         layout.addLayout(swipe)
         layout.addStretch()
+        set_tab_order(self)
 
     def _enable(self) -> None:
-        ready = self.layers.count() > 0 and self.options.choices() is not None
+        ready = self.layers.count() > 0 and self.options.has_model
         self.preview.setEnabled(ready)
         self.add.setEnabled(ready)
         for each in (self.saving.save, self.saving.resume, self.saving.anew):
