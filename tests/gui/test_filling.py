@@ -16,6 +16,7 @@ from napari.layers import Image
 from examples import a_network, an_image
 from napari_mgbpv2.axes import guess_axes
 from napari_mgbpv2.plugin.filling import Pyramid, fill
+from napari_mgbpv2.plugin.filling.coarse_level import ThumbnailLevel
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.upscaled_level import bicubic
 from napari_mgbpv2.plugin.layer_image import LayerImage, read_layer
@@ -45,7 +46,7 @@ def a_pyramid(data: Any, *, cache_bytes: int = 2**28, failed: Any = raise_it, **
 def tiles_run(pyramid: Pyramid) -> list[Any]:
     """Make the network's tiles count; returns the list that grows with each run."""
     runs: list[Any] = []
-    exact = pyramid.finest._exact
+    exact = pyramid.finest._filling.exact
     compute = exact.compute_tile
     exact.compute_tile = lambda *tile: runs.append(tile) or compute(*tile)
     return runs
@@ -181,6 +182,63 @@ class TestWhatIsShown:
     def test_asking_for_all_pixels_gives_the_complete_result(self) -> None:
         pyramid = a_pyramid(an_image(30, 20))
         np.testing.assert_array_equal(np.asarray(pyramid.levels[0]), pyramid.finest.plan.tiled_image()[...])
+
+    @pytest.mark.parametrize("scale", [4, 16])
+    @pytest.mark.parametrize("kind", ["NumPy", "Dask"])
+    def test_all_pixels_of_any_level_are_exact_before_anything_has_been_looked_at(self, kind: str, scale: int) -> None:
+        image = an_image(60, 50) // 2 + 100
+        source = da.from_array(image, chunks=20) if kind == "Dask" else image
+        pyramid = a_pyramid(source, model=a_network(scale=scale, guard=16), tile=None)
+        for level in pyramid.levels[1:]:
+            if isinstance(level, ThumbnailLevel):
+                level.is_taken = True  # by napari, when the layer was made
+            pixels = np.asarray(level)
+            assert pixels.shape == level.shape
+            assert pixels.min() > 50
+        np.testing.assert_array_equal(np.asarray(pyramid.levels[1 if scale == 4 else 2]), image)
+
+    def test_a_plan_is_replaced_at_once_for_those_who_read_meanwhile(self) -> None:
+        image = an_image(60, 50)
+        pyramid = a_pyramid(image)
+        other = plan_upscale(255 - image, axes="yx", model=a_network(scale=4, guard=16), tile=81)
+        before = pyramid.finest._filling
+        in_between: list[tuple[Any, ...]] = []
+
+        class Watched(Feed):
+            def forget_wishes(self, owner: Any) -> None:
+                now = pyramid.finest._filling
+                in_between.append((now.plan, now.compute, now.blocks.compute, now.shown.layout))
+
+        before.network.__class__ = Watched
+        pyramid.finest.use(other)
+        assert in_between == [(other, other.compute_tile, other.compute_tile, other.layout)]
+        assert before.shown.layout is before.plan.layout  # who has taken the old one keeps all of it
+
+    def test_reading_while_plans_are_replaced_never_mixes_two(self) -> None:
+        images = [np.full((60, 50), value, "u1") for value in (60, 200)]
+        pyramid = a_pyramid(images[0])
+        plans = [
+            plan_upscale(image, axes="yx", model=a_network(scale=4, guard=16), tile=tile)
+            for image, tile in zip(images, (97, 81), strict=True)
+        ]
+        pyramid.network.close()  # only bicubic pixels are shown
+        stop, errors = threading.Event(), []
+
+        def read() -> None:
+            while not stop.is_set():
+                try:
+                    pixels = np.asarray(pyramid.levels[0][:, :])
+                    assert pixels.min() == pixels.max()
+                except Exception as error:
+                    errors.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for number in range(200):
+            pyramid.finest.use(plans[number % 2])
+        stop.set()
+        reader.join()
+        assert errors == []
 
     def test_a_source_out_of_memory_is_read_by_the_feed_alone(self) -> None:
         image = an_image(60, 50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image
@@ -202,6 +203,14 @@ class TestMarks:
         user.waits_until(lambda: len(user.viewer.layers) == 3)
         assert offered(user) == ["first", "second"]
         assert {layer.metadata.get("mgbpv2", {}).get("role") for layer in user.viewer.layers} == {None, "preview"}
+
+
+class TestMeasuringALevel:
+    def test_every_level_gives_all_of_its_pixels(self, user: User) -> None:
+        source = da.from_array(np.full((60, 50), 200, "u1"), chunks=20)
+        user.viewer.add_image(source, contrast_limits=(0, 255))
+        result = user.adds_layer().layer
+        assert all(np.asarray(level).min() > 150 for level in result.data)
 
 
 class TestWhatIsCompared:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QPixmap, QResizeEvent
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLayout, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QLayout, QLayoutItem, QSizePolicy, QWidget
 from superqt import QFlowLayout
 
 ZERO_WIDTH_SPACE = "\u200b"
@@ -128,8 +128,7 @@ def set_tab_order(view: QWidget) -> None:
 
 
 def _focusable(layout: QLayout) -> Iterator[QWidget]:
-    for number in range(layout.count()):
-        item = layout.itemAt(number)
+    for item in _items(layout):
         widget, inner = item.widget(), item.layout()
         if inner is not None:
             yield from _focusable(inner)
@@ -138,3 +137,13 @@ def _focusable(layout: QLayout) -> Iterator[QWidget]:
                 yield widget
             if widget.layout() is not None:  # a group, or a slider with its value
                 yield from _focusable(widget.layout())
+
+
+def _items(layout: QLayout) -> Iterator[QLayoutItem]:
+    """Give the items of a layout as they are seen; a form counts them as they have been added."""
+    if isinstance(layout, QFormLayout):
+        roles = (QFormLayout.ItemRole.LabelRole, QFormLayout.ItemRole.FieldRole, QFormLayout.ItemRole.SpanningRole)
+        found = (layout.itemAt(row, role) for row in range(layout.rowCount()) for role in roles)
+    else:
+        found = (layout.itemAt(number) for number in range(layout.count()))
+    yield from (item for item in found if item is not None)

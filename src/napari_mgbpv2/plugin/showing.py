@@ -10,6 +10,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
+from napari_mgbpv2.plugin.filling.coarse_level import ThumbnailLevel
 from napari_mgbpv2.plugin.filling.comparable import Comparable
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.jobs import sentence_of
@@ -109,6 +110,9 @@ class LazyLayer(QObject):
         self.layer = self._viewer.add_image(
             list(levels) if several else levels[0], multiscale=several, cache=False, **options
         )
+        for level in levels:
+            if isinstance(level, ThumbnailLevel):
+                level.is_taken = True
         self._camera = self._viewer.scene.camera
         for emitter, callback in (
             (layers.events.removed, self._on_removed),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,21 @@ class CoarseLevel(LazyArray):
 
     def region(self, spans: Sequence[Span]) -> Pixels:
         """Give what is there, zero where it is not, and ask for what is missing."""
-        result = np.zeros([span.size for span in spans], self.dtype)
         parts = list(self._touching(spans))
         most = max(1, self._feed.limit // 2 // (self._block**2 * self.dtype.itemsize * 4))
         self._feed.want(self, parts[:most], self._make)
+        return self._collect(spans, parts, partial(self._feed.get, self))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
+        """Compute the whole level, for those who want its pixels and not a view of them."""
+        spans = [Span(0, size) for size in self.shape]
+        return self._collect(spans, list(self._touching(spans)), self._make).astype(dtype or self.dtype, copy=False)
+
+    def _collect(self, spans: Sequence[Span], parts: Sequence[Block], get: Callable[[Block], Pixels | None]) -> Pixels:
+        """Put blocks together; zero where there is none."""
+        result = np.zeros([span.size for span in spans], self.dtype)
         for part in parts:
-            pixels = self._feed.get(self, part)
+            pixels = get(part)
             if pixels is None:
                 continue
             window = self._window(part, self._block)
@@ -107,3 +117,40 @@ class CoarseLevel(LazyArray):
             for _ in range(self._halvings):
                 pixels = halve(pixels)
         return np.ascontiguousarray(np.moveaxis(pixels, (-2, -1), (self._y, self._x)))
+
+
+class ThumbnailLevel(LazyArray):
+    """The coarsest level of an image that is not in memory, for which nothing is read: black where it is looked at.
+
+    When a two-dimensional layer is made, napari takes the whole of its coarsest level for the thumbnail, at once.
+
+    Parameters
+    ----------
+    finer
+        The next finer level.
+    axes
+        Letter of every axis.
+    step
+        How many of its pixels along y and x become one.
+
+    Attributes
+    ----------
+    is_taken
+        Whether that has happened. Whoever asks for all pixels from then on gets the real ones.
+    """
+
+    def __init__(self, finer: CoarseLevel, axes: str, step: int) -> None:
+        shape = (math.ceil(size / step) if axis in "yx" else size for axis, size in zip(axes, finer.shape, strict=True))
+        super().__init__(tuple(shape), finer.dtype)
+        self._finer, self.is_taken = finer, False
+        self._sampled = tuple(slice(None, None, step if axis in "yx" else 1) for axis in axes)
+
+    def region(self, spans: Sequence[Span]) -> Pixels:
+        """Give black."""
+        return np.zeros([span.size for span in spans], self.dtype)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
+        """Compute the whole level, for those who want its pixels and not a view of them."""
+        if not self.is_taken:
+            return super().__array__(dtype, copy)
+        return np.asarray(self._finer)[self._sampled].astype(dtype or self.dtype, copy=False)

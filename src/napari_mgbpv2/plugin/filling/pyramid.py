@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.plugin.filling.coarse_level import CoarseLevel
+from napari_mgbpv2.plugin.filling.coarse_level import CoarseLevel, ThumbnailLevel
 from napari_mgbpv2.plugin.filling.comparable import Comparable
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.upscaled_level import UpscaledLevel, upscaled_level
@@ -123,9 +123,6 @@ def _source_levels(image: LayerImage, plan: UpscalePlan, feed: Feed) -> list[Any
         return [image.data[tuple(slice(None, None, step) for step in each)] for each in steps]
     levels: list[Any] = [CoarseLevel(plan.compute_tile.source, image.axes, times, feed) for times in halvings]
     if len(image.axes.replace("s", "")) == 2:
-        # of a two-dimensional layer, napari keeps the coarsest level as it was when it first saw it
-        shape = list(levels[-1].shape)
-        step = math.ceil(max(shape[y], shape[x]) / THUMBNAIL_SIDE)
-        shape[y], shape[x] = (math.ceil(shape[axis] / step) for axis in (y, x))
-        levels.append(np.zeros(shape, levels[-1].dtype))
+        step = math.ceil(max(levels[-1].shape[axis] for axis in (y, x)) / THUMBNAIL_SIDE)
+        levels.append(ThumbnailLevel(levels[-1], image.axes, step))
     return levels

@@ -6,7 +6,8 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
 from napari_mgbpv2.plugin.filling.shown import Shown
 from napari_mgbpv2.tiling import Span
 from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan
+
+if TYPE_CHECKING:
+    from napari_mgbpv2.lazy import TiledImage
 
 Unit = npt.NDArray[np.float32]
 Plane = tuple[int, ...]
@@ -114,6 +118,94 @@ class Blocks:
         return itertools.product(down, across)
 
 
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """What a level shows at one moment: plan, source and feed belong together, and are replaced together.
+
+    Whoever reads the level takes one of these and keeps to it, so that a view that is cut in another thread while the
+    plan is replaced never mixes two plans. It also stands for its own tiles: those of another one are others.
+
+    Parameters
+    ----------
+    plan
+        Of the finest level.
+    compute
+        Of this one: what it reads, and how large it is.
+    network
+        Feed of the network's tiles, or None.
+    blocks
+        What is shown meanwhile.
+    """
+
+    plan: UpscalePlan
+    compute: TileUpscaler
+    network: Feed | None
+    blocks: Blocks
+
+    @cached_property
+    def exact(self) -> TiledImage:
+        """The complete result; its tiles are wanted in memory, as they are shown."""
+        return self.plan.tiled_image(cache_bytes=0, around=lambda _: self.plan.compute_tile)
+
+    @cached_property
+    def shown(self) -> Shown:
+        """What there is of it."""
+        return Shown(self.compute.layout, self.compute, self.plan.finish, level=self)
+
+    def region(self, spans: Sequence[Span]) -> npt.NDArray[Any]:
+        """Give what can be shown now, and request what is missing."""
+        layout = self.compute.layout
+        areas = list(self._areas(spans))
+        rows, columns = spans[layout.y], spans[layout.x]
+        tiles = self._request_tiles(areas, rows, columns)
+        if any(self.tile(part) is None for part in tiles) or not tiles:
+            self.blocks.expect(areas, rows, columns)
+        return self.shown.region(spans)
+
+    def whole(self) -> npt.NDArray[Any]:
+        """Compute all pixels, by the network for the finest level and bicubic for others, whatever has been loaded."""
+        if self.network is not None:
+            return self.exact[...]
+        layout = self.compute.layout
+        blocks = replace(self.blocks, feed=Feed(self.blocks.feed.limit, _ignore, _ignore), at_once=True)
+        complete = replace(self, blocks=blocks)
+        return complete.shown.region([Span(0, size) for size in layout.shape])
+
+    def tile(self, part: tuple[Plane, int, int, int]) -> Unit | None:
+        """Return a weighted tile if it is there."""
+        return None if self.network is None else self.network.get(self, part)
+
+    def placeholder(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
+        """Give what stands for missing tiles."""
+        return self.blocks(plane, group, rows, columns)
+
+    def forget_wishes(self) -> None:
+        """Run no more tiles for what was looked at."""
+        if self.network is not None:
+            self.network.forget_wishes(self)
+
+    def _areas(self, spans: Sequence[Span]) -> Iterator[tuple[Plane, int]]:
+        layout = self.compute.layout
+        samples = Span(0, 1) if layout.samples is None else spans[layout.samples]
+        for plane in itertools.product(*(range(*spans[axis]) for axis in layout.plane_axes)):
+            for number, group in enumerate(layout.groups):
+                if max(group.start, samples.start) < min(group.stop, samples.stop):
+                    yield plane, number
+
+    def _request_tiles(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> list[Any]:
+        if self.network is None:
+            return []
+        layout = self.compute.layout
+        grid = layout.grid
+        places = list(grid.touching(rows, columns))
+        order = nearest_first(places)
+        largest = 4 * grid.rows.tile * grid.columns.tile * max(group.size for group in layout.groups)
+        most = max(1, self.network.limit // largest)
+        parts = [(plane, group, *places[number]) for plane, group in areas for number in order]
+        self.network.want(self, parts[:most], self.exact.weighted_tile)
+        return parts
+
+
 class UpscaledLevel(LazyArray):
     """A level as it can be shown at this moment.
 
@@ -131,8 +223,12 @@ class UpscaledLevel(LazyArray):
 
     def __init__(self, plan: UpscalePlan, compute: TileUpscaler, network: Feed | None, blocks: Blocks) -> None:
         super().__init__(compute.layout.shape, compute.layout.dtype)
-        self._network, self._blocks = network, blocks
-        self._set_plan(plan, compute)
+        self._filling = Filling(plan, compute, network, blocks)
+
+    @property
+    def plan(self) -> UpscalePlan:
+        """Of the finest level."""
+        return self._filling.plan
 
     def use(self, plan: UpscalePlan, network: Feed | None = None) -> None:
         """Go over to another plan of the same shape and type: another noise, model or tile.
@@ -146,64 +242,26 @@ class UpscaledLevel(LazyArray):
         """
         if (plan.layout.shape, plan.layout.dtype) != (self.shape, self.dtype):
             raise ValueError("the plan is for an image of another shape or type")
-        self.forget_wishes()
-        self._network = network or self._network
-        self._blocks = replace(self._blocks, compute=plan.compute_tile)
-        self._set_plan(plan, plan.compute_tile)
-
-    def _set_plan(self, plan: UpscalePlan, compute: TileUpscaler) -> None:
-        self.plan, self._layout = plan, compute.layout
-        self._owner = object()  # of the tiles: those of another plan are others
-        self._exact = plan.tiled_image(cache_bytes=0, around=lambda _: plan.compute_tile)  # shown, so wanted in memory
-        self._shown = Shown(self._layout, compute, plan.finish, level=self)
+        before = self._filling
+        blocks = replace(before.blocks, compute=plan.compute_tile)
+        self._filling = Filling(plan, plan.compute_tile, network or before.network, blocks)
+        before.forget_wishes()
 
     def region(self, spans: Sequence[Span]) -> npt.NDArray[Any]:
-        """Give what can be shown now, and ask for what is missing."""
-        areas = list(self._areas(spans))
-        rows, columns = spans[self._layout.y], spans[self._layout.x]
-        tiles = self._ask_for_tiles(areas, rows, columns)
-        if any(self.tile(part) is None for part in tiles) or not tiles:
-            self._blocks.expect(areas, rows, columns)
-        return self._shown.region(spans)
+        """Give what can be shown now, and request what is missing."""
+        return self._filling.region(spans)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """Compute the whole level with the network, for those who want its pixels and not a view of them."""
-        if self._network is None:
-            return super().__array__(dtype, copy)
-        return self._exact[...].astype(dtype or self.dtype, copy=False)
+        """Compute the whole level, for those who want its pixels and not a view of them."""
+        return self._filling.whole().astype(dtype or self.dtype, copy=False)
 
     def forget_wishes(self) -> None:
         """Run no more tiles for what was looked at."""
-        if self._network is not None:
-            self._network.forget_wishes(self._owner)
+        self._filling.forget_wishes()
 
     def tile(self, part: tuple[Plane, int, int, int]) -> Unit | None:
         """Return a weighted tile if it is there."""
-        return None if self._network is None else self._network.get(self._owner, part)
-
-    def placeholder(self, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
-        """Give what stands for missing tiles."""
-        return self._blocks(plane, group, rows, columns)
-
-    def _areas(self, spans: Sequence[Span]) -> Iterator[tuple[Plane, int]]:
-        layout = self._layout
-        samples = Span(0, 1) if layout.samples is None else spans[layout.samples]
-        for plane in itertools.product(*(range(*spans[axis]) for axis in layout.plane_axes)):
-            for number, group in enumerate(layout.groups):
-                if max(group.start, samples.start) < min(group.stop, samples.stop):
-                    yield plane, number
-
-    def _ask_for_tiles(self, areas: Sequence[tuple[Plane, int]], rows: Span, columns: Span) -> list[Any]:
-        if self._network is None:
-            return []
-        grid = self._layout.grid
-        places = list(grid.touching(rows, columns))
-        order = nearest_first(places)
-        largest = 4 * grid.rows.tile * grid.columns.tile * max(group.size for group in self._layout.groups)
-        most = max(1, self._network.limit // largest)
-        parts = [(plane, group, *places[number]) for plane, group in areas for number in order]
-        self._network.want(self._owner, parts[:most], self._exact.weighted_tile)
-        return parts
+        return self._filling.tile(part)
 
 
 def bicubic(compute: TileUpscaler, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
@@ -230,3 +288,7 @@ def bicubic(compute: TileUpscaler, plane: Plane, group: int, rows: Span, columns
 
 def _within(span: Span, start: int) -> slice:
     return slice(span.start - start, span.stop - start)
+
+
+def _ignore(*_: object) -> None:
+    """Tell nobody: what a feed of its own makes is used at once."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.plugin.filling.coarse_level import CoarseLevel
+from napari_mgbpv2.plugin.filling.coarse_level import CoarseLevel, ThumbnailLevel
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.pyramid import COARSEST_SIDE, THUMBNAIL_SIDE
 
@@ -92,8 +92,4 @@ def map_levels(image: TiledImage, axes: str, feed: Feed, side: int) -> list[Any]
     halvings = max(0, math.ceil(math.log2(largest / COARSEST_SIDE)))
     levels: list[Any] = [MapLevel(source, axes, times, feed, side) for times in range(halvings + 1)]
     # napari reads the coarsest level of a new layer at once: this one has nothing to compute
-    step = math.ceil(largest / 2**halvings / THUMBNAIL_SIDE)
-    shape = [
-        math.ceil(size / step) if axis in "yx" else size for axis, size in zip(axes, levels[-1].shape, strict=True)
-    ]
-    return [*levels, np.zeros(shape, source.dtype)]
+    return [*levels, ThumbnailLevel(levels[-1], axes, math.ceil(largest / 2**halvings / THUMBNAIL_SIDE))]
