@@ -9,8 +9,9 @@ import os
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+from napari_mgbpv2.addresses import has_secrets, public_address, redact
 from napari_mgbpv2.errors import MGBPv2Error
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_SKIP_SIGNATURE",
 )
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 class ForkedError(MGBPv2Error):
@@ -52,11 +54,18 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, patient: bool) -> Upstr
     try:
         from obstore.store import HTTPStore, S3Store
     except ImportError:
-        raise error(f'{url}: the network needs obstore; install it with: pip install "napari-mgbpv2[remote]"') from None
-    if urlsplit(url).password:
-        raise error("the address holds a password, which would be written into the result; give it without.")
+        raise error(
+            f'{public_address(url)}: the network needs obstore; install it with: pip install "napari-mgbpv2[remote]"'
+        ) from None
+    address = public_address(url)
+    try:
+        password = urlsplit(url).password
+    except ValueError as refused:
+        raise error(f"{address}: is no address of a Zarr ({refused}); check it.") from None
+    if password:
+        raise error("the address holds a password, which others can read as long as this runs; give it without.")
     options: dict[str, Any] = {
-        "client_options": {"allow_http": True, "timeout": timedelta(seconds=_REQUEST_SECONDS)},
+        "client_options": {"allow_http": _may_be_plain(scheme), "timeout": timedelta(seconds=_REQUEST_SECONDS)},
         "retry_config": _PATIENT if patient else _IMPATIENT,
     }
     try:
@@ -66,7 +75,67 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, patient: bool) -> Upstr
         anonymous: dict[str, Any] = {} if any(name in os.environ for name in _CREDENTIALS) else {"skip_signature": True}
         return S3Store.from_url(url, **options, **anonymous)
     except Exception as refused:  # each part of an address is refused in its own way
-        raise error(f"{url}: is no address of a Zarr ({reason_of(refused)}); check it.") from refused
+        raise error(f"{address}: is no address of a Zarr ({reason_of(refused)}); check it.") from redacted(refused)
+
+
+def _may_be_plain(scheme: str) -> bool:
+    """Tell whether requests may go without encryption; those that begin with it are not led to where there is none."""
+    endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
+    return scheme == "http" or (scheme == "s3" and endpoint.lower().startswith("http://"))
+
+
+def check_redirect(url: str, key: str, error: type[MGBPv2Error]) -> None:
+    """Refuse a server that leads requests to another host, which would get what proves who asks.
+
+    obstore follows redirections and sends along where they came from, with the query, and the session token of S3. So
+    the first document is asked for once without either.
+
+    Parameters
+    ----------
+    url, key
+        The address, and what is read below it.
+    error
+        Raised where the answer is a redirection to another host, or to one without encryption.
+    """
+    target = _first_request(url, key)
+    if target is None:
+        return
+    import requests
+
+    try:
+        with requests.get(target, allow_redirects=False, stream=True, timeout=10) as answer:
+            location = answer.headers.get("Location", "") if answer.is_redirect else ""
+    except (requests.RequestException, ValueError):  # obstore says it better
+        return
+    if not location:
+        return
+    here, there = urlsplit(target), urlsplit(urljoin(target, location))
+    unencrypted = (here.scheme, there.scheme) == ("https", "http")
+    if (here.hostname, here.port) != (there.hostname, there.port) or unencrypted:
+        raise error(
+            f"{public_address(url)}: the server leads to another one, {public_address(there.geturl())}, which must not "
+            "get the credentials for this one; give the address there."
+        )
+
+
+def _first_request(url: str, key: str) -> str | None:
+    """Return the address that is asked first, where credentials go along; None where none do."""
+    if url.lower().startswith("s3://"):
+        endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+        signed = any(name in os.environ for name in _CREDENTIALS)
+        path = public_address(url).partition("://")[2]
+        return f"{endpoint.rstrip('/')}/{path}/{key}" if endpoint and signed else None
+    if not has_secrets(url):
+        return None
+    base, mark, query = url.partition("#")[0].partition("?")
+    return f"{base.rstrip('/')}/{key}{mark}{query}"
+
+
+def redacted(error: Exception) -> Exception:
+    """Return an error of obstore without what is secret in its addresses, which tracebacks show; others as they are."""
+    if not type(error).__module__.startswith("obstore") or redact(str(error)) == str(error):
+        return error
+    return type(error)(redact(str(error))).with_traceback(error.__traceback__)
 
 
 def is_of_network(error: BaseException) -> bool:
@@ -76,7 +145,7 @@ def is_of_network(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Say in a few words what went wrong; what obstore says of a request has many lines."""
-    text = str(error)
+    text = redact(str(error))
     if not type(error).__module__.startswith("obstore"):
         return text
     if "configured region" in text:

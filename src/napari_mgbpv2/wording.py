@@ -1,6 +1,13 @@
-"""Numbers as people write them."""
+"""Numbers and names as people read them."""
 
 from __future__ import annotations
+
+import re
+
+# What moves a terminal's cursor, colours it, hides or turns text around: control characters, the marks of writing
+# direction, line separators, and bytes of names that are no text (which Python keeps as surrogates).
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def readable_bytes(count: float) -> str:
@@ -19,3 +26,15 @@ def readable_seconds(seconds: float) -> str:
             value = seconds / {"days": 86_400, "h": 3_600, "min": 60}[unit]
             return f"{value:.2g} {unit}" if value < 10 else f"{value:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would obey, and what no encoding holds: a line feed becomes ``\n``, a bell ``\x07``."""
+    return _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+        code -= 0xDC00
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

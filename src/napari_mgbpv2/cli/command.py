@@ -6,15 +6,22 @@ import argparse
 import logging
 import os
 import signal
-import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from napari_mgbpv2._version import __version__
+from napari_mgbpv2.addresses import redact
+from napari_mgbpv2.cli.output import OutputClosed, accept_any_text, discard_output, flush, say
 from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.files import why_not_written
+from napari_mgbpv2.wording import printable
 
+_PACKAGE = str(Path(__file__).resolve().parents[1])
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
 STANDARD_ERROR = 2  # file descriptor
 
@@ -27,6 +34,11 @@ def parser_of(command: str, description: str, epilog: str) -> argparse.ArgumentP
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something goes wrong")
     return parser
+
+
+def path_of(text: str) -> Path:
+    """Return the path of a file that an option names; ``~`` is the user's home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def run_command(
@@ -52,24 +64,66 @@ def run_command(
     Returns
     -------
     int
-        Exit status: 0; 1 after an error; 130 after Ctrl-C. (Wrong options end with 2, by argparse.)
+        Exit status: 0; 1 after an error; 130 after Ctrl-C; 141 when nobody reads its output any more. (Wrong options
+        end with 2, by argparse.)
     """
-    options = parser.parse_args(arguments)
+    accept_any_text()
+    try:
+        status = _run(parser.prog, work, parser.parse_args(arguments), interrupted)
+        _finish_output(parser.prog)
+        return status
+    except OutputClosed as closed:
+        return int(str(closed.code))
+    except SystemExit:  # of argparse: help, the version, or wrong options
+        _finish_output(parser.prog)
+        raise
+
+
+def _finish_output(command: str) -> None:
+    """Write what waits; end with status 1 where standard output does not take it."""
+    try:
+        flush()
+    except OSError as error:
+        say(command, f"standard output: {why_not_written(error)}")
+        discard_output()
+        raise SystemExit(1) from None
+
+
+def _run(command: str, work: Callable[[argparse.Namespace], int | None], options: Any, interrupted: str) -> int:
     if not options.debug:  # what libraries log about a file, our own sentence says, if it matters
         logging.getLogger().addHandler(logging.NullHandler())
     try:
-        with _ending_at_once_when_interrupted_again(f"{parser.prog}: {interrupted}"):
+        with (
+            _warnings_in_a_line(command, options.debug),
+            _ending_at_once_when_interrupted_again(f"{command}: {interrupted}"),
+        ):
             return work(options) or 0
     except KeyboardInterrupt:
         if options.debug:
             raise
-        print(f"{parser.prog}: {interrupted}", file=sys.stderr)
+        say(command, interrupted)
         return INTERRUPTED
-    except (MGBPv2Error, MemoryError, OSError) as error:
+    except Exception as error:
         if options.debug:
             raise
-        print(f"{parser.prog}: {sentence_of(error)}", file=sys.stderr)
+        say(command, sentence_of(error))
         return 1
+
+
+@contextmanager
+def _warnings_in_a_line(command: str, debug: bool) -> Iterator[None]:
+    """Write warnings of this package as it writes anything else, and none of others, unless for debugging."""
+
+    def in_a_line(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> str:
+        return f"{command}: {printable(redact(str(message)))}\n" if filename.startswith(_PACKAGE) else ""
+
+    before = warnings.formatwarning
+    if not debug:
+        warnings.formatwarning = in_a_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 @contextmanager
@@ -107,7 +161,16 @@ def _ending_at_once_when_interrupted_again(sentence: str) -> Iterator[None]:
 
 def sentence_of(error: BaseException) -> str:
     """Say in one line what went wrong."""
+    if isinstance(error, MGBPv2Error):
+        return printable(redact(str(error).strip())) or type(error).__name__
     if isinstance(error, OSError) and error.filename is not None:  # the system's own
-        return f"{error.filename}: {error.strerror}; check the path and its permissions."
-    message = str(error) or ("not enough memory; use a smaller --tile" if isinstance(error, MemoryError) else "")
-    return message.strip().split("\n")[0] or type(error).__name__
+        return printable(f"{error.filename}: {error.strerror}; check the path and its permissions.")
+    first = redact(str(error).strip().partition("\n")[0])
+    if isinstance(error, MemoryError):
+        return first or "not enough memory; use a smaller --tile"
+    if isinstance(error, OSError):
+        return first or type(error).__name__
+    return (
+        f"unexpected {type(error).__name__}: {first or 'without a message'}; this is a fault of the program: "
+        "run it again with --debug and report what that shows."
+    )

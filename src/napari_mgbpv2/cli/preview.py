@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -9,29 +10,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.addresses import Destination
+from napari_mgbpv2.addresses import Destination, absolute, last_part, recordable
 from napari_mgbpv2.alpha import ALPHA_SAMPLES, opaque_value
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.files import why_not_written, write_whole
 from napari_mgbpv2.sources import ArrayLike, open_source
+from napari_mgbpv2.sources.finding import IMAGE_SUFFIXES
+from napari_mgbpv2.sources.results import MARKER, is_result
 from napari_mgbpv2.tiling import Span
 
 SIDE = 512  # pixels of the result that are shown
 _STRETCH = (0.5, 99.5)  # percentiles of the source shown as black and white where its type has more than 8 bits
 
 
-def check_free(path: Path) -> None:
-    """Refuse a path at which something is already, before hours of work.
+def check_free(path: Path, destination: Destination, *, may_replace: bool = False) -> None:
+    """Refuse a path at which no preview can be written, before hours of work.
+
+    Parameters
+    ----------
+    path
+        Of the preview.
+    destination
+        Of the result.
+    may_replace
+        Whether an earlier preview may be replaced; nothing else ever is.
 
     Raises
     ------
     DestinationError
-        It is taken, or its folder is missing.
+        Something else is there, its folder is missing or may not be written to, its ending is another format's, or it
+        is the destination or would lie within it.
     """
-    if os.path.lexists(path):
+    whole = path.absolute()
+    if path.suffix.lower() != ".png" and path.suffix.lower() in IMAGE_SUFFIXES:
+        raise DestinationError(f"{path}: a preview is a PNG; end its name in .png")
+    if isinstance(destination, Path) and absolute(destination) in (whole, *whole.parents):
+        raise DestinationError(f"{path}: is, or lies within, the destination {destination}; choose another name")
+    if os.path.lexists(path) and not (may_replace and path.is_file() and is_result(str(path))):
         raise DestinationError(f"{path} exists already: choose another name for the preview")
-    if not path.absolute().parent.is_dir():
-        raise DestinationError(f"{path}: there is no folder {path.absolute().parent}")
+    if not whole.parent.is_dir():
+        raise DestinationError(f"{path}: there is no folder {whole.parent}")
+    if not os.access(whole.parent, os.W_OK):
+        raise DestinationError(f"{path}: the folder {whole.parent} may not be written to; choose another")
 
 
 def write_preview(prepared: Prepared, destination: Destination, path: Path) -> Path:
@@ -50,8 +71,14 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     -------
     Path
         The PNG, absolute.
+
+    Raises
+    ------
+    DestinationError
+        It cannot be written; what was there before is still there.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     scale, source = prepared.plan.scale, prepared.source
     result = open_source(destination, axes=_stored_axes(prepared) if prepared.job.format == "zarr" else None)
@@ -65,7 +92,14 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     # Pillow weighs colours by alpha, as is right
     left = Image.fromarray(_to_8_bits(before, low, high)).resize(size, Image.Resampling.BICUBIC)
     picture = np.concatenate([np.asarray(left), _to_8_bits(after, low, high)], axis=1)
-    Image.fromarray(picture).save(path, format="PNG", icc_profile=source.icc_profile)
+    name = destination.name if isinstance(destination, Path) else last_part(destination)
+    made, content = PngInfo(), io.BytesIO()
+    made.add_text(MARKER, f"preview of {recordable(name)}")  # by which it is known again
+    Image.fromarray(picture).save(content, format="PNG", pnginfo=made, icc_profile=source.icc_profile)
+    try:
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        raise DestinationError(f"{path}: {why_not_written(error)}") from error
     return path.absolute()
 
 

@@ -7,13 +7,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.addresses import Destination, absolute
+from napari_mgbpv2.cli.output import say, write_line, write_path, write_text
 from napari_mgbpv2.conversion import Prepared, Report
+from napari_mgbpv2.sources.finding import LeftOut
 from napari_mgbpv2.wording import readable_bytes, readable_seconds
 
 JSON_SECONDS = 1.0  # between two lines of progress
+MOST_NAMED = 5  # of files that are left out for the same reason
 
 
 class Quiet:
@@ -21,6 +25,13 @@ class Quiet:
 
     def __init__(self, command: str) -> None:
         self.command = command
+
+    def left_out(self, others: Sequence[LeftOut]) -> None:
+        """Tell what of folders is not taken for an image."""
+
+    def preview(self, path: Path) -> None:
+        """Tell where a preview is."""
+        write_path(path)
 
     def plan(self, prepared: Prepared) -> None:
         """Tell what will be done."""
@@ -30,7 +41,7 @@ class Quiet:
         from napari_mgbpv2.conversion.estimating import estimate
 
         found = estimate(prepared)
-        print(f"{summary(prepared)}; about {readable_seconds(found.seconds)}")
+        write_line(f"{summary(prepared)}; about {readable_seconds(found.seconds)}")
 
     def progress(self, report: Report) -> None:
         """Tell where the work stands."""
@@ -40,16 +51,16 @@ class Quiet:
 
     def done(self, source: str, result: Destination, last: Report | None) -> None:
         """Tell that a result is complete; without a report, it has been so before."""
-        print(result, flush=True)
+        write_path(result)
 
     def failed(self, source: str, sentence: str) -> None:
         """Tell that a source has failed."""
-        print(f"{self.command}: {sentence}", file=sys.stderr, flush=True)
+        say(self.command, sentence)
 
     def end(self, done: int, failed: Sequence[str]) -> None:
         """Tell the outcome of several sources."""
         if failed:
-            print(f"{self.command}: {done} done, {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
+            say(self.command, f"{done} done, {len(failed)} failed: {', '.join(failed)}")
 
 
 class Human(Quiet):
@@ -59,9 +70,17 @@ class Human(Quiet):
         super().__init__(command)
         self._bar: Any = None
 
+    def left_out(self, others: Sequence[LeftOut]) -> None:
+        """Print a line for each reason."""
+        reasons: dict[str, list[str]] = {}
+        for other in others:
+            reasons.setdefault(other.reason, []).append(other.path)
+        for reason, paths in reasons.items():
+            say(self.command, f"left out, {reason}: {_some(paths)}")
+
     def plan(self, prepared: Prepared) -> None:
         """Print a line."""
-        print(summary(prepared), file=sys.stderr, flush=True)
+        write_line(summary(prepared), sys.stderr)
 
     def progress(self, report: Report) -> None:
         """Move the bar: megapixels of the result, their rate, the time left, tiles, and bytes written."""
@@ -81,16 +100,16 @@ class Human(Quiet):
     def note(self, sentence: str) -> None:
         """Print it."""
         self._close()
-        print(f"{self.command}: {sentence}", file=sys.stderr, flush=True)
+        say(self.command, sentence)
 
     def done(self, source: str, result: Destination, last: Report | None) -> None:
         """Print where the result is, and what was not as planned."""
         self._close()
         if last is None:
-            print(f"{result} was complete already", file=sys.stderr)
+            write_line(f"{result} was complete already", sys.stderr)
         elif last.repeated_tiles:
             share = last.repeated_tiles / last.all_tiles
-            print(f"{last.repeated_tiles} tiles ({share:.1%}) ran twice, at borders of areas", file=sys.stderr)
+            write_line(f"{last.repeated_tiles} tiles ({share:.1%}) ran twice, at borders of areas", sys.stderr)
         super().done(source, result, last)
 
     def failed(self, source: str, sentence: str) -> None:
@@ -101,7 +120,7 @@ class Human(Quiet):
     def end(self, done: int, failed: Sequence[str]) -> None:
         """Print how many."""
         if not failed:
-            print(f"{self.command}: all {done} done", file=sys.stderr)
+            say(self.command, f"all {done} done")
         super().end(done, failed)
 
     def _close(self) -> None:
@@ -111,11 +130,23 @@ class Human(Quiet):
 
 
 class Machine(Quiet):
-    """Prints one JSON object a line, each with an "event": plan, progress, note, done, failed, end."""
+    """Prints one JSON object a line, each with an "event".
+
+    It is one of left_out, plan, progress, note, done, preview, failed and end.
+    """
 
     def __init__(self, command: str) -> None:
         super().__init__(command)
         self._told = 0.0
+
+    def left_out(self, others: Sequence[LeftOut]) -> None:
+        """Print each with the reason."""
+        for other in others:
+            _print("left_out", path=other.path, reason=other.reason)
+
+    def preview(self, path: Path) -> None:
+        """Print where it is."""
+        _print("preview", preview=str(path))
 
     def plan(self, prepared: Prepared) -> None:
         """Print the plan."""
@@ -207,9 +238,15 @@ def seconds_left(report: Report) -> float | None:
     return round(report.seconds / report.tiles * (report.all_tiles - report.tiles), 1)
 
 
+def _some(paths: Sequence[str]) -> str:
+    """Name the first ones, and how many more there are."""
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    return f"{', '.join(paths[:MOST_NAMED])}{more}"
+
+
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _print(event: str, **values: Any) -> None:
-    print(json.dumps({"event": event, **values}), flush=True)
+    write_text(json.dumps({"event": event, **values}))

@@ -9,20 +9,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import absolute
+from napari_mgbpv2.addresses import Destination, absolute, as_destination, expanded, shown
 from napari_mgbpv2.cli.command import run_command, sentence_of
 from napari_mgbpv2.cli.telling import Human, Machine, Quiet
 from napari_mgbpv2.cli.upscale_options import parser
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
-from napari_mgbpv2.conversion.naming import destinations_of
+from napari_mgbpv2.conversion.naming import OTHER_ENDINGS, TIFF_ENDINGS, ZARR_ENDINGS, destinations_of
 from napari_mgbpv2.conversion.retrying import run_in_memory
-from napari_mgbpv2.errors import DestinationError, ImageError, MGBPv2Error, ModelError
+from napari_mgbpv2.errors import DestinationError, ImageError, ModelError
 
 if TYPE_CHECKING:
     from distributed import Client
 
+    from napari_mgbpv2.sources.finding import LeftOut
+
 _FOR_UPSCALE = ("axes", "noise", "seed", "tile", "overlap", "guard", "window", "value_range", "device", "precision")
-_FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit")
+_FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit", "record_paths")
 _FOR_OUTPUT = ("format", "chunk", "shard", "codec")
 
 
@@ -34,19 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _upscale(options: argparse.Namespace) -> int:
-    from napari_mgbpv2.sources import find_sources
+    from napari_mgbpv2.sources.finding import search
 
     chosen = _chosen(options)
     scale, model = chosen.pop("scale", None), chosen.pop("model", None)
-    sources = find_sources(options.source)
-    single = len(sources) == len(options.source) == 1 and sources[0] in (
-        options.source[0],
-        _absolute(options.source[0]),
+    teller = (Machine if options.json else Quiet if options.quiet else Human)("mgbpv2-upscale")
+    output = _output(options.output)
+    found = search(options.source)
+    missing = [each for each in found.left_out if each.is_failure]
+    teller.left_out([each for each in found.left_out if not each.is_failure])
+    folders = [image.folder for image in found.images]
+    one = len(found.images) == len(options.source) == 1 and not missing
+    single = one and folders == [None] and not _names_a_folder(options.output)
+    destinations = destinations_of(
+        [image.path for image in found.images], output, scale or _scale_of(model), single=single, folders=folders
     )
-    destinations = destinations_of(sources, options.output, scale or _scale_of(model), single=single)
     jobs = [
         ConversionJob(
-            source=source,
+            source=image.path,
             destination=destination,
             scale=scale,
             model=model,
@@ -54,36 +61,55 @@ def _upscale(options: argparse.Namespace) -> int:
             pixel_size=_pixel_size(options.pixel_size),
             **{name: getattr(options, name) for name in (*_FOR_JOB, *_FOR_OUTPUT)},
         )
-        for source, destination in zip(sources, destinations, strict=True)
+        for image, destination in zip(found.images, destinations, strict=True)
     ]
     if options.preview is not None:
         from napari_mgbpv2.cli.preview import check_free
 
         if len(jobs) > 1:
             raise DestinationError(f"{options.preview}: a preview shows one image, and there are {len(jobs)} sources")
-        check_free(options.preview)
-    teller = (Machine if options.json else Quiet if options.quiet else Human)("mgbpv2-upscale")
+        check_free(options.preview, jobs[0].destination, may_replace=options.resume or options.overwrite)
     with _client(options) as client:
-        if len(jobs) == 1:
+        if one:
             _convert(jobs[0], options, teller, client)
             return 0
-        return _convert_all(jobs, options, teller, client)
+        return _convert_all(jobs, missing, options, teller, client)
+
+
+def _output(text: str) -> Destination:
+    """Return where results go; an empty name, which would be this folder, is refused."""
+    if not text:
+        raise DestinationError("-o is empty: name the OME-Zarr to write, such as result.ome.zarr")
+    return as_destination(text)
+
+
+def _names_a_folder(output: str) -> bool:
+    """Tell "upscaled/", which is for results, from "a.ome.zarr/", which is one."""
+    return output.endswith(("/", os.sep)) and not output.rstrip("/" + os.sep).lower().endswith(
+        (*ZARR_ENDINGS, *TIFF_ENDINGS, *OTHER_ENDINGS)
+    )
 
 
 def _convert_all(
-    jobs: Sequence[ConversionJob], options: argparse.Namespace, teller: Quiet, client: Client | None
+    jobs: Sequence[ConversionJob],
+    missing: Sequence[LeftOut],
+    options: argparse.Namespace,
+    teller: Quiet,
+    client: Client | None,
 ) -> int:
     """Convert one after the other; one that fails does not stop the rest."""
-    failed = []
+    failed = [each.path for each in missing]
+    for each in missing:
+        teller.failed(each.path, f"{each.path}: {each.reason}")
     for job in jobs:
         try:
             _convert(job, options, teller, client)
-        except (MGBPv2Error, MemoryError, OSError) as error:
+        except Exception as error:  # whatever it is, the others are not to blame
             if options.debug:
                 raise
-            failed.append(str(job.source))
-            teller.failed(str(job.source), sentence_of(error))
-    teller.end(len(jobs) - len(failed), failed)
+            failed.append(shown(job.source))
+            teller.failed(shown(job.source), sentence_of(error))
+    teller.end(len(jobs) + len(missing) - len(failed), failed)
     return 1 if failed else 0
 
 
@@ -101,11 +127,11 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
 
     prepared = run_in_memory(prepared, lambda prepared: run(prepared, client=client, tell=tell), teller.note)
     destination = absolute(job.destination)
-    teller.done(str(job.source), destination, last[0] if last else None)
+    teller.done(shown(job.source), destination, last[0] if last else None)
     if options.preview is not None:
         from napari_mgbpv2.cli.preview import write_preview
 
-        print(write_preview(prepared, destination, options.preview))
+        teller.preview(write_preview(prepared, destination, options.preview))
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:
@@ -126,13 +152,10 @@ def _scale_of(model: str | None) -> int | None:
     if model is None:
         return DEFAULT_SCALE
     try:
+        model = expanded(model)
         return (read_card(model) if os.path.isfile(model) else find_model(model)).scale
     except ModelError:
         return None
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
 
 
 @contextlib.contextmanager

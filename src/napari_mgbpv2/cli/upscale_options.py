@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from napari_mgbpv2.addresses import as_destination
-from napari_mgbpv2.cli.command import parser_of
+from napari_mgbpv2.cli.command import parser_of, path_of
 
 _DESCRIPTION = """\
 Upscale images of any size with the MGBPv2 network and write them as OME-Zarr.
@@ -40,12 +38,14 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         metavar="DESTINATION",
         required=True,
-        type=as_destination,
-        help="the OME-Zarr to write (also s3://...), or an OME-TIFF if it ends in .tif; of several sources, a folder",
+        help="the OME-Zarr to write (also s3://...), or an OME-TIFF if it ends in .tif; of several sources, or with a "
+        "/ at its end, a folder",
     )
     parser.add_argument("--resume", action="store_true", help="go on with what an interrupted run has left")
     parser.add_argument("--overwrite", action="store_true", help="replace what is at DESTINATION once this is complete")
-    parser.add_argument("--preview", metavar="PNG", type=Path, help="also write a picture: bicubic beside the result")
+    parser.add_argument(
+        "--preview", metavar="PNG", type=path_of, help="also write a picture: bicubic beside the result"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes, and end")
     parser.add_argument("--quiet", action="store_true", help="say nothing but where the results are, and what fails")
     parser.add_argument("--json", action="store_true", help="say everything as lines of JSON, for machines")
@@ -101,6 +101,11 @@ def _add_result(group: argparse._ArgumentGroup) -> None:
         "--chunk", type=int, metavar="PX", default=512, help="read and compressed at once (default: 512)"
     )
     group.add_argument("--shard", type=int, metavar="PX", help="one file, computed at once (default: 1024 or 2048)")
+    group.add_argument(
+        "--record-paths",
+        action="store_true",
+        help="write the whole paths of the source into the result (default: the names of its files alone)",
+    )
     group.add_argument(
         "--codec", metavar="NAME", default="zstd", help="zstd (default), zstd-9 (small), lz4 (fastest) or none"
     )

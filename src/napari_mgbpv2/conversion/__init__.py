@@ -18,7 +18,7 @@ from napari_mgbpv2.conversion.job import Asked, ConversionJob, Prepared, Progres
 from napari_mgbpv2.conversion.local import run_here
 from napari_mgbpv2.conversion.preparing import prepare
 from napari_mgbpv2.conversion.progress import Report, Tally, Tell
-from napari_mgbpv2.conversion.publishing import finished_before, tiff_of
+from napari_mgbpv2.conversion.publishing import comparable, finished_before, tiff_of
 from napari_mgbpv2.conversion.retrying import run_in_memory
 from napari_mgbpv2.conversion.working import ShardWork
 
@@ -44,6 +44,7 @@ def convert(
     progress: Progress | None = None,
     cancelled: Asked | None = None,
     client: Client | None = None,
+    record_paths: bool = False,
     **options: Any,
 ) -> Path | Any:  # a str of an address; whoever writes to a disk, which is most, need not tell a type checker so
     """Upscale an image into an OME-Zarr, on a disk or in an object store, or into an OME-TIFF.
@@ -77,6 +78,9 @@ def convert(
         Asked before each step; the conversion ends when it says so.
     client
         A client of `distributed`, whose workers share the work; they must see the source and the destination.
+    record_paths
+        Whether the result says the whole paths of the source's files; by default their names, sizes and times of
+        change alone. Of an address, it says scheme, host and path.
     **options
         ``axes``, ``noise``, ``seed``, ``tile``, ``overlap``, ``guard``, ``window``, ``value_range``, ``device`` and
         ``precision`` as `upscale` has them; ``pixel_size``, ``unit``, ``format``, ``chunk``, ``shard`` and ``codec`` as
@@ -115,6 +119,7 @@ def convert(
         levels=levels,
         series=series,
         level=level,
+        record_paths=record_paths,
         **about_output,
     )
 
@@ -165,7 +170,7 @@ def run(
         job.destination,
         layout,
         overwrite=job.overwrite,
-        job=layout.provenance,
+        job=comparable(layout.provenance),
         resume=job.resume,
         finish=partial(tiff_of, prepared, cancelled) if job.makes_tiff else None,
     ) as writer:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination
+from napari_mgbpv2.conversion.naming import TIFF_ENDINGS
 from napari_mgbpv2.conversion.walking import Walk, plan_walk
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import ImageSource
@@ -25,7 +26,6 @@ Asked = Callable[[], bool]
 TILE_CACHE_BYTES = 256 * 2**20  # of tiles for shards to come; beyond it, some are computed again
 PROCESS_BYTES = 500 * 2**20  # Python with torch and zarr loaded
 IN_FLIGHT = 3  # shards at a time: one is read or blended and one is written while the network is busy with another
-TIFF_ENDINGS = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class ConversionJob:
         default 512, and 1024 or, for huge images, 2048.
     codec
         "zstd" (fast), "zstd-9" (small), "lz4" (fastest) or "none".
+    record_paths
+        Whether the result says the whole paths of its source's files; by default their names alone.
     """
 
     source: Any
@@ -79,6 +81,7 @@ class ConversionJob:
     chunk: int = 512
     shard: int | None = None
     codec: str = "zstd"
+    record_paths: bool = False
 
     @property
     def makes_tiff(self) -> bool:

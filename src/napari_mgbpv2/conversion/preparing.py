@@ -6,16 +6,18 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import Destination, last_part, without_slash
+from napari_mgbpv2.addresses import Destination, last_part, shown, without_slash
 from napari_mgbpv2.conversion.job import ConversionJob, Prepared
+from napari_mgbpv2.conversion.naming import check_ending
 from napari_mgbpv2.errors import DestinationError, ImageError
 from napari_mgbpv2.sources import ImageSource, bare_source, described_as, open_source
+from napari_mgbpv2.sources.identity import recorded_source, without_folders
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
 if TYPE_CHECKING:
@@ -29,11 +31,12 @@ _NGFF_ORDER = "tczyx"
 
 def prepare(job: ConversionJob) -> Prepared:
     """Open and check everything that a job needs; reads no pixel, writes nothing. Errors as `convert` has them."""
+    check_ending(job.destination)
     with _naming(job.source):
         source = _open(job)
         identity = source.fingerprint()  # before anything is read of it
         plan = plan_upscale(source.data, job.scale, model=job.model, **{**job.options, "axes": source.axes})
-        prepared = Prepared(job, source, plan, _layout(job, source, plan), identity)
+        prepared = Prepared(job, source, plan, _layout(job, source, plan, identity), identity)
     _check_apart(prepared)
     return prepared
 
@@ -44,7 +47,7 @@ def _naming(source: Any) -> Iterator[None]:
     try:
         yield
     except (DestinationError, ImageError) as error:
-        path = str(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "path", "")
+        path = shown(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "path", "")
         if not path or path in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
@@ -58,7 +61,7 @@ def _check_apart(prepared: Prepared) -> None:
     DestinationError
         It would.
     """
-    asked, identity = prepared.job.destination, prepared.layout.provenance["source_identity"]
+    asked, identity = prepared.job.destination, prepared.identity
     if not isinstance(asked, Path):
         url = without_slash(prepared.source.path)
         if f"{asked}/".startswith(f"{url}/") or f"{url}/".startswith(f"{asked}/"):
@@ -91,7 +94,7 @@ def _name_of(destination: Destination) -> str:
     return destination.name if isinstance(destination, Path) else last_part(destination)
 
 
-def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> ImageLayout:
+def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan, identity: Mapping[str, Any]) -> ImageLayout:
     from napari_mgbpv2.ome_zarr import ImageLayout
 
     if job.makes_tiff:
@@ -122,7 +125,7 @@ def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan) -> Image
         name=source.name,
         channel_names=source.channel_names if "c" in plan.axes else None,
         channel_colors=source.channel_colors if "c" in plan.axes else None,
-        provenance=_provenance(job, source, plan, shard),
+        provenance=_provenance(job, source, plan, identity, shard),
         chunk=job.chunk,
         shard=shard,
         colour="s" in plan.axes and sizes["c"] in (2, 3, 4),
@@ -153,13 +156,15 @@ def _shard(height: int, width: int, chunk: int) -> int:
     return -(-wanted // chunk) * chunk if chunk > 0 else wanted
 
 
-def _provenance(job: ConversionJob, source: ImageSource, plan: UpscalePlan, shard: int) -> dict[str, Any]:
+def _provenance(
+    job: ConversionJob, source: ImageSource, plan: UpscalePlan, identity: Mapping[str, Any], shard: int
+) -> dict[str, Any]:
     """Say how the image comes to be: for people, and to know whether unfinished work may be gone on with."""
     grid, compute = plan.layout.grid, plan.compute_tile
     told = {
-        "source": source.path,
+        "source": source.path if job.record_paths else recorded_source(source.path),
         "source_kind": source.kind,
-        "source_identity": source.fingerprint(),
+        "source_identity": identity if job.record_paths else without_folders(identity),
         "source_axes": source.axes,
         "scale": plan.scale,
         "model": plan.model,

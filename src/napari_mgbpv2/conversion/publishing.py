@@ -10,6 +10,7 @@ from typing import Any
 from napari_mgbpv2.addresses import absolute
 from napari_mgbpv2.conversion.job import Asked, Prepared
 from napari_mgbpv2.errors import DestinationError, MGBPv2Error
+from napari_mgbpv2.sources.identity import recorded_source, without_folders
 
 
 def finished_before(prepared: Prepared) -> bool:
@@ -31,7 +32,8 @@ def finished_before(prepared: Prepared) -> bool:
         found = provenance_of(destination)
     if found is None:
         return False
-    if different := differences(_without_versions(found), _without_versions(prepared.layout.provenance)):
+    now = comparable(prepared.layout.provenance)
+    if different := differences(_without_versions(comparable(found)), _without_versions(now)):
         raise DestinationError(f"{destination} is complete, but made with other settings: {different}")
     if not prepared.job.makes_tiff:
         tidy_finished(destination)
@@ -64,6 +66,16 @@ def tiff_of(prepared: Prepared, cancelled: Asked | None, folder: Path, levels: l
     except MGBPv2Error as error:  # which names a file that the user does not know
         raise type(error)(str(error).replace(str(path), str(prepared.job.destination))) from error
     return path
+
+
+def comparable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is compared of two jobs: whether one records whole paths makes no difference."""
+    told = dict(provenance)
+    if isinstance(told.get("source"), str):
+        told["source"] = recorded_source(told["source"])
+    if isinstance(told.get("source_identity"), Mapping):
+        told["source_identity"] = without_folders(told["source_identity"])
+    return told
 
 
 def _without_versions(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from napari_mgbpv2.addresses import is_url, without_slash
+from napari_mgbpv2.addresses import expanded, is_url, without_slash
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.describing import described_as
-from napari_mgbpv2.sources.finding import find_sources
+from napari_mgbpv2.sources.finding import check_file, find_sources
 from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnknownFormat, bare_source
 from napari_mgbpv2.sources.units import long_unit
 
@@ -75,7 +75,7 @@ def open_source(
     ImageError
         As `described_as` has it.
     """
-    path = os.fspath(path)
+    path = expanded(os.fspath(path))
     source = _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes)
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
@@ -137,6 +137,7 @@ def as_array(store: object) -> Any:
 
 
 def _first_bytes(path: str) -> bytes:
+    check_file(path)
     try:
         with open(path, "rb") as file:
             start = file.read(8)

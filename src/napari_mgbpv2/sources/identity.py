@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from napari_mgbpv2.addresses import recordable, shown
 from napari_mgbpv2.errors import SourceError
 
 _HASHED_BYTES = 256 * 2**20  # of an array in memory; more would take seconds
@@ -49,3 +50,32 @@ def identity_of_array(array: Any) -> dict[str, Any]:
     if not isinstance(array, np.ndarray) or array.nbytes > _HASHED_BYTES:
         return {"sha256": None}
     return {"sha256": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()}
+
+
+def recorded_source(path: str) -> str:
+    """Return what a record may say of where an image is: a file's name, or scheme, host and path of an address."""
+    return recordable(shown(path).rstrip("/" + os.sep).rpartition(os.sep)[2]) if "://" not in path else shown(path)
+
+
+def without_folders(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a fingerprint that says no more of the user's folders than names below the one of the source.
+
+    Parameters
+    ----------
+    identity
+        As `ImageSource.fingerprint` gives it, or what this has made of one, which stays as it is.
+    """
+    if "path" not in identity:
+        return dict(identity)
+    path = str(identity["path"])
+    above = os.path.dirname(path)
+    files: dict[str, Any] = {}
+    for file, status in dict(identity.get("files", {})).items():
+        below = above and file.startswith(above.rstrip(os.sep) + os.sep)
+        name = file[len(above.rstrip(os.sep)) + 1 :] if below else file
+        name = recordable(os.path.basename(name) if os.path.isabs(name) else name)
+        number = 1
+        while (numbered := name if number == 1 else f"{name} ({number})") in files:
+            number += 1
+        files[numbered] = status
+    return {**identity, "path": recorded_source(path), "files": files}

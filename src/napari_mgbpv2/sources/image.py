@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.addresses import is_url, last_part
+from napari_mgbpv2.addresses import is_url, last_part, recordable
 from napari_mgbpv2.axes import check_axes
 from napari_mgbpv2.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.errors import ImageError, SourceError
@@ -70,7 +70,7 @@ class ImageSource:
     channel_colors
         "RRGGBB", one for each channel like ``channel_names``, or None.
     path
-        Absolute path of the file or folder, or its address on the network.
+        Absolute path of the file or folder, or scheme, host and path of its address on the network.
     kind
         What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
     series, level
@@ -129,7 +129,7 @@ class ImageSource:
         name = full if is_url(self.path) or os.path.isdir(self.path) else Path(full).stem
         for suffix in (".zarr", ".tif", ".tiff", ".nii", ".ome"):  # in this order: .ome stands before .zarr or .tif
             name = name.removesuffix(suffix)
-        return name or full
+        return recordable(name or full)
 
 
 class FileArray(ABC):

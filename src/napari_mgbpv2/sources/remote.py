@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import ObjectStore
 
-from napari_mgbpv2.addresses import last_part
+from napari_mgbpv2.addresses import public_address, redact
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.object_stores import ForkedError, check_not_forked, open_upstream, reason_of
+from napari_mgbpv2.object_stores import (
+    ForkedError,
+    check_not_forked,
+    check_redirect,
+    open_upstream,
+    reason_of,
+    redacted,
+)
 from napari_mgbpv2.sources.finding import ZARR_MARKERS
 
 if TYPE_CHECKING:
@@ -30,6 +37,12 @@ _SCHEMES = ("https", "http", "s3")
 class RemoteStore(ObjectStore["Upstream"]):
     """A Zarr below an address; read only."""
 
+    def __str__(self) -> str:
+        return redact(super().__str__())
+
+    def __repr__(self) -> str:
+        return redact(super().__repr__())
+
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return a value, None if there is none."""
         from obstore.exceptions import PermissionDeniedError
@@ -40,7 +53,7 @@ class RemoteStore(ObjectStore["Upstream"]):
         except PermissionDeniedError:
             # Public buckets that may not be listed answer so where there is nothing, and Zarr asks for metadata of
             # every version. A chunk is another matter: what may not be read must not become the fill value.
-            if last_part(key) in ZARR_METADATA:
+            if key.rpartition("/")[2] in ZARR_METADATA:
                 return None
             raise
 
@@ -83,10 +96,11 @@ def remote_store(url: str) -> RemoteStore:
         obstore is not installed, the server cannot be reached or refuses, or there is no Zarr.
     """
     impatient = _upstream(url, patient=False)
+    check_redirect(url, ZARR_MARKERS[0], SourceError)
     refused = None
     for marker in ZARR_MARKERS:
         try:
-            if _document(url, impatient, marker) is not None:
+            if _document(public_address(url), impatient, marker) is not None:
                 return RemoteStore(_upstream(url, patient=True), read_only=True)
         except _Refused as error:  # where a bucket may not be listed, it is the answer for what is not there
             refused = error
@@ -100,7 +114,9 @@ class _Refused(SourceError):
 def _upstream(url: str, *, patient: bool) -> Upstream:
     scheme = url.partition("://")[0].lower()
     if scheme not in _SCHEMES:
-        raise SourceError(f"{url}: {scheme}:// is not read; give https://, http:// or s3://, or download it first.")
+        raise SourceError(
+            f"{public_address(url)}: {scheme}:// is not read; give https://, http:// or s3://, or download it first."
+        )
     return open_upstream(url, SourceError, patient=patient)
 
 
@@ -119,9 +135,11 @@ def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | No
         raise _Refused(
             f"{url}: may not be read, or is not there; check the address, and for a private S3 bucket set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        ) from error
+        ) from redacted(error)
     except (BaseError, ForkedError) as error:
-        raise SourceError(f"{url}: cannot be read ({reason_of(error)}); check the address and the network.") from error
+        raise SourceError(
+            f"{url}: cannot be read ({reason_of(error)}); check the address and the network."
+        ) from redacted(error)
     changed = meta["last_modified"]
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -134,9 +152,11 @@ def _no_zarr(url: str) -> SourceError:
     """Return the error for an address without a Zarr: whether there is something else, or nothing."""
     import obstore
 
-    above, _, name = url.rstrip("/").rpartition("/")
+    address, _, query = url.partition("#")[0].partition("?")
+    above, _, name = address.rstrip("/").rpartition("/")
+    url = public_address(url)
     try:
-        obstore.head(_upstream(above, patient=False), name)
+        obstore.head(_upstream(f"{above}?{query}" if query else above, patient=False), name)
     except Exception:  # whatever the reason, nothing is known to be there
         return SourceError(f"{url}: there is no Zarr at this address (no {', '.join(ZARR_MARKERS)}); check it.")
     return SourceError(f"{url}: is no Zarr, and only Zarr is read from the network; download it first.")

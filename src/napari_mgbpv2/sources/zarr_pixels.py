@@ -13,9 +13,9 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ZipStore
 
-from napari_mgbpv2.addresses import is_url
+from napari_mgbpv2.addresses import is_url, shown
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.object_stores import is_of_network, reason_of
+from napari_mgbpv2.object_stores import is_of_network, reason_of, redacted
 from napari_mgbpv2.sources.finding import ZARR_MARKERS, is_zarr
 from napari_mgbpv2.sources.image import FileArray, Pixels, Window
 from napari_mgbpv2.sources.remote import ZARR_METADATA, RemoteStore, remote_store
@@ -55,7 +55,7 @@ class ZarrArray(FileArray):
             advice = "check the network" if is_of_network(error) else "the Zarr is damaged: copy or write it again"
             raise SourceError(
                 f"{self.path}: a chunk of {self._array.name} cannot be read ({reason_of(error)}); {advice}."
-            ) from error
+            ) from redacted(error)
 
     def identity(self) -> dict[str, Any]:
         """What the pixels come from, as `ImageSource.fingerprint` tells it."""
@@ -105,7 +105,7 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
         return zarr.open(store, mode="r", path=root)
     except Exception as error:  # damaged JSON, unknown codecs and data types all end here
         advice = "check the network and try again" if is_of_network(error) else "its metadata are damaged or unknown"
-        raise SourceError(f"{path}: cannot be read as Zarr ({reason_of(error)}); {advice}.") from error
+        raise SourceError(f"{shown(path)}: cannot be read as Zarr ({reason_of(error)}); {advice}.") from redacted(error)
 
 
 def _store_of(path: str) -> tuple[Store, str]:
@@ -140,7 +140,7 @@ def arrays_in(path: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
             raise SourceError(
                 f"{path}: this Zarr group has no OME metadata, and its server does not list what is in it; "
                 "give the address of an array in it."
-            ) from error
+            ) from redacted(error)
         raise SourceError(f"{path}: something in it cannot be read as Zarr ({error}); copy it again.") from error
 
 

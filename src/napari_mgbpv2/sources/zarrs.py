@@ -10,6 +10,7 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 
+from napari_mgbpv2.addresses import shown
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.image import (
     ImageSource,
@@ -44,6 +45,7 @@ def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> Imag
         It is no Zarr, its metadata are damaged, it holds several images without saying which, or it is a plate.
     """
     node = open_node(path)
+    path = shown(path)  # from here on for messages and records
     if isinstance(node, zarr.Array):
         return _open_array(path, node, f"Zarr v{node.metadata.zarr_format} array", series, level, said_axes)
     group, ome, series = image_group(path, node, series)

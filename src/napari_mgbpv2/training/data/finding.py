@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import ImageSource
-from napari_mgbpv2.sources.finding import images_at, places
+from napari_mgbpv2.sources.finding import Search, check_found, images_at, places
 from napari_mgbpv2.training.data.patches import Index, is_prepared, open_prepared, read_index
 from napari_mgbpv2.training.data.ranges import CommonRange
 
@@ -28,13 +28,16 @@ class Found:
         Where they all come from one prepared folder: black and white as they were given to it for all images, or as
         they were chosen for those whose type does not say them.
     skipped
-        What had been left out when they were prepared: path and reason.
+        What had been left out when they were prepared, and what cannot be read: path and reason.
+    others
+        What else is there that is no image, or made by this program: path and reason.
     """
 
     images: tuple[Image, ...]
     given_range: tuple[float, float] | None = None
     common_range: CommonRange | None = None
     skipped: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
 
 def find_images(paths: Paths) -> Found:
@@ -44,8 +47,8 @@ def find_images(paths: Paths) -> Found:
     ----------
     paths
         One or several of: an image file or Zarr, or the address of a Zarr; a folder, searched with all below it in the
-        order of names and numbers, but for hidden files and prepared folders; a pattern such as ``scans/**/*.tif``; a
-        folder that `prepare` made; an open image.
+        order of names and numbers, but for hidden files, prepared folders, and what this program has made; a pattern
+        such as ``scans/**/*.tif``; a folder that `prepare` made; an open image.
 
     Raises
     ------
@@ -57,20 +60,28 @@ def find_images(paths: Paths) -> Found:
         raise SourceError("no image is given; name image files, folders or patterns such as 'scans/*.tif'.")
     images: dict[str | int, Image] = {}
     indices: list[Index | None] = []
+    left_out: list[tuple[str, str, bool]] = []
     for path in several:
         if isinstance(path, ImageSource):
             images[id(path)] = path
             indices.append(None)
             continue
+        searches: list[Search] = []
         for place in places(path):
-            index = read_index(place) if is_prepared(place) else None
+            index = read_index(place.path) if is_prepared(place.path) else None
             indices.append(index)
             if index is None:
-                images |= {image: image for image in images_at(place, is_left_out=is_prepared)}
+                searches.append(images_at(place, is_left_out=is_prepared))
+                images |= {image.path: image.path for image in searches[-1].images}
             else:
-                images |= {image.path: image for image in open_prepared(place, index)}
+                images |= {image.path: image for image in open_prepared(place.path, index)}
+        if len(searches) == len(indices) or not any(indices):
+            check_found(path, searches)
+        left_out += [(each.path, each.reason, each.is_failure) for found in searches for each in found.left_out]
     skipped = tuple((each.source, each.reason) for index in indices if index for each in index.skipped)
+    skipped += tuple((path, reason) for path, reason, is_failure in left_out if is_failure and path not in images)
+    others = tuple((path, reason) for path, reason, is_failure in left_out if not is_failure and path not in images)
     only = indices[0] if len(indices) == 1 else None
     if only is None:
-        return Found(tuple(images.values()), skipped=skipped)
-    return Found(tuple(images.values()), only.given_range, only.common_range, skipped)
+        return Found(tuple(images.values()), skipped=skipped, others=others)
+    return Found(tuple(images.values()), only.given_range, only.common_range, skipped, others)
