@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +258,80 @@ class TestTrouble:
         monkeypatch.setitem(sys.modules, "obstore.store", None)
         with pytest.raises(SourceError, match=r'pip install "napari-mgbpv2\[remote\]"'):
             open_source("https://example.org/a.zarr")
+
+
+class TestSecrets:
+    """What an address holds beside scheme, host and path proves who asks, and is for that host alone."""
+
+    def test_the_query_goes_to_the_server_and_nowhere_else(self, server: ZarrServer, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50), chunks=(16, 16))
+        source = open_source(f"{server.address}/a.zarr?sig=HUSH#part")
+        assert_reads(source, pixels(40, 50))
+        assert all("sig=HUSH" in path for path, _ in server.requests)
+        said = [repr(source), json.dumps(source.fingerprint()), source.name, str(source.data._array.store)]  # type: ignore[attr-defined]
+        assert source.path == f"{server.address}/a.zarr"
+        assert not any("HUSH" in text for text in said)
+
+    def test_no_traceback_holds_the_query(self, server: ZarrServer, tmp_path: Path) -> None:
+        query = "?sig=" + "-".join(["HU", "SH"])  # which does not stand in a line of this test
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50), chunks=(16, 16))
+        source = pickle.loads(pickle.dumps(open_source(f"{server.address}/a.zarr{query}")))
+        server.failing, server.status = "c/0/0", 403
+        with pytest.raises(SourceError) as chunk:
+            all_of(source)
+        with pytest.raises(SourceError) as missing:
+            open_source(f"{server.address}/none.zarr{query}")
+        with pytest.raises(SourceError) as unreachable:
+            open_source(f"http://127.0.0.1:1/a.zarr{query}")
+        for raised in (chunk, missing, unreachable):
+            assert query not in "".join(traceback.format_exception(raised.value))
+
+    @pytest.mark.parametrize("scheme", ["http", "s3"])
+    def test_a_server_that_leads_elsewhere_does_not_give_credentials_away(
+        self, server: ZarrServer, tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        zarr.create_array(tmp_path / "bucket" / "a.zarr", data=pixels(40, 50))
+        with leading_to(server.address) as other:
+            if scheme == "s3":
+                monkeypatch.setenv("AWS_ENDPOINT_URL", other)
+                monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+                monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+                monkeypatch.setenv("AWS_SESSION_TOKEN", "HUSH")
+            address = "s3://bucket/a.zarr" if scheme == "s3" else f"{other}/bucket/a.zarr?sig=HUSH"
+            with pytest.raises(SourceError, match="the server leads to another one") as raised:
+                open_source(address)
+        assert "HUSH" not in str(raised.value)
+        assert server.requests == []
+
+    def test_a_server_that_leads_elsewhere_is_followed_without_any(self, server: ZarrServer, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(40, 50))
+        with leading_to(server.address) as other:
+            assert_reads(open_source(f"{other}/a.zarr"), pixels(40, 50))
+
+
+@contextmanager
+def leading_to(address: str) -> Iterator[str]:
+    """Serve nothing but redirections to another server."""
+
+    class Leading(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(307)
+            self.send_header("Location", address + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Leading)
+    thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}"
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
 
 
 class TestS3Requests:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
+from napari_mgbpv2.addresses import public_address, redact
 from napari_mgbpv2.errors import ModelError
 
 CACHE_VARIABLE = "MGBPV2_CACHE"
@@ -56,7 +58,7 @@ def download(url: str, path: Path, *, check: Callable[[Path], None], sha256: str
     """
     import pooch
 
-    def bring(url: str, complete: str, keeper: Any) -> None:
+    def bring(_: str, complete: str, keeper: Any) -> None:
         _receive(url, partial, keeper)
         try:
             check(partial)
@@ -67,7 +69,9 @@ def download(url: str, path: Path, *, check: Callable[[Path], None], sha256: str
         _forget(partial)
 
     partial = path.with_name(f".{path.name}.partial")
-    keeper = pooch.create(path=path.parent, base_url="", registry={path.name: sha256}, urls={path.name: url})
+    keeper = pooch.create(
+        path=path.parent, base_url="", registry={path.name: sha256}, urls={path.name: public_address(url)}
+    )
     return Path(keeper.fetch(path.name, downloader=bring))
 
 
@@ -78,7 +82,8 @@ class _Version:
     Attributes
     ----------
     url, mark
-        Where it is, and the server's mark for this content of it; empty where it gives none.
+        Where it is, without what may be secret, and the server's mark for this content of it; empty where there is
+        none.
     size
         Bytes of the whole file; None where the server does not say.
     """
@@ -92,7 +97,9 @@ class _Version:
         headers = response.headers
         whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
         size = whole[1] if whole else headers.get("Content-Length")
-        return cls(url, headers.get("ETag") or headers.get("Last-Modified") or "", int(size) if size else None)
+        return cls(
+            public_address(url), headers.get("ETag") or headers.get("Last-Modified") or "", int(size) if size else None
+        )
 
     @classmethod
     def beside(cls, partial: Path) -> _Version | None:
@@ -101,6 +108,11 @@ class _Version:
             return cls(**json.loads(_note(partial).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
+
+
+def _target(response: Any) -> str:
+    """Return where a server leads."""
+    return str(urljoin(response.url, response.headers.get("Location", ""))).lower()
 
 
 def _note(partial: Path) -> Path:
@@ -138,7 +150,7 @@ def _connect(url: str, partial: Path, keeper: Any) -> None:
     import pooch
 
     known = _Version.beside(partial)
-    if known is None or known.url != url or _size(partial) > (known.size or sys.maxsize):
+    if known is None or known.url != public_address(url) or _size(partial) > (known.size or sys.maxsize):
         _forget(partial)
         known = None
     start = _size(partial)
@@ -150,6 +162,8 @@ def _connect(url: str, partial: Path, keeper: Any) -> None:
 
         def begin(response: Any, **_: Any) -> None:
             """Look at the answer before its content is received."""
+            if response.is_redirect and url.startswith("https:") and _target(response).startswith("http:"):
+                raise ModelError(f"{public_address(url)}: the server leads to where nothing is encrypted.")
             if response.is_redirect or (not response.ok and response.status_code != _NO_SUCH_PART):
                 return  # to follow, or to be raised
             version = _Version.of(url, response)
@@ -160,7 +174,9 @@ def _connect(url: str, partial: Path, keeper: Any) -> None:
             if response.status_code in (_CONTINUES, _NO_SUCH_PART):
                 raise OSError("the file on the server has changed")
             if response.headers.get("Content-Type", "").startswith("text/html"):
-                raise ModelError(f"{url}: what came is a web page, not a file; the address may have changed.")
+                raise ModelError(
+                    f"{public_address(url)}: what came is a web page, not a file; the address may have changed."
+                )
             _note(partial).write_text(json.dumps(asdict(version)))
 
         fetch = pooch.HTTPDownloader(
@@ -170,7 +186,12 @@ def _connect(url: str, partial: Path, keeper: Any) -> None:
             headers=headers,
             hooks={"response": begin},
         )
-        fetch(url, file, keeper)
+        try:
+            fetch(url, file, keeper)
+        except OSError as error:
+            if redact(str(error)) == str(error):
+                raise
+            raise OSError(redact(str(error))) from None  # what the address holds may be secret
     known = _Version.beside(partial)
     if known is not None and known.size not in (None, _size(partial)):
         raise OSError(f"{_size(partial)} of {known.size} bytes came")

@@ -227,6 +227,11 @@ def configurations(network: Network) -> tuple[ModelConfig, ...]:
     return (network.config,) if isinstance(network, MGBPv2) else network.configs
 
 
+def accepts_noise(network: Network) -> bool:
+    """Whether noise makes a difference to what a network gives: it has a noise input, and is no ensemble."""
+    return isinstance(network, MGBPv2) and network.config.noise_channels > 0
+
+
 def module_label(level: int, counters: Sequence[int], steps: int) -> str:
     """Label of a Downscale or Upscale module, the ``tag`` of Algorithm 1.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from napari_mgbpv2.addresses import expanded, redact, shown
 from napari_mgbpv2.checkpoints.reading import as_float32, check_tensors, is_torch_file, read_torch_file
 from napari_mgbpv2.checkpoints.writing import published_state_dict
 from napari_mgbpv2.downloads import download
@@ -43,10 +44,10 @@ def download_model(name: str, source: str | os.PathLike[str] | None = None) -> P
         and the next call goes on from there.
     """
     model = find_published(name)
-    origin = model.url if source is None else os.fspath(source)
+    origin = model.url if source is None else expanded(os.fspath(source))
 
     def accept(path: Path) -> None:
-        _check(model, path, origin)
+        _check(model, path, shown(origin))
         if model.recorded_hash is None:  # before the file has its name: it is never there unrecorded
             write_whole(model.hash_path, f"{file_hash(path)}  {model.file_name}\n".encode())
 
@@ -62,8 +63,8 @@ def download_model(name: str, source: str | os.PathLike[str] | None = None) -> P
                 accept(copy)
     except OSError as error:  # the network, the server or the disk; those of requests are OSErrors, too
         raise ModelError(
-            f"{origin}: could not be brought ({error}); run the same again to go on, or get the file otherwise and "
-            f"say `mgbpv2-models download {name} --from FILE`."
+            f"{shown(origin)}: could not be brought ({redact(str(error))}); run the same again to go on, or get the "
+            f"file otherwise and say `mgbpv2-models download {name} --from FILE`."
         ) from error
     return model.path
 

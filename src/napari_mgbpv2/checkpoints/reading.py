@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from napari_mgbpv2.addresses import expanded
 from napari_mgbpv2.config import MAXIMUM_LEVELS, ModelConfig
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model_zoo import (
@@ -94,7 +95,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     ModelError
         There is none, or a published model's has changed since it was downloaded.
     """
-    path = Path(source)
+    path = Path(expanded(os.fspath(source)))
     try:
         if path.is_file():
             return path

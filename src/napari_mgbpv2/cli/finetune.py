@@ -9,11 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.cli.command import STANDARD_ERROR, parser_of, run_command
+from napari_mgbpv2.cli.command import STANDARD_ERROR, parser_of, path_of, run_command
+from napari_mgbpv2.cli.output import write_line, write_path, write_text
 
 if TYPE_CHECKING:
     from napari_mgbpv2.training.trainer import Report
@@ -51,10 +51,17 @@ def _parser() -> argparse.ArgumentParser:
         help='files, folders, patterns; or synthetic "scenes", "microscopy" or "micrographs"',
     )
     parser.add_argument("-o", "--output", metavar="MODEL", help="the .safetensors file to write")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with options")
+    parser.add_argument("--config", type=path_of, metavar="FILE", help="TOML file with options")
     parser.add_argument("--resume", action="store_true", help="go on with the run whose state is beside MODEL")
     parser.add_argument("--overwrite", action="store_true", help="replace a MODEL and a run that are there")
     parser.add_argument("--dry-run", action="store_true", help="print all options as they are understood, and end")
+
+    parser.add_argument(
+        "--record-paths",
+        action="store_true",
+        default=None,
+        help="write the whole paths of images into MODEL (default: their names alone)",
+    )
 
     model = parser.add_argument_group("model")
     model.add_argument("--init", metavar="MODEL", help='packaged name, file, or "scratch" (default: by scale)')
@@ -108,12 +115,13 @@ def _finetune(given: argparse.Namespace) -> None:
     if given.dry_run:
         import json
 
-        print(json.dumps(options.to_dict(), indent=2))
+        write_text(json.dumps(options.to_dict(), indent=2))
         return
     from napari_mgbpv2.training.trainer import train
 
     with _asked_to_stop() as asked:
-        print(train(options, resume=given.resume, overwrite=given.overwrite, tell=_tell, cancelled=asked))
+        made = train(options, resume=given.resume, overwrite=given.overwrite, tell=_tell, cancelled=asked)
+    write_path(made)
 
 
 @contextmanager
@@ -145,7 +153,7 @@ def _tell(report: Report) -> None:
         line += f"; validation {scores['psnr']:.2f} dB, {scores['gain']:+.2f} dB over bicubic"
         if "niqe" in scores:
             line += f", NIQE {scores['niqe']:.2f}"
-    print(line, file=sys.stderr, flush=True)
+    write_line(line, sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from napari_mgbpv2.cli.command import parser_of, run_command
+from napari_mgbpv2.cli.command import parser_of, path_of, run_command
+from napari_mgbpv2.cli.output import write_line, write_path, write_text
 from napari_mgbpv2.wording import readable_bytes
 
 _DESCRIPTION = """\
@@ -111,7 +112,7 @@ def _list(options: argparse.Namespace) -> None:
 
     models = facts_of_all()
     if options.json:
-        print(json.dumps(models, indent=2))
+        write_text(json.dumps(models, indent=2))
         return
     rows = [("name", "scale", "channels", "weights", "here", "trained on")]
     for facts in models:
@@ -122,7 +123,7 @@ def _list(options: argparse.Namespace) -> None:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -130,15 +131,15 @@ def _info(options: argparse.Namespace) -> None:
 
     facts = facts_of(options.model)
     if options.json:
-        print(json.dumps(facts, indent=2))
+        write_text(json.dumps(facts, indent=2))
         return
     networks = facts.pop("networks")
     facts.pop("training")  # a recipe: for machines
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):<11} {_for_people(name, value)}")
+        write_line(f"{name.replace('_', ' '):<11} {_for_people(name, value)}")
     for network in networks:
         told = network | {"features": "-".join(map(str, network["features"])), "noise": network["noise_channels"]}
-        print(f"{'network':<11} {_NETWORK.format(**told)}, {'with' if network['bias'] else 'without'} biases")
+        write_line(f"{'network':<11} {_NETWORK.format(**told)}, {'with' if network['bias'] else 'without'} biases")
 
 
 def _for_people(name: str, value: Any) -> str:
@@ -158,17 +159,18 @@ def _download(options: argparse.Namespace) -> None:
 
     model = find_published(options.name)
     if not model.is_here and options.source is None:
-        print(f"{model.name}: about {readable_bytes(model.size)}; {LICENCE}", file=sys.stderr)
+        write_line(f"{model.name}: about {readable_bytes(model.size)}; {LICENCE}", sys.stderr)
     from napari_mgbpv2.checkpoints import download_model
 
-    print(download_model(options.name, options.source))
+    write_path(download_model(options.name, options.source))
 
 
 def _export(options: argparse.Namespace) -> None:
     from napari_mgbpv2.exporting import export
 
     names = ("form", "scale", "grey", "noise", "precision", "authors", "licence", "overwrite")
-    print(export(options.model, options.destination, **{name: getattr(options, name) for name in names}))
+    given = {name: getattr(options, name) for name in names}
+    write_path(export(options.model, path_of(options.destination), **given))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.cli.command import parser_of, run_command
+from napari_mgbpv2.addresses import expanded
+from napari_mgbpv2.cli.command import parser_of, path_of, run_command
+from napari_mgbpv2.cli.output import say, write_path
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.files import write_whole
 
@@ -39,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of("mgbpv2-sweep", _DESCRIPTION, _EPILOG)
     parser.add_argument("target", metavar="TARGET", help="the sharp image: TIFF, PNG, JPEG, Zarr, OME-Zarr or .npy")
-    parser.add_argument("-o", "--output", metavar="CSV", required=True, type=Path, help="the table to write")
-    parser.add_argument("--plot", metavar="PNG", type=Path, help="also draw the scores (needs matplotlib)")
+    parser.add_argument("-o", "--output", metavar="CSV", required=True, type=path_of, help="the table to write")
+    parser.add_argument("--plot", metavar="PNG", type=path_of, help="also draw the scores (needs matplotlib)")
     parser.add_argument("--overwrite", action="store_true", help="replace CSV and PNG if they are there")
     parser.add_argument("--source", metavar="IMAGE", help="the small image (default: TARGET, shrunk and rounded)")
     parser.add_argument(
@@ -69,9 +72,12 @@ def _sweep(options: argparse.Namespace) -> None:
     from napari_mgbpv2.inspection.sweep import AMPLITUDES
     from napari_mgbpv2.sources import open_source
 
-    for path in (options.output, options.plot):
+    inputs = [each for each in (options.target, options.source) if each is not None]
+    if options.plot is not None and options.plot.absolute() == options.output.absolute():
+        raise DestinationError(f"{options.plot}: is the table already; choose another name for the plot")
+    for path, endings in ((options.output, (".csv", ".txt", ".tsv", "")), (options.plot, (".png", ""))):
         if path is not None:
-            _check_free(path, options.overwrite)
+            _check_free(path, options.overwrite, inputs, endings)
     target = open_source(options.target)
     source = None if options.source is None else open_source(options.source).data
     amplitudes = options.amplitudes or AMPLITUDES
@@ -89,14 +95,15 @@ def _sweep(options: argparse.Namespace) -> None:
             **{name: getattr(options, name) for name in ("scale", "seed", "value_range", "tile", "device")},
         )
     write_whole(options.output, as_csv(rows).encode(), overwrite=options.overwrite)
-    print(options.output.absolute())
+    write_path(options.output.absolute())
     if options.plot is not None:
         write_whole(options.plot, plot_sweep(rows), overwrite=options.overwrite)
-        print(options.plot.absolute())
+        write_path(options.plot.absolute())
     if rows[0].niqe is None:
-        _say("NIQE is left out: it needs an image of at least two blocks of 96 x 96 px")
+        say("mgbpv2-sweep", "NIQE is left out: it needs an image of at least two blocks of 96 x 96 px")
     if features is None:
-        _say(f"contextual similarity is left out: it needs --feature-network FILE, or --feature-network {DOWNLOAD}")
+        advice = f"--feature-network FILE, or --feature-network {DOWNLOAD}"
+        say("mgbpv2-sweep", f"contextual similarity is left out: it needs {advice}")
 
 
 def _feature_network(source: str | None) -> FeatureNetwork | None:
@@ -107,16 +114,21 @@ def _feature_network(source: str | None) -> FeatureNetwork | None:
     return load_feature_network(None if source == DOWNLOAD else source)
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
-    """Refuse a path before the work."""
-    if path.exists() and not overwrite:
+def _check_free(path: Path, overwrite: bool, inputs: Sequence[str], endings: Sequence[str]) -> None:
+    """Refuse a path before the work: one that is taken, whose folder is missing, or whose name promises other content.
+
+    What is read is never replaced.
+    """
+    if path.suffix.lower() not in endings:
+        raise DestinationError(f"{path}: end its name in {endings[0]}, which is what is written")
+    if path.exists() and any(path.samefile(expanded(each)) for each in inputs if os.path.exists(expanded(each))):
+        raise DestinationError(f"{path} is an image that is read: choose another name")
+    if os.path.lexists(path) and not overwrite:
         raise DestinationError(f"{path} exists already: choose another name, or --overwrite")
+    if path.is_dir():
+        raise DestinationError(f"{path} is a folder: name a file")
     if not path.absolute().parent.is_dir():
         raise DestinationError(f"{path}: there is no folder {path.absolute().parent}")
-
-
-def _say(sentence: str) -> None:
-    print(f"mgbpv2-sweep: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from napari_mgbpv2.addresses import Destination, is_url, last_part, shown
+from napari_mgbpv2.addresses import Destination, has_secrets, is_url, last_part, shown
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.sources.finding import IMAGE_SUFFIXES
 
-ENDINGS = (".zarr", *IMAGE_SUFFIXES, ".hdr", ".gz", ".zip", ".ome")  # taken off the name of a source
+# Taken off the name of a source.
+ENDINGS = (".zarr", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", ".nii", ".gz", ".zip", ".ome")
 ZARR_ENDINGS = (".zarr",)
 TIFF_ENDINGS = (".tif", ".tiff")
 # What a result is not written as, though its name would say so.
@@ -29,11 +30,16 @@ def check_ending(destination: Destination) -> None:
     Raises
     ------
     DestinationError
-        It ends as a file of another format, or is empty.
+        It ends as a file of another format, is empty, or is an address with more than scheme, host and path.
     """
     name = destination.name if isinstance(destination, Path) else last_part(destination)
     if not name or str(destination) in ("", "."):
         raise DestinationError("the destination has no name: give one such as result.ome.zarr")
+    if isinstance(destination, str) and has_secrets(destination):
+        raise DestinationError(
+            f"{shown(destination)}: an address to write to has no user, query or fragment; credentials are taken "
+            "from the environment"
+        )
     ending = next((each for each in OTHER_ENDINGS if name.lower().endswith(each)), None)
     if ending is not None:
         raise DestinationError(

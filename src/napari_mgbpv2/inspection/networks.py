@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_mgbpv2.engine import ModelFile
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.network import MGBPv2, Network
+from napari_mgbpv2.network import Network, accepts_noise
 from napari_mgbpv2.upscaling import UpscalePlan
 
 
@@ -22,8 +22,7 @@ def require_noise(plan: UpscalePlan) -> None:
     ModelError
         It has none; or it is an ensemble, none of whose members hears noise.
     """
-    network = network_of(plan)
-    if not isinstance(network, MGBPv2) or not network.config.noise_channels:
+    if not accepts_noise(network_of(plan)):
         raise ModelError(
             f"the model {plan.model} has no noise input, so it invents nothing that an amplitude could change; "
             "choose a model with one."

@@ -83,7 +83,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         channels=config.channels,
         parameters=sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"),
         guard=description.get("guard"),
-        noise=config.noise_channels > 0,
+        noise=len(description["configs"]) == 1 and config.noise_channels > 0,  # noise enters no ensemble
         trained_on=description.get("trained_on") or "",
         scores=description.get("scores") or {},
         training=description.get("training") or {},

@@ -25,6 +25,7 @@ from napari_mgbpv2.ome_zarr.halving import halve, halve_visible
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.metadata import Ranges, ome_attributes
 from napari_mgbpv2.ome_zarr.storage import MARKER, METADATA, Storage
+from napari_mgbpv2.ome_zarr.validation import validate_folder
 
 Index = tuple[int, ...]
 SizeOf = Callable[[str], int | None]
@@ -193,13 +194,11 @@ class ShardStore:
         ranges
             Lowest and highest finite value of a channel, by its number, where known.
         """
-        from yaozarrs import validate_zarr_store
-
         self.storage.tidy()
         if self.layout.format != "zarr":
             zarr.open_group(self.storage.zarr(), mode="r+").attrs.update(ome_attributes(self.layout, ranges))
             with self.storage.metadata_folder() as folder:
-                validate_zarr_store(folder)
+                validate_folder(folder)
         size_of = self.storage.sizes()
         folders = {"", *(self._name(level) for level in range(len(self._arrays)))}
         for key in (f"{folder}/{name}".lstrip("/") for folder in folders for name in METADATA):

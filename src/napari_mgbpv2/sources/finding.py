@@ -214,6 +214,7 @@ def places(path: str | os.PathLike[str]) -> list[Place]:
     whole = os.path.abspath(given)
     if os.path.lexists(whole):
         return [Place(whole)]
+    _check_reachable(whole)
     if not glob.has_magic(given):
         advice = "standard input is not read; give a file." if given == "-" else _MISSING
         raise MissingError(whole, advice)
@@ -300,6 +301,16 @@ def natural_order(path: str) -> tuple[list[str | int], str]:
     return parts, path
 
 
+def _check_reachable(path: str) -> None:
+    """Raise `MissingError` if it cannot be known whether something is there."""
+    try:
+        os.lstat(path)
+    except PermissionError as error:
+        raise MissingError(path, f"cannot be looked for ({error.strerror}); check the folder's permissions.") from error
+    except (OSError, ValueError):  # nothing is there
+        return
+
+
 def _fixed_and_varying(pattern: str) -> tuple[str, str]:
     """Divide a pattern into the folder that is the same for all matches, and what varies below it."""
     fixed, names = "", pattern.split(os.sep) if os.altsep is None else re.split(r"[\\/]", pattern)
@@ -330,7 +341,7 @@ def _below(folder: str, is_left_out: Asked) -> Iterator[str | LeftOut]:
     for entry in entries:
         if entry.name.startswith(".") or entry.name.casefold() in _OF_SYSTEMS:
             continue
-        if not entry.is_dir() or is_zarr(entry.path):
+        if not os.path.isdir(entry.path) or is_zarr(entry.path):  # entry.is_dir() fails at a link to itself
             yield _judged(entry.path)
         elif entry.is_symlink():  # which may go round
             yield LeftOut(entry.path, "a link to a folder; name it itself")

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from napari_mgbpv2.sources.results import MARKER
 from napari_mgbpv2.training.state import write_file
 
 SCORES_FILE = "scores.csv"
@@ -67,7 +69,9 @@ class Journal:
         """
         sheet = np.concatenate([np.concatenate([_tile(each) for each in row], axis=1) for row in rows[:_SHEET_ROWS]])
         content = io.BytesIO()
-        Image.fromarray(sheet).save(content, format="PNG")
+        made = PngInfo()
+        made.add_text(MARKER, "contact sheet")  # by which it is no image to train on
+        Image.fromarray(sheet).save(content, format="PNG", pnginfo=made)
         path = self.folder / f"sheet_{step:07d}.png"
         write_file(path, content.getvalue())
         return path

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from napari_mgbpv2.errors import TrainingError
+from napari_mgbpv2.sources.identity import recorded_source
 from napari_mgbpv2.training.data import (
     ImageSamples,
     Pair,
@@ -132,7 +133,8 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
         )
     size = VALIDATION_SIDE[options.track]
     count = len(samples.images.planes)
-    description = f"{count} image{'s' if count > 1 else ''} of {', '.join(options.files)}"
+    named = options.files if options.record_paths else map(recorded_source, options.files)
+    description = f"{count} image{'s' if count > 1 else ''} of {', '.join(named)}"
     validation = validation_images(scored, size=size)
     if synthetic is None:
         return Material(samples, validation, description, samples.value_range, samples.skipped)

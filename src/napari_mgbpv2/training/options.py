@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -9,14 +10,18 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from napari_mgbpv2.addresses import expanded
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import TrainingError
+from napari_mgbpv2.sources.identity import recorded_source
 from napari_mgbpv2.training.synthetic import KINDS
 
 TRACKS = ("fidelity", "perceptual")
 OPTIMIZERS = ("adamw", "qhadam", "lookahead-radam")
 SCHEDULES = ("cosine", "constant")
 DEFAULT_MINUTES = 10.0
+PATHS_HASH = "paths_sha256"
+_PATHS_OF_A_RUN = ("images", "validation", "low_resolution", "init", "feature_network")
 
 # A residual network follows any values, f(a x + b) = a f(x) + b: signed ones, and images that use 2% of their range.
 _SCRATCH = ModelConfig(features=(64, 48, 32, 12), steps=2, noise_channels=0, bias=False, residual=True)
@@ -87,6 +92,8 @@ class TrainingOptions:
         Of a network from scratch.
     synthetic_share
         Share of synthetic samples where ``images`` names files and one kind of synthetic images, 0 to 1.
+    record_paths
+        Whether the model's file says the whole paths of images and of what it started from; by default their names.
     """
 
     images: tuple[str, ...]
@@ -120,6 +127,7 @@ class TrainingOptions:
     fit_pristine: bool = False
     config: ModelConfig = field(default=_SCRATCH)
     synthetic_share: float = 0.2
+    record_paths: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together.
@@ -177,15 +185,34 @@ class TrainingOptions:
         plain = asdict(self) | {"config": self.config.to_dict()}
         return json.loads(json.dumps(plain, default=str))  # type: ignore[no-any-return]
 
+    def recorded(self) -> dict[str, Any]:
+        """Plain values for what others get to see: of paths the last part alone, unless ``record_paths``."""
+        plain = self.to_dict()
+        return plain if self.record_paths else {name: _without_folders(name, value) for name, value in plain.items()}
+
+    def for_resuming(self) -> dict[str, Any]:
+        """Plain values by which a later part of the run knows it again: as recorded, with a hash of the whole paths."""
+        plain = self.to_dict()
+        paths = json.dumps({name: plain[name] for name in _PATHS_OF_A_RUN}).encode("utf-8", "surrogatepass")
+        return self.recorded() | {PATHS_HASH: hashlib.sha256(paths).hexdigest()}
+
     def same_run(self, other: Mapping[str, Any]) -> str:
         """Name the first option that makes another run's samples or weights differ; empty if none does.
 
         When to end, how often to validate, how many processes make patches, and the device may change between two
         parts of a run.
         """
-        may_change = {"steps", "minutes", "validate_every", "workers", "device", "output", "prepared"}
-        mine = self.to_dict()
+        may_change = {"steps", "minutes", "validate_every", "workers", "device", "output", "prepared", "record_paths"}
+        mine = self.for_resuming() if PATHS_HASH in other else self.to_dict()
+        if PATHS_HASH in other:  # which tells paths apart, whether they are recorded or not
+            may_change |= set(_PATHS_OF_A_RUN)
         return next((name for name in mine if name not in may_change and mine[name] != other.get(name)), "")
+
+
+def _without_folders(name: str, value: Any) -> Any:
+    if name not in (*_PATHS_OF_A_RUN, "output", "prepared") or value is None:
+        return value
+    return [recorded_source(each) for each in value] if isinstance(value, list) else recorded_source(value)
 
 
 def options_from_file(path: Path) -> dict[str, Any]:
@@ -227,7 +254,7 @@ def make_options(values: Mapping[str, Any]) -> TrainingOptions:
     try:
         for name in ("output", "prepared"):
             if name in given:
-                given[name] = Path(given[name])
+                given[name] = Path(expanded(str(given[name])))
         if "value_range" in given:
             low, high = given["value_range"]
             given["value_range"] = (float(low), float(high))

@@ -16,7 +16,7 @@ from napari_mgbpv2.network import MGBPv2, configurations, fold_channels
 from napari_mgbpv2.training.discriminator import Discriminator
 from napari_mgbpv2.training.features import load_feature_network
 from napari_mgbpv2.training.objectives import Fidelity, Objective, Perceptual
-from napari_mgbpv2.training.options import TrainingOptions
+from napari_mgbpv2.training.options import PATHS_HASH, TrainingOptions
 from napari_mgbpv2.training.state import STATE_FILE, write_file
 from napari_mgbpv2.training.synthetic import KINDS
 
@@ -125,7 +125,12 @@ def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwri
     folder = options.folder
     if state is not None:
         before = json.loads(state["options"])
-        if differs := options.same_run(before):
+        if (differs := options.same_run(before)) == PATHS_HASH:
+            raise TrainingError(
+                f"{folder}: was begun with other images, or from another model, by their paths; use the same as then, "
+                "or another -o."
+            )
+        if differs:
             raise TrainingError(
                 f"{folder}: was begun with {differs} = {before.get(differs)!r}, and is now asked to go on with "
                 f"{options.to_dict()[differs]!r}; use the same, or another -o."
@@ -138,4 +143,4 @@ def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwri
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be made ({error.strerror}).") from error
-    write_file(folder / "options.json", (json.dumps(options.to_dict(), indent=2) + "\n").encode())
+    write_file(folder / "options.json", (json.dumps(options.recorded(), indent=2) + "\n").encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.engine import choose_device, choose_precision, measure_guard
 from napari_mgbpv2.errors import Cancelled, TrainingError
+from napari_mgbpv2.sources.identity import recorded_source
 from napari_mgbpv2.training.journal import Journal
 from napari_mgbpv2.training.learner import Learner
 from napari_mgbpv2.training.material import gather
@@ -227,7 +229,11 @@ class Run:
 
     def _record(self) -> dict[str, object]:
         """What the model's file tells of its training."""
-        skipped = [list(each) for each in self.material.skipped]
+        skipped = [[path, reason] for path, reason in self.material.skipped]
+        if not self.options.record_paths:
+            skipped = [
+                [recorded_source(path), reason.replace(os.path.dirname(path) + os.sep, "")] for path, reason in skipped
+            ]
         features = getattr(self.learner.objective, "features", None)
         return {
             "steps": self.step,
@@ -235,7 +241,7 @@ class Run:
             "value_range": self.material.value_range,
             "skipped": skipped,
             "contextual_term": features is not None,
-            "options": self.options.to_dict(),
+            "options": self.options.recorded(),
         }
 
     def _report(self, losses: list[float], scores: dict[str, float] | None) -> Report:
@@ -252,7 +258,7 @@ class Run:
                 "seconds": self._seconds(),
                 "best": self.best,
                 "validations": self.validations,
-                "options": json.dumps(self.options.to_dict()),
+                "options": json.dumps(self.options.for_resuming()),
                 "learner": self.learner.state_dict(),
             }
             save_state(self.options.folder, state)

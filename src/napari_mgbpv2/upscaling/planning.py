@@ -145,15 +145,16 @@ def plan_upscale(
     check_scale(scale)
     from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision, in_engine_thread
     from napari_mgbpv2.lazy import TiledLayout, lazy_source
-    from napari_mgbpv2.network import configurations, weights_hash
+    from napari_mgbpv2.network import Ensemble, accepts_noise, configurations, weights_hash
 
     name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
     configs = configurations(network)
     scale = fitting_scale(name, network.scale, scale)
     if not math.isfinite(noise):
         raise ModelError(f"noise is {noise}; it must be a number, such as 0 for fidelity or 1 for perceptual quality.")
-    if noise and not configs[0].noise_channels:
-        raise ModelError(f"the model {name} has no noise input; use noise=0 or another model.")
+    if noise and not accepts_noise(network):
+        reason = "is an ensemble, which noise does not enter" if isinstance(network, Ensemble) else "has no noise input"
+        raise ModelError(f"the model {name} {reason}; use noise=0 or another model.")
     chosen = choose_device(device)
     choose_precision(precision, chosen)
     if guard is None:

@@ -163,8 +163,12 @@ def nothing_left(skipped: Sequence[Skipped]) -> ImageError:
     return ImageError(f"none of {len(skipped)} images can be used for training. {path}: {reason}")
 
 
-def warn_of(skipped: Sequence[Skipped], used: int) -> None:
-    """Say once how many images are left out, and why the first ones are."""
+def warn_of(skipped: Sequence[Skipped], used: int, others: Sequence[Skipped] = ()) -> None:
+    """Say once how many images are left out, and why the first ones are; and once which other files are no images."""
+    if others:
+        named = ", ".join(f"{path} ({reason})" for path, reason in others[:3])
+        rest = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        warnings.warn(f"not trained on: {named}{rest}", stacklevel=3)
     if skipped:
         shown = "; ".join(f"{path}: {reason}" for path, reason in skipped[:3])
         more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""

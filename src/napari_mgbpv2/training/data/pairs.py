@@ -96,7 +96,7 @@ class PairedSamples(CropSamples):
             progress(len(pairs), len(pairs))
         if not sharp_sources:
             raise nothing_left(skipped)
-        warn_of(skipped, len(sharp_sources))
+        warn_of(skipped, len(sharp_sources), [*found.others, *found_low.others])
         given, common = as_range(value_range) or found.given_range, found.common_range
         images = image_set(sharp_sources, scale, channels, given, common, files)
         self._coarse = image_set(coarse_sources, 1, channels, given, images.common_range, files)

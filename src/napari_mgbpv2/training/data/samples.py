@@ -196,8 +196,9 @@ class ImageSamples(CropSamples):
         check_numbers(scale, patch, seed)
         if prepared is not None:
             paths = prepare(paths, prepared, value_range=value_range, progress=progress)
+        found = find_images(paths)
         images, skipped = load_images(
-            find_images(paths),
+            found,
             scale,
             channels,
             least=patch,
@@ -206,7 +207,7 @@ class ImageSamples(CropSamples):
             window=patch + 2 * reach(scale),
             progress=progress if prepared is None else None,
         )
-        warn_of(skipped, len(images.planes))
+        warn_of(skipped, len(images.planes), found.others)
         super().__init__(images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out)
         self.round_to_8_bits = round_to_8_bits
 

@@ -1,0 +1,45 @@
+"""Validation of OME-Zarr metadata in a folder, whatever characters are in its path."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+def validate_folder(folder: Path) -> None:
+    """Hold the metadata of a Zarr in a folder against the OME-Zarr specification.
+
+    The validator opens paths by fsspec, for which ``[x]``, ``*`` and ``::`` have a meaning. So it is given a copy of
+    the metadata, of the root and of the nodes below it, in memory.
+
+    Parameters
+    ----------
+    folder
+        The Zarr.
+
+    Raises
+    ------
+    ValueError
+        The metadata are not those of an OME-Zarr.
+    OSError
+        They cannot be read.
+    """
+    import fsspec  # type: ignore[import-untyped, unused-ignore]
+    from yaozarrs import validate_zarr_store
+
+    nodes = [folder, *(entry for entry in folder.iterdir() if entry.is_dir())]
+    documents = {
+        f"{node.relative_to(folder).as_posix()}/{name}".removeprefix("./"): (node / name).read_bytes()
+        for node in nodes
+        for name in _DOCUMENTS
+        if (node / name).is_file()
+    }
+    address = f"memory://mgbpv2-{uuid.uuid4().hex}"
+    copy = fsspec.get_mapper(address)
+    try:
+        copy.setitems(documents)
+        validate_zarr_store(address)
+    finally:
+        copy.clear()
