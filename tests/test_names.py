@@ -224,7 +224,7 @@ class TestOutput:
         assert upscale(tmp_path / "a\n\x1b[2J.png", "-o", tmp_path / "a.ome.zarr") == 1
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert r"a\n\x1b[2J.png: there is no such file" in said
+        assert r"a\n\x1b[2J.png: no file or folder matches this pattern" in said
 
     @posix
     @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -100,6 +100,30 @@ class TestRun:
         assert {"gain", "psnr", "bicubic_psnr", "ssim", "rmse_y"} <= set(card.scores)
         assert card.training["options"]["optimizer"] == "adamw"
 
+    def test_a_model_says_no_path_of_its_images_unless_asked(self, options: dict[str, Any], picture: Path) -> None:
+        broken = picture.parent / "broken.png"
+        broken.write_bytes(b"no picture")
+        options |= {"images": [picture, broken], "steps": 1, "validation": [picture]}
+        with pytest.warns(UserWarning, match="broken.png"):
+            path = run(options)
+        folder = str(picture.parent).encode()
+        assert folder not in path.read_bytes()
+        assert folder not in (options["output"].with_name("model.training") / "options.json").read_bytes()
+        assert read_card(path).training["options"]["images"] == ["sharp.png", "broken.png"]
+        assert read_card(path).training["skipped"][0][0] == "broken.png"
+        with pytest.warns(UserWarning, match="broken.png"):
+            path = run(options | {"record_paths": True}, overwrite=True)
+        assert read_card(path).training["options"]["images"] == [str(picture), str(broken)]
+
+    def test_a_run_is_not_resumed_with_images_of_another_folder(
+        self, options: dict[str, Any], picture: Path, tmp_path: Path
+    ) -> None:
+        run(options | {"steps": 1})
+        (tmp_path / "other").mkdir()
+        other = picture.rename(tmp_path / "other" / picture.name)
+        with pytest.raises(TrainingError, match="was begun with other images, or from another model, by their paths"):
+            run(options | {"images": [other], "steps": 2}, resume=True)
+
     def test_it_starts_from_the_packaged_model_of_the_scale(self, options: dict[str, Any]) -> None:
         del options["init"], options["config"]
         path = run(options | {"scale": 4, "steps": 1, "learning_rate": 1e-12})
