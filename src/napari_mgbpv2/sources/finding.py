@@ -231,7 +231,7 @@ def places(path: str | os.PathLike[str]) -> list[Place]:
     return [Place(match, root, any_file) for match in absolute if not _lies_below(match, zarrs)]
 
 
-def images_at(place: Place, *, is_left_out: Asked = lambda _: False) -> Search:
+def images_at(place: Place, *, is_left_out: Asked = lambda _: False, every_file: bool = False) -> Search:
     """Return the place itself, or the images below it where it is a folder, in order, and what is left out.
 
     Parameters
@@ -240,6 +240,8 @@ def images_at(place: Place, *, is_left_out: Asked = lambda _: False) -> Search:
         As `places` gives it.
     is_left_out
         Which folders below it are not searched, beside hidden ones and links to folders.
+    every_file
+        Whether all files of folders are taken, for whoever opens them to tell what is no image.
     """
     path, root = place.path, place.folder
     if is_url(path) or (root is None and (not os.path.isdir(path) or is_zarr(path))):
@@ -247,9 +249,9 @@ def images_at(place: Place, *, is_left_out: Asked = lambda _: False) -> Search:
     images: list[FoundImage] = []
     left_out: list[LeftOut] = []
     if os.path.isdir(path) and not is_zarr(path):
-        found = _below(path, is_left_out)
+        found = _below(path, is_left_out, every_file)
     else:
-        found = iter([_judged(path, any_file=place.any_file)])
+        found = iter([_judged(path, any_file=every_file or place.any_file)])
     for each in found:
         if isinstance(each, LeftOut):
             left_out.append(each)
@@ -332,7 +334,7 @@ def _no_image(path: str, left_out: Iterable[LeftOut]) -> SourceError:
     return SourceError(f"{path}: this folder holds no image; give one with TIFF, PNG, JPEG, .npy or Zarr images.")
 
 
-def _below(folder: str, is_left_out: Asked) -> Iterator[str | LeftOut]:
+def _below(folder: str, is_left_out: Asked, every_file: bool) -> Iterator[str | LeftOut]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -342,13 +344,13 @@ def _below(folder: str, is_left_out: Asked) -> Iterator[str | LeftOut]:
         if entry.name.startswith(".") or entry.name.casefold() in _OF_SYSTEMS:
             continue
         if not os.path.isdir(entry.path) or is_zarr(entry.path):  # entry.is_dir() fails at a link to itself
-            yield _judged(entry.path)
+            yield _judged(entry.path, any_file=every_file)
         elif entry.is_symlink():  # which may go round
             yield LeftOut(entry.path, "a link to a folder; name it itself")
         elif is_left_out(entry.path):
             yield LeftOut(entry.path, "prepared patches")
         else:
-            yield from _below(entry.path, is_left_out)
+            yield from _below(entry.path, is_left_out, every_file)
 
 
 def _judged(path: str, *, any_file: bool = False) -> str | LeftOut:

@@ -30,7 +30,7 @@ class Found:
     skipped
         What had been left out when they were prepared, and what cannot be read: path and reason.
     others
-        What else is there that is no image, or made by this program: path and reason.
+        What else is there that is no file, or made by this program: path and reason.
     """
 
     images: tuple[Image, ...]
@@ -71,7 +71,7 @@ def find_images(paths: Paths) -> Found:
             index = read_index(place.path) if is_prepared(place.path) else None
             indices.append(index)
             if index is None:
-                searches.append(images_at(place, is_left_out=is_prepared))
+                searches.append(images_at(place, is_left_out=is_prepared, every_file=True))
                 images |= {image.path: image.path for image in searches[-1].images}
             else:
                 images |= {image.path: image for image in open_prepared(place.path, index)}
