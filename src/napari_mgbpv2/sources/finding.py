@@ -23,7 +23,9 @@ ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
 IMAGE_SUFFIXES = (
     ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".ndpi", ".lsm", ".stk", ".qptiff",
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx", ".webp", ".avif",
-    ".bmp", ".dib", ".gif", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".pcx", ".sgi", ".dds", ".psd", ".qoi",
+    ".j2c", ".jpc", ".bmp", ".dib", ".gif", ".tga", ".icb", ".vda", ".vst", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
+    ".pcx", ".sgi", ".rgb", ".rgba", ".bw", ".dds", ".psd", ".qoi", ".ico", ".icns", ".ras", ".im", ".xbm", ".xpm",
+    ".msp", ".fli", ".flc",
     ".npy", ".zarr.zip", ".ozx", ".nii", ".nii.gz", ".czi", ".dv", ".r3d", ".lif", ".nd2",
 )  # fmt: skip
 # Files that begin as images do, but hold a camera's raw colours with a small preview, or are not complete.
