@@ -3,6 +3,7 @@
     python benchmarks/quality.py            # the packaged models
     python benchmarks/quality.py MODEL...   # packaged names or files
     python benchmarks/quality.py --write docs/quality.md
+    python benchmarks/quality.py --peers    # other networks next to ours, see benchmarks/peers.py
 
 Models of colours are scored on photographs of scikit-image, models of one channel on synthetic fields of microscopy
 that are drawn for nothing else, and on two micrographs of scikit-image. Each image is shrunk bicubically by the model's
@@ -218,7 +219,17 @@ def main() -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--scale", type=int, help="for model files that do not say theirs")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables into a page")
+    parser.add_argument("--peers", action="store_true", help="other networks next to ours; writes just their section")
     options = parser.parse_args()
+    import peers  # beside this script, which tests import as a module
+
+    if options.peers:
+        text = peers.section()
+        print(text)
+        if options.write is not None:
+            page = options.write.read_text(encoding="utf-8") if options.write.exists() else ""
+            options.write.write_text(peers.with_section(page, text), encoding="utf-8")
+        return
     sections: dict[bool, list[str]] = {False: [PAGE], True: [MICROSCOPY]}
     for model in options.models or [card.name for card in mgbp.list_models()]:
         network = mgbp.load_model(model)
@@ -228,7 +239,9 @@ def main() -> None:
         sections[channels == 1].append(section(model, scale, channels))
         print(sections[channels == 1][-1], flush=True)
     if options.write is not None:
-        options.write.write_text("\n".join(sections[False] + sections[True]))
+        page = "\n".join(sections[False] + sections[True])
+        earlier = peers.section_of(options.write.read_text(encoding="utf-8")) if options.write.exists() else ""
+        options.write.write_text(peers.with_section(page, earlier) if earlier else page, encoding="utf-8")
 
 
 if __name__ == "__main__":
