@@ -17,6 +17,16 @@ from typing import Any
 from napari_mgbpv2.errors import ModelError
 
 MINIMUM_LEVELS, MAXIMUM_LEVELS = 2, 6
+# Far beyond any network that has been trained. The reach is computed step by step, so more would take long.
+LARGEST = {
+    "features": 2**16,
+    "cycles": 16,
+    "kernel": 31,
+    "channels": 2**12,
+    "noise_channels": 2**16,
+    "border_multiple": 64,
+}
+MOST_STEPS = 1500  # back-projections of one cycle, on all levels together
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,23 @@ class ModelConfig:
             raise ModelError(f"kernel is {self.kernel}; it must be odd and at least 3.")
         if self.residual and self.bias:
             raise ModelError("a residual network has no biases; set bias to false.")
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        """Refuse numbers that no network has: a file that claims them would keep a machine busy for ever."""
+        for name, most in LARGEST.items():
+            value = max(self.features) if name == "features" else getattr(self, name)
+            if value > most:
+                raise ModelError(f"{name} is {value}; it must be at most {most}.")
+        for name in ("bias", "residual"):
+            if not isinstance(getattr(self, name), bool):
+                raise ModelError(f"{name} is {getattr(self, name)!r}; it must be true or false.")
+        count = sum(self.steps**depth for depth in range(1, self.levels))
+        if count > MOST_STEPS:
+            raise ModelError(
+                f"{self.steps} steps on {self.levels} levels are {count} back-projections; a network has at most "
+                f"{MOST_STEPS}."
+            )
 
     @property
     def levels(self) -> int:

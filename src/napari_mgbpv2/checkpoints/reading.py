@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load_file
@@ -33,6 +34,10 @@ from napari_mgbpv2.wording import readable_bytes
 State = dict[str, Tensor]
 
 _PICKLE_OR_ZIP = (b"\x80", b"PK\3\4")  # how torch's files begin, old and new
+_END = struct.Struct("<4s4HIIH")  # of a zip archive, at its very end: torch writes no comment
+_ZIP64_END, _ZIP64_LOCATOR = struct.Struct("<4sQHHIIQQQQ"), struct.Struct("<4sIQI")
+_LARGEST_PICKLE = 4_000_000  # bytes; what it makes takes up to 60 times that, and a network has some hundred tensors
+_MOST_MEMBERS = 32  # of an ensemble
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -153,7 +158,12 @@ def read_torch_file(path: Path) -> State:
     _check_unpacked_size(path)
     try:
         with path.open("rb") as file:  # given a path, torch would go by its ending
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
+            is_archive = file.read(2) == b"PK"
+            file.seek(0)
+            content: Any = file if is_archive else _ShortPickle(file, path)
+            loaded = torch.load(content, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"refers to {found[1]}" if found else "holds something else than tensors"
@@ -173,26 +183,120 @@ def read_torch_file(path: Path) -> State:
 def _check_unpacked_size(path: Path) -> None:
     """Refuse an archive that unpacks to more than it holds: torch packs tensors as they are, so it is none of torch's.
 
+    What Python cannot read of an archive, torch's own reader might: it is refused, too. Both read the same directory,
+    as it is the only one that can be meant: at the end of the file, without anything before the archive or after it.
+
     Raises
     ------
     ModelError
-        It does, and might fill the memory.
+        It does, and might fill the memory; or it is damaged, or not laid out as torch does it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except Exception:  # no archive, or a damaged one: whatever that shows as, torch.load tells it
-        return
+        with path.open("rb") as file:
+            if file.read(4) != _PICKLE_OR_ZIP[1]:
+                return
+            start = _directory_of(file)
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+                if archive.start_dir != start:
+                    raise zipfile.BadZipFile("there are two directories")
+        size = sum(entry.file_size for entry in entries)
+        longest = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
+    except Exception as error:  # damage shows as errors of several classes
+        raise ModelError(f"{path}: is not a complete model file; download or save it again.") from error
     if size > path.stat().st_size:
         raise ModelError(
             f"{path}: would unpack to {readable_bytes(size)}, and was not loaded, because it could fill the memory; "
             "give a plain state dict, as torch.save writes it."
         )
+    if longest > _LARGEST_PICKLE:
+        raise _too_long(path)
+
+
+def _directory_of(file: BinaryIO) -> int:
+    """Return where the directory of a zip archive begins that ends with the file."""
+    end = file.seek(0, os.SEEK_END) - _END.size
+    if end < 0:
+        raise zipfile.BadZipFile("it has no directory")
+    file.seek(end)
+    magic, *_, size, start, comment = _END.unpack(file.read(_END.size))
+    if magic != b"PK\5\6" or comment:
+        raise zipfile.BadZipFile("it does not end with its directory")
+    if end >= _ZIP64_LOCATOR.size + _ZIP64_END.size:
+        file.seek(end - _ZIP64_LOCATOR.size)
+        magic, _, place, _ = _ZIP64_LOCATOR.unpack(file.read(_ZIP64_LOCATOR.size))
+        if magic == b"PK\6\7":
+            end -= _ZIP64_LOCATOR.size + _ZIP64_END.size
+            file.seek(end)
+            magic, *_, size, start = _ZIP64_END.unpack(file.read(_ZIP64_END.size))
+            if magic != b"PK\6\6" or place != end:
+                raise zipfile.BadZipFile("its directory is elsewhere")
+    if start + size != end:
+        raise zipfile.BadZipFile("there is something before or behind it")
+    return int(start)
+
+
+class _ShortPickle:
+    """A file of torch's old format, whose pickles may only be so long; the numbers behind them are read by torch.
+
+    Parameters
+    ----------
+    file
+        The file; torch reads numbers by its descriptor.
+    path
+        Where it is, for the message.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._left = file, path, _LARGEST_PICKLE
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes."""
+        return self._counted(self._file.read(min(size if size >= 0 else self._left + 1, self._left + 1)))
+
+    def readline(self) -> bytes:
+        """Read up to the end of a line."""
+        return self._counted(self._file.readline(self._left + 1))
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into memory that is there."""
+        content = self.read(memoryview(buffer).nbytes)
+        memoryview(buffer).cast("B")[: len(content)] = content
+        return len(content)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Go somewhere."""
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        """Say where."""
+        return self._file.tell()
+
+    def fileno(self) -> int:
+        """Descriptor of the file."""
+        return self._file.fileno()
+
+    def _counted(self, content: bytes) -> bytes:
+        self._left -= len(content)
+        if self._left < 0:
+            raise _too_long(self._path)
+        return content
+
+
+def _too_long(path: Path) -> ModelError:
+    return ModelError(
+        f"{path}: describes its tensors in more than {readable_bytes(_LARGEST_PICKLE)} and was not loaded, because it "
+        "could fill the memory; give a plain state dict."
+    )
 
 
 def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: int | None) -> Network:
     state = _without_aliases(path, as_float32(path, state))
     members = sorted({match[1] for name in state if (match := re.match(r"model(\d{1,3})\.", name))}, key=int)
+    if len(members) > _MOST_MEMBERS:
+        raise ModelError(f"{path}: holds {len(members)} networks; an ensemble has at most {_MOST_MEMBERS}.")
     parts = [_shapes(state, f"model{member}.") for member in members] or [_shapes(state, "")]
     try:
         configs = described or [configuration_of(shapes) for shapes in parts]
@@ -211,15 +315,27 @@ def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: i
     return network
 
 
+def _check_total(path: Path, state: State) -> None:
+    """Refuse tensors that are one piece of memory many times: as arrays of their own, they could fill the memory."""
+    total, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
+    if total > 2 * size:  # the authors' files hold the synthesis twice
+        raise ModelError(
+            f"{path}: its tensors take {readable_bytes(total)} and the file has {readable_bytes(size)}: some are not "
+            "plain arrays; save their numbers as they are."
+        )
+
+
 def as_float32(path: Path, state: State) -> State:
     """Take plain arrays of finite numbers, in any floating-point type."""
-    result = {}
     for name, tensor in state.items():
         if tensor.dtype not in _FLOATS:
             raise ModelError(f"{path}: its tensor {name!r} holds {tensor.dtype}, not floating-point numbers.")
         plain = tensor.layout == torch.strided and not tensor.is_nested and tensor.device.type == "cpu"
         if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise ModelError(f"{path}: its tensor {name!r} is not a plain array; save its numbers as they are.")
+    _check_total(path, state)
+    result = {}
+    for name, tensor in state.items():
         result[name] = tensor.to(torch.float32).contiguous()
         if not bool(torch.isfinite(result[name]).all()):
             raise ModelError(f"{path}: its tensor {name!r} holds NaN or infinity; train or download it again.")

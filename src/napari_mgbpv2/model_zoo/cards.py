@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
 
-_LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself accepts
+_LARGEST_HEADER = 4_000_000  # bytes; JSON takes up to 30 times its size in memory, and ours has some ten thousand bytes
+_MOST_AXES, _LONGEST_AXIS = 8, 2**40  # of a tensor
+_LARGEST_SCALE, _LARGEST_GUARD = 64, 2**14
 _KINDS = {"scale": int, "guard": int, "trained_on": str, "scores": dict, "training": dict}
 
 
@@ -101,7 +104,7 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            if not 2 <= size <= _LARGEST_HEADER:
+            if not 2 <= size <= min(_LARGEST_HEADER, os.fstat(file.fileno()).st_size - 8):
                 raise ValueError("no header")
             header = json.loads(file.read(size))
         for name, entry in header.items():
@@ -135,11 +138,20 @@ def description_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | No
         if not description["configs"]:
             raise ValueError("it describes no network")
         for name, kind in _KINDS.items():
-            if not isinstance(description.get(name), kind | None):
-                raise TypeError(f"{name} is {description[name]!r}")
+            if not isinstance(description.get(name), kind | None) or isinstance(description.get(name), bool):
+                raise TypeError(f"{name} is {_short(description[name])}")
+        for name, least, most in (("scale", 1, _LARGEST_SCALE), ("guard", 0, _LARGEST_GUARD)):
+            value = description.get(name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} is {_short(value)}, not {least} to {most}")
+        for name, score in (description.get("scores") or {}).items():
+            if isinstance(score, bool) or not isinstance(score, (int, float)) or not abs(score) <= sys.float_info.max:
+                raise TypeError(f"the score {_short(name)} is {_short(score)}")
+        # shown in terminals, which obey control characters
+        description["trained_on"] = _printable(description.get("trained_on") or "")
     except KeyError as error:
         raise ModelError(f"{path}: its description of the network is damaged ({error} is missing).") from error
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError, ModelError) as error:
         raise ModelError(f"{path}: its description of the network is damaged ({error}).") from error
     return description
 
@@ -151,5 +163,17 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 
 
 def _check_shape(shape: Any) -> None:
-    if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
-        raise TypeError(f"{shape!r} is no shape")
+    if not isinstance(shape, list) or len(shape) > _MOST_AXES:
+        raise TypeError("no shape")
+    if not all(isinstance(size, int) and 0 <= size <= _LONGEST_AXIS for size in shape):
+        raise ValueError("no shape")
+
+
+def _short(value: Any) -> str:
+    """Write a value of a stranger's into a sentence."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
