@@ -65,7 +65,7 @@ class Case:
     names: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     value_range: tuple[float, float] | None = None
-    place: float = 0.0
+    place: float | dict[str, float] = 0.0
 
 
 CELLS = an_image(2, 44, 52, dtype="u2")
@@ -287,6 +287,7 @@ CASES = {
         {"y": "meter", "x": "meter"},
         options=("--value-range", "0", "100"),
         value_range=(0, 100),
+        place={"y": -4_599_997.5, "x": 500_002.5},  # y runs southwards
     ),
     "white is zero": Case(radiograph, CELLS[0], "yx"),
     "palette": Case(palette_scan, np.asarray(PALETTE.convert("RGB")), "yxs"),
@@ -366,8 +367,9 @@ def assert_holds(destination: Path, case: Case, model: Path) -> None:
     assert scale["scale"] == pytest.approx(sizes)
     # The corner stays where it is, so the centre of the first pixel moves.
     moved = {axis: case.size.get(axis, 1.0) * (1 / SCALE - 1) / 2 for axis in "yx"}
+    place = case.place if isinstance(case.place, dict) else dict.fromkeys("yx", case.place)
     assert translation["translation"] == pytest.approx(
-        [case.place + moved[axis] if axis in moved else 0.0 for axis in order]
+        [place[axis] + moved[axis] if axis in moved else 0.0 for axis in order]
     )
 
     if case.names:

@@ -417,7 +417,13 @@ class TestTiffMetadata:
 
     @pytest.mark.parametrize(
         ("model", "unit", "size", "name"),
-        [(1, 9001, 0.5, "meter"), (1, 9002, 0.5, "foot"), (1, 0, 0.5, None), (2, 0, 1.0, None)],
+        [
+            (1, 9001, 0.5, "meter"),
+            (1, 9002, 0.5, "foot"),
+            (1, 9003, 0.5 * 1200 / 3937, "meter"),
+            (1, 0, 0.5, None),
+            (2, 0, 0.5, None),
+        ],
     )
     def test_maps_say_what_a_pixel_is_on_the_ground(
         self, tmp_path: Path, model: int, unit: int, size: float, name: str | None
@@ -653,8 +659,8 @@ class TestDamagedTiff:
     def test_missing_file_of_several(self, tmp_path: Path) -> None:
         xml = MULTIFILE_OME.replace("THIS", "urn:uuid:1")
         tifffile.imwrite(tmp_path / "one.ome.tif", pixels(40, 50), description=xml, metadata=None, compression="zlib")
-        with pytest.raises(SourceError, match="page 1 is missing"):
-            all_of(open_source(tmp_path / "one.ome.tif"))
+        with pytest.raises(SourceError, match="1 of the 2 planes that its metadata announce are not there"):
+            open_source(tmp_path / "one.ome.tif")
 
     def test_complex_pixels_are_refused(self, tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), "c8"))

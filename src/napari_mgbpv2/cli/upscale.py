@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_mgbpv2.sources.finding import LeftOut
 
 _FOR_UPSCALE = ("axes", "noise", "seed", "tile", "overlap", "guard", "window", "value_range", "device", "precision")
-_FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit", "record_paths")
+_FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit", "missing", "record_paths")
 _FOR_OUTPUT = ("format", "chunk", "shard", "codec")
 
 
@@ -115,6 +115,8 @@ def _convert_all(
 
 def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, client: Client | None) -> None:
     prepared = prepare(job)
+    for note in prepared.source.notes:
+        teller.note(f"{prepared.source.path}: {note}")
     if options.dry_run:
         teller.estimate(prepared)
         return

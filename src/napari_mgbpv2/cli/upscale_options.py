@@ -91,6 +91,12 @@ def _add_image(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pixel-size", metavar="SIZE", help='of the image: "0.25" for y and x, or "z=1.5,y=0.25,x=0.25"'
     )
+    group.add_argument(
+        "--missing",
+        choices=("refuse", "blank"),
+        default="refuse",
+        help="what to do about planes that an OME-TIFF announces and that are not there (default: refuse)",
+    )
     group.add_argument("--unit", metavar="NAME", help='of the pixel size, such as "micrometer"')
 
 

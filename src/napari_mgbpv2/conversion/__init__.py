@@ -83,8 +83,8 @@ def convert(
         change alone. Of an address, it says scheme, host and path.
     **options
         ``axes``, ``noise``, ``seed``, ``tile``, ``overlap``, ``guard``, ``window``, ``value_range``, ``device`` and
-        ``precision`` as `upscale` has them; ``pixel_size``, ``unit``, ``format``, ``chunk``, ``shard`` and ``codec`` as
-        `ConversionJob` has them.
+        ``precision`` as `upscale` has them; ``pixel_size``, ``unit``, ``missing``, ``format``, ``chunk``, ``shard`` and
+        ``codec`` as `ConversionJob` has them.
 
     Returns
     -------
@@ -126,11 +126,14 @@ def convert(
     def attempt(prepared: Prepared) -> Destination:
         return run(prepared, progress, cancelled, client=client)
 
-    run_in_memory(prepare(job), attempt, lambda sentence: warnings.warn(sentence, RuntimeWarning, stacklevel=4))
+    prepared = prepare(job)
+    for note in prepared.source.notes:
+        warnings.warn(f"{prepared.source.path}: {note}", UserWarning, stacklevel=2)
+    run_in_memory(prepared, attempt, lambda sentence: warnings.warn(sentence, RuntimeWarning, stacklevel=4))
     return absolute(job.destination)
 
 
-_OUTPUT = ("pixel_size", "unit", "format", "chunk", "shard", "codec")
+_OUTPUT = ("pixel_size", "unit", "missing", "format", "chunk", "shard", "codec")
 
 
 def run(

@@ -54,6 +54,8 @@ class ConversionJob:
         Which image of a file that holds several, and which resolution of a pyramid.
     pixel_size, unit
         Of the source, where the file does not say or somebody knows better: one number for y and x, or one an axis.
+    missing
+        What is done about planes that an OME-TIFF announces and that are not there: "refuse", or "blank".
     format
         Of a Zarr: "0.5" or "0.4" of OME-Zarr, or "zarr", a plain array.
     chunk, shard
@@ -77,6 +79,7 @@ class ConversionJob:
     level: int = 0
     pixel_size: float | Mapping[str, float] | None = None
     unit: str | Mapping[str, str] | None = None
+    missing: str = "refuse"
     format: str = "0.5"
     chunk: int = 512
     shard: int | None = None

@@ -80,7 +80,7 @@ def _open(job: ConversionJob) -> ImageSource:
     source, axes = job.source, job.options.get("axes")
     described: dict[str, Any] = {"axes": axes, "pixel_size": job.pixel_size, "unit": job.unit}
     if isinstance(source, (str, os.PathLike)):
-        return open_source(source, series=job.series, level=job.level, **described)
+        return open_source(source, series=job.series, level=job.level, missing=job.missing, **described)
     if not isinstance(source, ImageSource):
         from napari_mgbpv2.upscaling import image_and_axes
 

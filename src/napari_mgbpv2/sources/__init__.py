@@ -34,6 +34,7 @@ _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, 
 _NPY_MAGIC = b"\x93NUMPY"
 # The size of a header of NIfTI-1 or 2, or that it is compressed.
 _NIFTI_MAGICS = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c", b"\x1f\x8b")
+_XML_MAGICS = (b"<?xml", b"<OME", b"<ome:OME", b"\xef\xbb\xbf<")
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 
 
@@ -45,6 +46,7 @@ def open_source(
     axes: str | None = None,
     pixel_size: float | Mapping[str, float] | None = None,
     unit: str | Mapping[str, str] | None = None,
+    missing: str = "refuse",
 ) -> ImageSource:
     """Open an image lazily.
 
@@ -60,6 +62,9 @@ def open_source(
         Which resolution of a pyramid; 0 is the full one.
     axes, pixel_size, unit
         What is known better than the file says it, as `described_as` has them.
+    missing
+        What is done about planes that the metadata of an OME-TIFF announce and that are not there, as of an acquisition
+        that was stopped: "refuse", or "blank", which reads them as zeros, or as NaN where pixels are floats.
 
     Returns
     -------
@@ -76,21 +81,21 @@ def open_source(
         As `described_as` has it.
     """
     path = expanded(os.fspath(path))
-    source = _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes)
+    source = _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
 
-def _open(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+def _open(path: str, series: int, level: int, said_axes: str | None, missing: str) -> ImageSource:
     # Each format's library is imported only when a file needs it.
     start = b"" if is_url(path) or os.path.isdir(path) else _first_bytes(path)
     if not start or start.startswith(_ZIP_MAGICS):
         from napari_mgbpv2.sources.zarrs import open_zarr
 
         return open_zarr(path, series, level, said_axes)
-    if start.startswith(_TIFF_MAGICS):
+    if start.startswith(_TIFF_MAGICS) or (start.startswith(_XML_MAGICS) and _is_ome_companion(path)):
         from napari_mgbpv2.sources.tiff import open_tiff
 
-        return open_tiff(path, series, level, said_axes)
+        return open_tiff(path, series, level, said_axes, missing)
     if start.startswith(_NPY_MAGIC):
         from napari_mgbpv2.sources.npy import open_npy
 
@@ -110,6 +115,12 @@ def _open(path: str, series: int, level: int, said_axes: str | None) -> ImageSou
             return open_bioimage(path, series, level, said_axes)
         except UnknownFormat:
             raise refused from None
+
+
+def _is_ome_companion(path: str) -> bool:
+    from napari_mgbpv2.sources.tiff_pixels import is_companion
+
+    return is_companion(path)
 
 
 def as_array(store: object) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from napari_mgbpv2.addresses import expanded, is_url
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.results import is_result
+from napari_mgbpv2.sources.tiff_parts import parts_of_others
 
 Asked = Callable[[str], bool]
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -124,7 +125,8 @@ def find_sources(patterns: Paths) -> list[str]:
         One or several of: an image file or a Zarr, whatever its name; a folder, searched with all below it for Zarrs
         and for files that are images by their suffix or their first bytes, but for hidden ones; a pattern such as
         ``scans/**/*.tif``; an address, ``https://...`` or ``s3://...``. ``~`` is the home folder. Images that this
-        program has made are found by their own path alone, not in a folder or by a pattern.
+        program has made are found by their own path alone, not in a folder or by a pattern. An image in several files of
+        an OME-TIFF is found once.
 
     Returns
     -------
@@ -175,6 +177,9 @@ def search(patterns: Paths, *, strict: bool = False) -> Search:
                 images.setdefault(image.path, image)
             for other in each.left_out:
                 left_out.setdefault(other.path, other)
+    for part, first in parts_of_others(image.path for image in images.values() if image.folder is not None).items():
+        del images[part]
+        left_out[part] = LeftOut(part, f"a part of the image in {os.path.basename(first)}")
     if not images:
         failure = next((each for each in left_out.values() if each.is_failure), None)
         raise MissingError(failure.path, failure.reason) if failure else _no_image(str(several[0]), left_out.values())

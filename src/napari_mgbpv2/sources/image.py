@@ -77,6 +77,8 @@ class ImageSource:
         Which image of a file that holds several, and which resolution of a pyramid.
     icc_profile
         ICC profile of the colours, if the file has one of such pixels.
+    notes
+        Sentences on what of the file is not carried, or has been changed to read it.
     """
 
     data: ArrayLike
@@ -91,6 +93,7 @@ class ImageSource:
     series: int = 0
     level: int = 0
     icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, Any]:
         """What the pixels come from, for telling later whether they are still the same.

@@ -5,44 +5,82 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tifffile
 
-from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.colour_profiles import fitting_profile
+from napari_mgbpv2.sources.geotiff import MapPlace, map_place
 from napari_mgbpv2.sources.image import ImageSource, Pixels, axes_or, placed
-from napari_mgbpv2.sources.tiff_pixels import open_pixels, opened
+from napari_mgbpv2.sources.ome_xml import OmeImage
+from napari_mgbpv2.sources.oriented import turn_of
+from napari_mgbpv2.sources.tiff_colours import samples_are_colours
+from napari_mgbpv2.sources.tiff_pixels import MISSING, missing_planes, open_pixels, opened
+from napari_mgbpv2.sources.tiff_series import OmeSeries, PageSeries
 from napari_mgbpv2.sources.units import is_screen_resolution, long_unit
 
 _KINDS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "ndpi": "Hamamatsu NDPI", "lsm": "Zeiss LSM"}
 _MICROMETERS_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre; 1 is none
-_PROJECTED, _LINEAR_UNITS = 1, {9001: "meter", 9002: "foot", 9003: "foot"}  # codes of GeoTIFF
 
 
-def open_tiff(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
-    """Open one image of a TIFF file; its axes are as they are said where the file does not tell.
+def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing: str = "refuse") -> ImageSource:
+    """Open one image of a TIFF file, or of the files that a companion file names.
+
+    Parameters
+    ----------
+    path
+        The file.
+    series, level
+        Which image, and which of its resolutions.
+    said_axes
+        Its axes, where the file does not say them.
+    missing
+        What is done about planes that are announced and not there, one of `MISSING`.
 
     Raises
     ------
     SourceError
         The file is damaged or cut short, has no such series or level, or has axes that are none of an image's.
     """
-    with opened(path, series) as (tif, full):
-        axes = axes_or(said_axes, full.shape, lambda: _axes(path, full.axes))
-        data = open_pixels(path, tif, full, level)
-        calibration = _calibration(tif, full, axes, series)
+    if missing not in MISSING:
+        raise ImageError(f"missing={missing!r} is unknown; choose one of {', '.join(MISSING)}.")
+    with opened(path) as file:
+        data = open_pixels(path, file, series, level, missing)
+        full = file.images[series]
+        coloured = samples_are_colours(full.keyframe)
+        letters = full.axes if coloured else full.axes.replace("S", "C")
+        axes = axes_or(said_axes, full.shape, lambda: _axes(path, letters))
+        calibration = _calibration(full, axes)
+        swapped = turn_of(full.keyframe)[0]
+        if turn := full.keyframe.tags.valueof(274) if any(turn_of(full.keyframe)) else None:
+            calibration.notes.append(f"its orientation ({turn}) is not upright: it has been turned")
+        if not coloured and "c" in axes:
+            calibration.channel_names = _band_names(full.keyframe)
+            calibration.channel_colors = []
+        if count := missing_planes(full):
+            calibration.notes.append(f"{count:,} of its {len(full):,} planes are missing and left blank")
+        if any(image.keyframe.subfiletype & 4 for image in file.images if image is not full):
+            calibration.notes.append("its transparency mask is not used")
         profile = full.keyframe.iccprofile
+    if swapped:
+        calibration.swap()
     axes += "s" * (data.ndim - len(axes))  # of a palette
+    sizes = dict(zip(axes, full.shape, strict=False))
+    if swapped:
+        sizes |= {"y": sizes["x"], "x": sizes["y"]}
+    if calibration.map_place is not None:
+        calibration.put_map(calibration.map_place)
     pixel_size, translation = {}, {}
-    for axis, full_size, size in zip(axes, full.shape, data.shape, strict=False):
+    for axis, size in zip(axes, data.shape, strict=True):
         if axis in placed(axes):
             unshrunk = calibration.pixel_size.get(axis, 1.0)
-            pixel_size[axis] = unshrunk * full_size / size
-            translation[axis] = (pixel_size[axis] - unshrunk) / 2  # the levels begin at one corner
-    channels = 0 if "s" in axes else full.shape[axes.index("c")] if "c" in axes else 1
+            pixel_size[axis] = unshrunk * sizes[axis] / size
+            shift = (pixel_size[axis] - unshrunk) / 2  # the levels begin at one corner
+            translation[axis] = calibration.position.get(axis, 0.0) + shift
+    channels = 0 if "s" in axes else sizes["c"] if "c" in axes else 1
     return ImageSource(
         data=data,
         axes=axes,
@@ -54,6 +92,7 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None) -> Imag
         path=path,
         kind=_KINDS.get(full.kind, "TIFF"),
         icc_profile=fitting_profile(profile, data.shape[axes.index("s")] if "s" in axes else 1),
+        notes=(*file.notes, *calibration.notes),
     )
 
 
@@ -71,6 +110,27 @@ def _axes(path: str, letters: str) -> str:
     return "".join(axes)
 
 
+def _band_names(page: tifffile.TiffPage) -> list[str]:
+    """Return the name of each band: as GDAL has it, or what it is by the tags of TIFF."""
+    names = [f"Band {number + 1}" for number in range(page.samplesperpixel)]
+    if page.photometric == tifffile.PHOTOMETRIC.RGB:
+        names[:3] = ["Red", "Green", "Blue"]
+    first_extra = page.samplesperpixel - len(page.extrasamples)
+    for number, kind in enumerate(page.extrasamples):
+        if kind in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA):
+            names[first_extra + number] = "Alpha"
+    text = page.tags.valueof(42112)
+    try:
+        items = ET.fromstring(text.strip("\0 \n") if isinstance(text, str) else "<none/>").iter("Item")
+        for item in items:
+            number = int(item.get("sample", "-1"))
+            if item.get("role") == "description" and 0 <= number < len(names) and (item.text or "").strip():
+                names[number] = (item.text or "").strip()
+    except (ET.ParseError, ValueError):
+        pass  # damaged names spoil no pixel
+    return names
+
+
 def _one_each(values: Sequence[str], channels: int) -> tuple[str, ...] | None:
     """Return ``values`` if there is one for each channel."""
     return tuple(values) if values and all(values) and len(values) == channels else None
@@ -82,8 +142,11 @@ class _Calibration:
 
     pixel_size: dict[str, float] = field(default_factory=dict)
     units: dict[str, str | None] = field(default_factory=dict)
-    channel_names: list[str] = field(default_factory=list)
-    channel_colors: list[str] = field(default_factory=list)
+    position: dict[str, float] = field(default_factory=dict)
+    channel_names: Sequence[str] = field(default_factory=list)
+    channel_colors: Sequence[str] = field(default_factory=list)
+    map_place: MapPlace | None = None
+    notes: list[str] = field(default_factory=list)
 
     def put(self, axis: str, size: object, unit: object) -> None:
         """Note the pixel size of ``axis`` if it is a length at all."""
@@ -95,42 +158,51 @@ class _Calibration:
             self.pixel_size[axis] = number
             self.units[axis] = long_unit(unit)
 
+    def put_map(self, place: MapPlace) -> None:
+        """Note the place of a map, which is that of the image as it is seen."""
+        self.pixel_size |= place.pixel_size
+        self.units |= dict.fromkeys("yx", place.unit)
+        self.position |= place.position
+        self.notes += place.notes
 
-def _calibration(tif: tifffile.TiffFile, images: tifffile.TiffPageSeries, axes: str, series: int) -> _Calibration:
+    def swap(self) -> None:
+        """Exchange y and x, of an image that is turned on its side."""
+        for known in (self.pixel_size, self.units, self.position):
+            values: dict[str, Any] = {{"y": "x", "x": "y"}.get(axis, axis): value for axis, value in known.items()}
+            known.clear()
+            known.update(values)
+
+
+def _calibration(images: PageSeries, axes: str) -> _Calibration:
+    page = images.keyframe
     try:
-        if images.kind == "ome" and tif.ome_metadata:
-            return _from_ome(_ome_image(tif, images, series))
+        if isinstance(images, OmeSeries):
+            return _from_ome(images.described)
         if images.kind == "imagej":
-            return _from_imagej(tif.imagej_metadata or {}, images.keyframe, axes)
+            return _from_imagej(page.parent.imagej_metadata or {}, page, axes)
         if images.kind == "svs":
-            return _from_aperio(images.keyframe.description)
-        if images.keyframe.is_geotiff:
-            return _from_geotiff(images.keyframe.geotiff_tags or {})
-        return _from_resolution(images.keyframe)
+            return _from_aperio(page.description)
+        if page.is_geotiff and (place := map_place(page)) is not None:
+            return _Calibration(map_place=place)
+        return _from_resolution(page)
     except (ET.ParseError, LookupError, ValueError, TypeError):
         return _Calibration()  # a damaged note on the pixel size spoils no pixel
 
 
-def _ome_image(tif: tifffile.TiffFile, images: tifffile.TiffPageSeries, series: int) -> ET.Element:
-    """Return what OME-XML says of an image; tifffile leaves out images without pixels, so their count may differ."""
-    described = [element for element in ET.fromstring(tif.ome_metadata or "") if element.tag.endswith("}Image")]
-    if len(described) == len(tif.series):
-        return described[series]
-    (only,) = (element for element in described if element.get("Name", "") == images.name)
-    return only
-
-
-def _from_ome(image: ET.Element) -> _Calibration:
-    pixels = next(element for element in image if element.tag.endswith("}Pixels"))
-    found = _Calibration()
-    for axis in "xyz":
-        name = f"PhysicalSize{axis.upper()}"
-        found.put(axis, pixels.get(name), pixels.get(name + "Unit", "µm"))
-    found.put("t", pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
-    channels = [element for element in pixels if element.tag.endswith("}Channel")]
-    found.channel_names = [channel.get("Name", "") for channel in channels]
-    if all(channel.get("Color") for channel in channels):  # a signed 32-bit RGBA
-        found.channel_colors = [f"{int(channel.get('Color', '0')) >> 8 & 0xFFFFFF:06X}" for channel in channels]
+def _from_ome(image: OmeImage) -> _Calibration:
+    found = _Calibration(channel_names=image.channel_names, channel_colors=image.channel_colors)
+    for axis, (size, unit) in image.pixel_size.items():
+        found.put(axis, size, unit)
+    for axis, (number, unit) in image.position.items():
+        place = image.translation(axis)
+        if place is not None:
+            found.position[axis] = place
+        elif number:
+            found.notes.append(
+                f"its position along {axis} ({number:g}, {unit}) has no unit of length and is not carried"
+            )
+    if image.moves and any(found.position.get(axis) for axis in "yx"):
+        found.notes.append("its planes lie at different positions: that of the first one is taken")
     return found
 
 
@@ -143,6 +215,10 @@ def _from_imagej(metadata: dict[str, Any], page: tifffile.TiffPage, axes: str) -
             found.put(axis, 1 / per_unit, unit)
     found.put("z", metadata.get("spacing"), metadata.get("zunit", unit))
     found.put("t", metadata.get("finterval"), metadata.get("tunit", "sec"))
+    for axis in "xyz":  # in pixels
+        origin = metadata.get(f"{axis}origin")
+        if isinstance(origin, (int, float)) and math.isfinite(origin) and axis in found.pixel_size:
+            found.position[axis] = -origin * found.pixel_size[axis] + 0.0  # no minus zero
     if "z" not in axes and "t" not in axes:  # with them, there is a label for each plane instead of each channel
         found.channel_names = list(metadata.get("Labels") or ())
     if "c" in axes:
@@ -160,15 +236,6 @@ def _from_aperio(description: str) -> _Calibration:
     match = re.search(r"\bMPP = ([\d.]+)", description)  # micrometres per pixel
     for axis in "yx":
         found.put(axis, match and match[1], "micrometer")
-    return found
-
-
-def _from_geotiff(tags: Mapping[str, Any]) -> _Calibration:
-    found = _Calibration()
-    if tags.get("GTModelTypeGeoKey") == _PROJECTED:  # others count in degrees, which are no length
-        unit = _LINEAR_UNITS.get(tags.get("ProjLinearUnitsGeoKey", 0))
-        for axis, size in zip("xy", tags["ModelPixelScale"], strict=False):
-            found.put(axis, size, unit)
     return found
 
 

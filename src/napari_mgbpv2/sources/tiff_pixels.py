@@ -8,42 +8,163 @@ single compressed strip do not decode it again and again, and small strips cost 
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import tifffile
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import FileArray, Pixels, Reopen, Window, cut_short, pick
+from napari_mgbpv2.sources.image import FileArray, Pixels, Reopen, Window, check_memory, cut_short, pick
 from napari_mgbpv2.sources.mapped import MappedArray
+from napari_mgbpv2.sources.ome_xml import MOST_XML_BYTES, DamagedXml, OmeMetadata, parse_ome_xml
+from napari_mgbpv2.sources.oriented import upright
 from napari_mgbpv2.sources.tiff_colours import in_usual_colours
+from napari_mgbpv2.sources.tiff_directories import check_regular, directories_of, first_description
+from napari_mgbpv2.sources.tiff_segments import check_size
+from napari_mgbpv2.sources.tiff_series import (
+    OmeFiles,
+    OmeSeries,
+    PageFile,
+    PageSeries,
+    file_beside,
+    ome_series,
+    uniform_series,
+)
 
 _CACHE_BYTES = 128 * 2**20  # of decoded segments for each open file; a single larger segment is kept, too
 
 
+@dataclass(frozen=True)
+class OpenedTiff:
+    """An open TIFF.
+
+    Attributes
+    ----------
+    tif
+        The file as tifffile has it.
+    images
+        Its images, each with its levels.
+    notes
+        Sentences on what of its metadata is not used.
+    """
+
+    tif: tifffile.TiffFile
+    images: list[PageSeries]
+    notes: tuple[str, ...] = ()
+
+
 @contextmanager
-def opened(path: str, series: int) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPageSeries]]:
-    """Open a TIFF and pick one of its images, with all levels.
+def opened(path: str) -> Iterator[OpenedTiff]:
+    """Open a TIFF, or the companion file of an OME-TIFF.
 
     Raises
     ------
     SourceError
-        The file is damaged or cut short, or has no such series.
+        The file is damaged or cut short, or a part of it lies outside its folder.
     """
     try:
-        with tifffile.TiffFile(path) as tif:
-            if not _page_chain_ends(tif):  # tifffile would go on with the pages before the cut
+        companion = is_companion(path)
+        with ExitStack() as stack:
+            if companion:
+                first = _first_part(path)
+                yield _ome(path, stack.enter_context(tifffile.TiffFile(first, is_ome=False)), _read_text(path), None)
+                return
+            directories = directories_of(path)
+            tif = stack.enter_context(tifffile.TiffFile(path))
+            if not directories.complete and not tif.is_ndpi:  # NDPI has links of its own kind
                 raise cut_short(path, "its list of pages leads beyond its end")
-            yield tif, pick(path, "TIFF", "series", list(tif.series), series)
+            text = tif.ome_metadata if tif.is_ome else None
+            if text:
+                yield _ome(path, tif, text, PageFile(path, tif, directories))
+                return
+            uniform = uniform_series(path, tif, directories)
+            yield OpenedTiff(tif, _series_of(tif) if uniform is None else [uniform])
     except SourceError:
         raise
     except Exception as error:  # damage shows as errors of many classes, also when tags are first looked at
         raise _unreadable(path, error) from error
+
+
+def _series_of(tif: tifffile.TiffFile) -> list[PageSeries]:
+    return [cast(PageSeries, series) for series in tif.series]
+
+
+def _ome(path: str, tif: tifffile.TiffFile, text: str | bytes, own: PageFile | None) -> OpenedTiff:
+    """Return the images that OME-XML describes, or those of the bare pages if it describes none of them."""
+    try:
+        metadata = parse_ome_xml(path, text)
+    except DamagedXml as error:
+        if own is None:
+            raise
+        return _bare(path, tif, own, f"{str(error).removeprefix(path + ': ')[:200]} Only its pixels are used")
+    files = OmeFiles(path, own, metadata.uuid)
+    if metadata.metadata_file is not None:
+        companion = file_beside(path, metadata.metadata_file) if metadata.metadata_file else ""
+        if not companion or not os.path.isfile(companion):
+            raise SourceError(
+                f"{path}: is a part of an OME-TIFF whose metadata are in {metadata.metadata_file!r}, "
+                "which is not beside it; put that file there."
+            )
+        metadata = metadata_of(companion)
+        if metadata.metadata_file is not None:
+            raise SourceError(f"{companion}: holds no metadata itself, though {path} says so; export the image again.")
+    images = ome_series(path, metadata, files)
+    fitting = [image for image in images if image.fits]
+    if images and len(fitting) < len(images) and (own is None or fitting):
+        raise SourceError(f"{path}: its pages have other sizes than its OME-XML says; export it again.")
+    if fitting and metadata.has_modulo and not any(image.missing or image.is_multifile for image in fitting):
+        return OpenedTiff(tif, _series_of(tif))  # tifffile knows how its axes are split
+    if fitting:
+        notes = [f"{len(files.absent)} of its files are not there"] if files.absent else []
+        return OpenedTiff(tif, list(fitting), tuple(notes))
+    if own is None or metadata.files - {os.path.basename(path)}:
+        absent = ", ".join(files.absent[:3]) or "no planes are listed"
+        raise SourceError(f"{path}: none of its planes are there ({absent}); put all files of the image together.")
+    return _bare(path, tif, own, "its OME-XML does not fit its pages: only its pixels are used")
+
+
+def _bare(path: str, tif: tifffile.TiffFile, own: PageFile, note: str) -> OpenedTiff:
+    """Return the images of a TIFF whose OME-XML is not to be used."""
+    tif.is_ome = False
+    uniform = uniform_series(path, tif, own.directories)
+    return OpenedTiff(tif, _series_of(tif) if uniform is None else [uniform], (note,))
+
+
+def is_companion(path: str) -> bool:
+    """Whether a file is OME-XML by its content, as the companion of OME-TIFFs is."""
+    with open(path, "rb") as file:
+        start = file.read(4096).lstrip(b"\xef\xbb\xbf \r\n\t")
+    return start.startswith((b"<?xml", b"<OME", b"<ome:OME")) and re.search(rb"<(\w+:)?OME\b", start) is not None
+
+
+def _read_text(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST_XML_BYTES + 1)
+
+
+def metadata_of(path: str) -> OmeMetadata:
+    """Read the metadata of a companion file, or those in a TIFF."""
+    check_regular(path)
+    text = _read_text(path) if is_companion(path) else first_description(path)
+    if not text:
+        raise SourceError(f"{path}: holds no OME-XML, though another file says so; export the image again.")
+    return parse_ome_xml(path, text.rstrip(b"\0"))
+
+
+def _first_part(path: str) -> str:
+    """Return the first file with planes that a companion file names and that is there."""
+    for name in sorted(metadata_of(path).files):
+        if os.path.isfile(part := file_beside(path, name)):
+            return part
+    raise SourceError(f"{path}: none of the files that it names are beside it; put all files of the image together.")
 
 
 def _unreadable(path: str, error: Exception) -> SourceError:
@@ -58,31 +179,53 @@ def _gone(path: str, error: OSError) -> SourceError:
     return SourceError(f"{path}: cannot be read any more ({error.strerror}); bring the file back.")
 
 
-def _page_chain_ends(tif: tifffile.TiffFile) -> bool:
-    last_link = tif.pages.next_page_offset
-    if last_link is None or tif.is_ndpi:  # NDPI has links of its own kind
-        return True
-    tif.filehandle.seek(last_link)
-    link = tif.filehandle.read(tif.tiff.offsetsize)
-    return len(link) == tif.tiff.offsetsize and not any(link)
+MISSING = ("refuse", "blank")
 
 
-def open_pixels(path: str, tif: tifffile.TiffFile, images: tifffile.TiffPageSeries, level: int) -> FileArray:
-    """Return the pixels of one level of one image of the open ``tif``, which may be closed afterwards.
+def open_pixels(path: str, file: OpenedTiff, series: int, level: int, missing: str = "refuse") -> FileArray:
+    """Return the pixels of one level of one image of an open file, which may be closed afterwards.
+
+    Parameters
+    ----------
+    path
+        The file, or the companion of its files.
+    file
+        The same, open.
+    series, level
+        Which image, and which of its resolutions.
+    missing
+        What is done about planes that are announced and not there: "refuse", or "blank", read as zeros, or NaN where
+        pixels are floats.
 
     Raises
     ------
     SourceError
-        There is no such level, its dtype is none of an image, or the file is cut short.
+        There is no such series or level, its dtype is none of an image, planes are missing, or the file is cut short.
     """
-    image: tifffile.TiffPageSeries = pick(path, "image", "level", images.levels, level)
-    series = next(i for i, other in enumerate(tif.series) if other is images)
-    reopen = (_reopen, (path, series, level))
+    images: PageSeries = pick(path, "TIFF", "series", file.images, series)
+    image: PageSeries = pick(path, "image", "level", images.levels, level)
+    if (count := missing_planes(image)) and missing != "blank":
+        raise SourceError(
+            f"{path}: {count:,} of the {len(image):,} planes that its metadata announce are not there: the acquisition "
+            'was stopped, or files are missing. Bring them, or take it with blank planes in their place: "--missing '
+            'blank", or missing="blank".'
+        )
+    reopen = (_reopen, (path, series, level, missing))
     nodata = _nodata(image.keyframe, image.dtype)
     offset, pixels = image.dataoffset, None
     if offset is not None and not image.is_multifile and image.transform is None:
-        pixels = MappedArray(path, image.shape, np.dtype(tif.byteorder + image.dtype.char), offset, nodata=nodata)
-    return in_usual_colours(pixels or TiffArray(path, image, reopen, nodata), image, reopen)
+        where = image.files[0] if isinstance(image, OmeSeries) else path
+        order = image.keyframe.parent.byteorder
+        pixels = MappedArray(where, image.shape, np.dtype(order + image.dtype.char), offset, nodata=nodata)
+    array = in_usual_colours(pixels or TiffArray(path, image, reopen, nodata), image, reopen)
+    return upright(array, image.axes, image.keyframe, reopen)
+
+
+def missing_planes(image: PageSeries) -> int:
+    """Count the planes that are announced and not there."""
+    if isinstance(image, OmeSeries):
+        return image.missing
+    return sum(page is None for page in getattr(image, "pages", ()))
 
 
 def _nodata(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> float | None:
@@ -96,9 +239,9 @@ def _nodata(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> float | None:
     return value if limits.min <= value <= limits.max else None
 
 
-def _reopen(path: str, series: int, level: int) -> FileArray:
-    with opened(path, series) as (tif, images):
-        return open_pixels(path, tif, images, level)
+def _reopen(path: str, series: int, level: int, missing: str) -> FileArray:
+    with opened(path) as file:
+        return open_pixels(path, file, series, level, missing)
 
 
 class TiffArray(FileArray):
@@ -114,10 +257,11 @@ class TiffArray(FileArray):
         As `FileArray` has them.
     """
 
-    def __init__(self, path: str, image: tifffile.TiffPageSeries, reopen: Reopen, nodata: float | None = None) -> None:
+    def __init__(self, path: str, image: PageSeries, reopen: Reopen, nodata: float | None = None) -> None:
         super().__init__(path, image.shape, image.dtype, reopen, nodata)
         self._image = image
         self._empty = nodata or 0  # what a sparse file leaves out
+        self._missing_plane = np.nan if self.dtype.kind == "f" else self._empty
         self._page_lock = threading.Lock()
         self._cache: BoundedCache[tuple[int, int], Pixels] = BoundedCache(_CACHE_BYTES)
         key = image.keyframe
@@ -129,6 +273,8 @@ class TiffArray(FileArray):
         )  # fmt: skip
         self._segment_shape = (1, *map(int, segment), self._page_shape[4])
         self._grid = tuple(-(-size // part) for size, part in zip(self._page_shape, self._segment_shape, strict=True))
+        # Decoders make whole segments, also where an image is smaller than one; encoded bytes and a copy come on top.
+        self._segment_bytes = math.prod(self._segment_shape) * self.dtype.itemsize
         self._page_axes = self._count_page_axes()
         self._check_complete(key)
 
@@ -141,6 +287,8 @@ class TiffArray(FileArray):
         return (1,) * outer + tuple(next(parts) if size > 1 else 1 for size in self.shape[outer:])
 
     def _files(self) -> Iterable[str]:
+        if isinstance(self._image, OmeSeries):
+            return [self.path, *self._image.files]
         if not self._image.is_multifile:
             return [self.path]
         pages = [self._image[number] for number in range(len(self._image))]  # missing ones are None
@@ -187,6 +335,9 @@ class TiffArray(FileArray):
     def _read_page(self, number: int, box: Window, target: Pixels) -> None:
         """Fill ``target`` with the pixels of page ``number`` in ``box``."""
         page = self._page(number)
+        if page is None:
+            target[...] = self._missing_plane
+            return
         touched = [
             range(part.start // size, -(-part.stop // size))
             for part, size in zip(box, self._segment_shape, strict=True)
@@ -201,21 +352,21 @@ class TiffArray(FileArray):
                 destination.append(slice(low - part.start, high - part.start))
             target[tuple(destination)] = pixels[tuple(source)]
 
-    def _page(self, number: int) -> tifffile.TiffPage | tifffile.TiffFrame:
-        """Return where the segments of a page are; tifffile reads that from the file when first asked."""
+    def _page(self, number: int) -> tifffile.TiffPage | tifffile.TiffFrame | None:
+        """Return where the segments of a page are, read from the file when first asked; None if it is missing."""
         file = self._image.keyframe.parent.filehandle
         with self._page_lock:
             was_closed = file.closed
             try:
                 file.open()  # does nothing where it is open
-                page = self._image[number]
+                page: tifffile.TiffPage | tifffile.TiffFrame | None = self._image[number]
+            except SourceError:
+                raise
             except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
                 raise _unreadable(self.path, error) from error
             finally:
                 if was_closed:
                     file.close()
-        if page is None:  # OME-XML speaks of a file or page that is not there
-            raise cut_short(self.path, f"page {number} is missing")
         return page
 
     def _segment(self, number: int, page: tifffile.TiffPage | tifffile.TiffFrame, place: tuple[int, ...]) -> Pixels:
@@ -239,7 +390,21 @@ class TiffArray(FileArray):
         offset: int,
         count: int,
     ) -> Pixels:
+        check_memory(self.path, self._segment_bytes)
         encoded = self._encoded(page, offset, count)
+        try:
+            _, _, *sides, samples = self._segment_shape
+            check_size(
+                self._image.keyframe.compression if page.keyframe is None else page.keyframe.compression,
+                encoded,
+                (sides[0], sides[1]),
+                (inside[2], inside[3]),
+                samples,
+            )
+        except ValueError as error:
+            raise SourceError(
+                f"{self.path}: segment {index} of page {number} {error}; the file is damaged: copy or export it again."
+            ) from error
         tables = {"jpegtables": page.jpegtables, "jpegheader": self._image.keyframe.jpegheader}
         given = {name: table for name, table in tables.items() if table is not None}
         try:
@@ -262,7 +427,8 @@ class TiffArray(FileArray):
     def _place(self, page: tifffile.TiffPage | tifffile.TiffFrame, index: int) -> tuple[int, int] | None:
         """Return where a segment begins and how many bytes it has, or None where the file leaves it out."""
         if index >= len(page.dataoffsets) or index >= len(page.databytecounts):
-            return None
+            lists = min(len(page.dataoffsets), len(page.databytecounts))
+            raise cut_short(self.path, f"a page of {math.prod(self._grid):,} tiles or strips lists {lists:,} of them")
         try:
             offset, count = int(page.dataoffsets[index]), int(page.databytecounts[index])
         except (TypeError, ValueError, OverflowError) as error:  # they are no numbers

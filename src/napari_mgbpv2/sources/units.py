@@ -48,3 +48,30 @@ def is_time(unit: str) -> bool:
 def is_screen_resolution(dots_per_inch: float) -> bool:
     """Return whether a resolution is what writers fill in that know of no pixel size, or none at all."""
     return dots_per_inch <= 1 or any(abs(dots_per_inch - screen) < 0.5 for screen in _SCREEN_DPI)
+
+
+def convert_length(number: float, unit: object, to: object) -> float | None:
+    """Return a length or time in another unit; None if one of the units is unknown, or they are of different kinds."""
+    given, wanted = long_unit(unit), long_unit(to)
+    if given is None or wanted is None or is_time(given) != is_time(wanted):
+        return None
+    return number if given == wanted else number * _in_base_unit(given) / _in_base_unit(wanted)
+
+
+def _in_base_unit(unit: str) -> float:
+    """Return a unit in metres or seconds."""
+    if unit in _OTHER_FACTORS:
+        return _OTHER_FACTORS[unit]
+    base = "second" if is_time(unit) else "meter"
+    return 10.0 ** _EXPONENTS[unit.removesuffix(base)]
+
+
+_EXPONENTS = {
+    "yocto": -24, "zepto": -21, "atto": -18, "femto": -15, "pico": -12, "nano": -9, "micro": -6, "milli": -3,
+    "centi": -2, "deci": -1, "": 0, "deca": 1, "hecto": 2, "kilo": 3, "mega": 6, "giga": 9, "tera": 12, "peta": 15,
+    "exa": 18, "zetta": 21, "yotta": 24,
+}  # fmt: skip
+_OTHER_FACTORS = {
+    "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "angstrom": 1e-10, "foot": 0.3048, "inch": 0.0254,
+    "mile": 1609.344, "parsec": 3.0856775814913673e16, "yard": 0.9144,
+}  # fmt: skip

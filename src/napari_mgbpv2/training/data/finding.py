@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import ImageSource
 from napari_mgbpv2.sources.finding import Search, check_found, images_at, places
+from napari_mgbpv2.sources.tiff_parts import parts_of_others
 from napari_mgbpv2.training.data.patches import Index, is_prepared, open_prepared, read_index
 from napari_mgbpv2.training.data.ranges import CommonRange
 
@@ -75,9 +76,13 @@ def find_images(paths: Paths) -> Found:
                 images |= {image.path: image.path for image in searches[-1].images}
             else:
                 images |= {image.path: image for image in open_prepared(place.path, index)}
+        found = [image for search in searches for image in search.images]
+        for part, first in parts_of_others(image.path for image in found if image.folder is not None).items():
+            images.pop(part, None)
+            left_out.append((part, f"a part of the image in {os.path.basename(first)}", False))
         if len(searches) == len(indices) or not any(indices):
             check_found(path, searches)
-        left_out += [(each.path, each.reason, each.is_failure) for found in searches for each in found.left_out]
+        left_out += [(each.path, each.reason, each.is_failure) for search in searches for each in search.left_out]
     skipped = tuple((each.source, each.reason) for index in indices if index for each in index.skipped)
     skipped += tuple((path, reason) for path, reason, is_failure in left_out if is_failure and path not in images)
     others = tuple((path, reason) for path, reason, is_failure in left_out if not is_failure and path not in images)
