@@ -125,8 +125,8 @@ def find_sources(patterns: Paths) -> list[str]:
         One or several of: an image file or a Zarr, whatever its name; a folder, searched with all below it for Zarrs
         and for files that are images by their suffix or their first bytes, but for hidden ones; a pattern such as
         ``scans/**/*.tif``; an address, ``https://...`` or ``s3://...``. ``~`` is the home folder. Images that this
-        program has made are found by their own path alone, not in a folder or by a pattern. An image in several files of
-        an OME-TIFF is found once.
+        program has made are found by their own path alone, not in a folder or by a pattern. An image in several files
+        of an OME-TIFF is found once.
 
     Returns
     -------
