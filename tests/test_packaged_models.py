@@ -15,6 +15,7 @@ import pytest
 import napari_mgbpv2 as mgbp
 from examples import an_image
 from napari_mgbpv2.model_zoo import ModelCard, default_model
+from napari_mgbpv2.network import configurations
 from napari_mgbpv2.upscaling import plan_upscale
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "quality.py"
@@ -35,6 +36,9 @@ def quality() -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+FOLLOWS_VALUES = {card.name: configurations(mgbp.load_model(card.name))[0].residual for card in CARDS}
 
 
 def of_channels(channels: int) -> pytest.MarkDecorator:
@@ -80,6 +84,67 @@ class TestMicroscopy:
         for name, gain in zip(quality.MICROGRAPHS, gains(quality, card, quality.MICROGRAPHS, grey=True), strict=True):
             assert gain >= 0
             assert card.scores[f"{name}_gain_db"] == pytest.approx(gain, abs=0.01)
+
+
+# What people's files hold of one picture with values v from 0 to 255: a * v + b.
+CONVENTIONS: dict[str, tuple[npt.DTypeLike, float, float]] = {
+    "signed 8 bits": ("i1", 1, -128),
+    "CT numbers": ("i2", 8, -1024),
+    "16 bits on a pedestal": ("u2", 4, 60_000),
+    "16 bits, a fiftieth of them": ("u2", 5, 0),
+    "32 bits, far below zero": ("i4", 4, -4_000_000),
+    "from -1 to 1": ("f4", 2 / 255, -1),
+    "elevations below the sea": ("f4", 410 / 255, -413),
+    "z-scores": ("f4", 1 / 60, -2.1),
+    "phases": ("f4", 2 * np.pi / 255, -np.pi),
+    "tiny": ("f4", 1e-9, 0),
+    "huge": ("f4", 1e9, -1e11),
+    "doubles, far from zero": ("f8", 1e-3, 1e9),
+}
+
+
+@pytest.mark.parametrize("card", [card for card in CARDS if FOLLOWS_VALUES[card.name]], ids=lambda card: card.name)
+class TestValues:
+    """Promise 7, with models that follow any values by construction: every convention gains the same."""
+
+    @staticmethod
+    def psnr_of(quality: ModuleType, card: ModelCard, convention: tuple[npt.DTypeLike, float, float]) -> float:
+        dtype, factor, offset = convention
+        target = quality.load("astronaut", 4 * (card.scale or 1), grey=card.channels == 1)[:256, :256]
+        source = quality.resize(target, *(size // (card.scale or 1) for size in target.shape[:2]))
+        values = (source * np.float64(factor) + offset).astype(dtype)
+        result = mgbp.upscale(values, card.scale, model=card.name, axes="yx" if card.channels == 1 else "yxs")
+        error = (np.asarray(result).astype(np.float64) - offset) / factor - target
+        return float(10 * np.log10(255**2 / np.mean(error[8:-8, 8:-8] ** 2)))
+
+    @pytest.mark.parametrize("convention", CONVENTIONS)
+    def test_a_convention_of_values_is_as_good_as_another(
+        self, quality: ModuleType, card: ModelCard, convention: str
+    ) -> None:
+        plain = self.psnr_of(quality, card, ("f8", 1 / 255, 0))
+        assert self.psnr_of(quality, card, CONVENTIONS[convention]) == pytest.approx(plain, abs=0.05)
+
+
+@of_channels(3)
+class TestSizes:
+    """The grid of the source's pixels lies on the network's grid for images of any size."""
+
+    def test_the_gain_does_not_depend_on_the_size(self, quality: ModuleType, card: ModelCard) -> None:
+        scale = card.scale or 1
+        found = []
+        for more in range(4):
+            size = 320 + more * scale
+            each = []
+            for name in ("astronaut", "chelsea", "coffee"):
+                target = quality.load(name, 1)[:size, :size]
+                made = quality.upscaled(target, scale, {"model": card.name})
+                bicubic, model = (
+                    quality.psnr(quality.planes(made[way][:304, :304]), quality.planes(target[:304, :304]))
+                    for way in ("bicubic", "model")
+                )
+                each.append(model - bicubic)
+            found.append(np.mean(each))
+        assert max(found) - min(found) < 0.05
 
 
 class TestNoise:
