@@ -44,6 +44,7 @@ AT_IMPORT = {
     "resampling": TORCH,
     "noise": {"numpy"},
     "values": {"numpy"},
+    "alpha": {"numpy"},
     "axes": set(),
     "caching": set(),
     "files": set(),

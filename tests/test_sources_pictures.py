@@ -276,6 +276,14 @@ class TestHostilePictures:
         with pytest.raises(SourceError, match=r"a\.png: announces .* of pixels in a file of"):
             open_source(tmp_path / "a.png")
 
+    def test_a_picture_beyond_a_limit_of_pillow_ends_in_a_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Image.new("RGB", (64, 64)).save(tmp_path / "a.ico", sizes=[(64, 64)])
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        with pytest.raises(SourceError, match=r"a\.ico: "):
+            all_of(open_source(tmp_path / "a.ico"))
+
     @pytest.mark.parametrize("kind", [b"iCCP", b"zTXt"])
     def test_a_bomb_among_the_texts_ends_in_a_line(self, tmp_path: Path, kind: bytes) -> None:
         Image.new("RGB", (30, 20)).save(tmp_path / "a.png")

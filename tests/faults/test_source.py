@@ -169,6 +169,16 @@ def test_png_bomb(row: Row, folder: Folder) -> None:
 
 
 @on_posix
+def test_cmyk_jpeg(row: Row, folder: Folder) -> None:
+    Image.new("CMYK", (32, 32), (10, 20, 30, 40)).save(folder.path / "image.jpg")
+    row.is_shown_by(folder.upscale(folder.path / "image.jpg"))
+
+
+def test_sixteen_bits_that_are_not_read(row: Row, folder: Folder) -> None:
+    Image.new("L", (32, 32), 100).save(folder.path / "image.sgi", bpc=2)
+    row.is_shown_by(folder.upscale(folder.path / "image.sgi"))
+
+
 def test_removed_meanwhile(row: Row, folder: Folder) -> None:
     path, away = folder.path / "image.tif", folder.path / "away.tif"
     tifffile.imwrite(path, an_image(300, 200, dtype="u2"), tile=(16, 16), compression="zlib")

@@ -15,7 +15,7 @@ from napari_mgbpv2.addresses import expanded, is_url, without_slash
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.describing import described_as
 from napari_mgbpv2.sources.finding import check_file, find_sources
-from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnknownFormat, bare_source
+from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnfitPicture, UnknownFormat, bare_source
 from napari_mgbpv2.sources.units import long_unit
 
 __all__ = [
@@ -108,6 +108,8 @@ def _open(path: str, series: int, level: int, said_axes: str | None, missing: st
 
     try:
         return open_picture(path, series, level)
+    except UnfitPicture:
+        raise
     except SourceError as refused:  # also what Pillow takes for a damaged picture: bitmaps (DIB) have no magic
         from napari_mgbpv2.sources.bioimage import open_bioimage
 

@@ -288,6 +288,10 @@ def check_memory(path: str, count: int) -> None:
         )
 
 
+class UnfitPicture(SourceError):
+    """The format is known, and no other reader would do better."""
+
+
 class UnknownFormat(SourceError):
     """The content is of no format that has been tried so far."""
 

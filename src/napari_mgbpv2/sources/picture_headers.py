@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources.image import Pixels
+from napari_mgbpv2.sources.image import Pixels, UnfitPicture
 from napari_mgbpv2.wording import readable_bytes
 
 MOST_JPEG_SCANS = 64  # writers make about 10; each is a pass over the whole picture
@@ -33,12 +32,12 @@ def check_ratio(path: str, pixel_bytes: int) -> None:
 
     Raises
     ------
-    SourceError
+    UnfitPicture
         No picture is so even that it could be true.
     """
     size = os.path.getsize(path)
     if pixel_bytes > _HARMLESS_BYTES and pixel_bytes > _LARGEST_RATIO * size:
-        raise SourceError(
+        raise UnfitPicture(
             f"{path}: announces {readable_bytes(pixel_bytes)} of pixels in a file of {readable_bytes(size)}; it is "
             "damaged or a decompression bomb: export it again."
         )
@@ -49,7 +48,7 @@ def check_scans(path: str) -> None:
 
     Raises
     ------
-    SourceError
+    UnfitPicture
         It has too many.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -57,7 +56,7 @@ def check_scans(path: str) -> None:
         while place >= 0 and scans <= MOST_JPEG_SCANS:
             scans, place = scans + 1, content.find(b"\xff\xda", place + 2)
     if scans > MOST_JPEG_SCANS:
-        raise SourceError(
+        raise UnfitPicture(
             f"{path}: this JPEG has more than {MOST_JPEG_SCANS} scans, as no picture has; save it as a PNG."
         )
 

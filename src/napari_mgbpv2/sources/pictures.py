@@ -18,6 +18,7 @@ from napari_mgbpv2.sources.decoded import DecodedArray
 from napari_mgbpv2.sources.image import (
     ImageSource,
     Pixels,
+    UnfitPicture,
     UnknownFormat,
     bare_source,
     check_memory,
@@ -154,7 +155,7 @@ class PictureArray(DecodedArray):
         """Choose what decodes it, and return dtype and samples; raises `SourceError` for what would be flattened."""
         mode, transparent = image.mode, "transparency" in image.info
         if mode in _REFUSED_COLOURS:
-            raise SourceError(
+            raise UnfitPicture(
                 f"{path}: its colours are {_REFUSED_COLOURS[mode]}; convert it to RGB by its colour profile first, "
                 "in an image editor, or with ImageMagick: magick in.jpg -profile sRGB.icc out.png"
             )
@@ -261,8 +262,8 @@ class PictureArray(DecodedArray):
             return file.read()
 
 
-def _flattened(path: str, name: str) -> SourceError:
-    return SourceError(
+def _flattened(path: str, name: str) -> UnfitPicture:
+    return UnfitPicture(
         f"{path}: this {name} has more than 8 bits a sample, of which only 8 could be read; save it as TIFF or PNG."
     )
 
@@ -284,6 +285,8 @@ def _header(path: str) -> Iterator[Image.Image]:
     with file:
         try:
             image = _open(file, path)
+        except Image.DecompressionBombError as error:  # some plugins ask for the limit themselves
+            raise UnfitPicture(f"{path}: has more pixels than can be read of its format; save it as TIFF.") from error
         except Exception as error:  # a damaged header fails in as many ways as there are formats
             raise SourceError(
                 f"{path}: the picture's header is damaged ({error}); copy or download it again."
