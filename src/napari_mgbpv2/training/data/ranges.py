@@ -56,15 +56,9 @@ def common_ranges(images: Sequence[tuple[str, ArrayLike]], known: CommonRange | 
     """
     if isinstance(known, tuple):
         return known
-    by_type: dict[str, list[tuple[str, ArrayLike]]] = {}
-    for axes, data in images:
-        if not says_its_range(np.dtype(data.dtype)):
-            by_type.setdefault(np.dtype(data.dtype).name, []).append((axes, data))
+    deep = [image for image in images if not says_its_range(np.dtype(image[1].dtype))]
     found = dict(known or {})
-    for name, alike in by_type.items():
-        if name not in found:
-            found[name] = estimate_range(alike)
-    return found or None
+    return {**found, **estimate_range([image for image in deep if image[1].dtype.name not in found])} or None
 
 
 def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -75,8 +69,8 @@ def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | N
     return checked.low, checked.high
 
 
-def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
-    """Choose black and white for images whose type does not say them, from a sample that depends on them alone.
+def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> dict[str, tuple[float, float]]:
+    """Choose black and white for each type of images that does not say them, from a sample that depends on them alone.
 
     Parameters
     ----------
@@ -85,14 +79,22 @@ def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, floa
 
     Returns
     -------
-    tuple of float
-        0 and the 99.9th percentile of a coarse sample.
+    dict
+        By the name of the type: 0 and the 99.9th percentile of a coarse sample of its images.
 
     Raises
     ------
     ImageError
-        Nothing in the sample is brighter than 0.
+        Nothing in the sample of a type is brighter than 0.
     """
+    by_type: dict[str, list[tuple[str, ArrayLike]]] = {}
+    for axes, data in images:
+        by_type.setdefault(np.dtype(data.dtype).name, []).append((axes, data))
+    return {name: _estimated(alike) for name, alike in by_type.items()}
+
+
+def _estimated(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
+    """Choose black and white of images of one type."""
     generator = np.random.default_rng(0)
     sizes = np.array([math.prod(data.shape) for _, data in images], dtype=np.float64)
     chosen = np.sort(generator.choice(len(images), _WINDOWS, p=sizes / sizes.sum()))  # sorted: each file is opened once
