@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.storage import LocalStore, ZipStore
+from zarr.storage import LocalStore
 
 from napari_mgbpv2.addresses import is_url, shown
 from napari_mgbpv2.errors import SourceError
@@ -19,6 +20,7 @@ from napari_mgbpv2.object_stores import is_of_network, reason_of, redacted
 from napari_mgbpv2.sources.finding import ZARR_MARKERS, is_zarr
 from napari_mgbpv2.sources.image import FileArray, Pixels, Window
 from napari_mgbpv2.sources.remote import ZARR_METADATA, RemoteStore, remote_store
+from napari_mgbpv2.sources.zarr_stores import FolderStore, ZipFileStore, codec_names
 
 
 class ZarrArray(FileArray):
@@ -40,6 +42,14 @@ class ZarrArray(FileArray):
     def __init__(self, path: str, array: zarr.Array[Any]) -> None:
         super().__init__(path, array.shape, array.dtype, (ZarrArray, (path, array)), _nodata(array))
         self._array = array
+        bounds = getattr(array.store, "bounds", None)
+        if bounds is not None:
+            metadata: dict[str, Any] = dict(array.metadata.to_dict())
+            itemsize = array.dtype.itemsize
+            described = metadata.get("codecs") or [metadata.get("compressor"), *(metadata.get("filters") or ())]
+            chunk, stored = math.prod(array.chunks), math.prod(array.shards or array.chunks)
+            index = 16 * (stored // chunk)  # of a shard
+            bounds.add(array.path, stored * itemsize + index, stored * itemsize, codec_names(described))
 
     @property
     def piece_shape(self) -> tuple[int, ...]:
@@ -51,6 +61,8 @@ class ZarrArray(FileArray):
             self._check_shards(window, self._array.shards, self._array.store)
         try:
             return np.asarray(self._array[window], dtype=self.dtype)
+        except SourceError:  # a chunk that was refused
+            raise
         except Exception as error:  # each codec has its own
             advice = "check the network" if is_of_network(error) else "the Zarr is damaged: copy or write it again"
             raise SourceError(
@@ -103,6 +115,8 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
     store, root = _store_of(path)
     try:
         return zarr.open(store, mode="r", path=root)
+    except SourceError:  # a document that was refused
+        raise
     except Exception as error:  # damaged JSON, unknown codecs and data types all end here
         advice = "check the network and try again" if is_of_network(error) else "its metadata are damaged or unknown"
         raise SourceError(f"{shown(path)}: cannot be read as Zarr ({reason_of(error)}); {advice}.") from redacted(error)
@@ -113,10 +127,10 @@ def _store_of(path: str) -> tuple[Store, str]:
     if is_url(path):
         return remote_store(path), ""
     if not os.path.isdir(path):
-        return ZipStore(path, mode="r"), _root_in_zip(path)
+        return ZipFileStore(path, mode="r"), _root_in_zip(path)
     if not is_zarr(path):
         raise SourceError(f"{path}: is a folder without Zarr metadata; give an image file or the Zarr itself.")
-    return LocalStore(path, read_only=True), ""
+    return FolderStore(path, read_only=True), ""
 
 
 def _root_in_zip(path: str) -> str:
