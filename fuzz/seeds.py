@@ -32,7 +32,7 @@ IMAGEJ = "ImageJ=1.54f\nimages=3\nchannels=3\nhyperstack=true\nmode=grayscale\nu
 
 def seeds(target: str) -> dict[str, bytes]:
     """Return the inputs that fuzzing a target starts from, by name."""
-    return {"checkpoints": _models, "ome_zarr": _zarrs, "tiff": _tiffs}[target]()
+    return {"checkpoints": _models, "ome_xml": _ome_xml, "ome_zarr": _zarrs, "tiff": _tiffs}[target]()
 
 
 def write_seeds(target: str, folder: Path) -> None:
@@ -91,6 +91,24 @@ def _zarrs() -> dict[str, bytes]:
     told = {"group": (0, group), "layout": (0, layout), "plate": (0, plate), "bare": (0, bare)}
     told |= {"old-attributes": (1, old), "array": (2, array)}
     return {name: bytes([kind]) + json.dumps(content).encode() for name, (kind, content) in told.items()}
+
+
+def _ome_xml() -> dict[str, bytes]:
+    placed = (
+        '<TiffData FirstC="0" IFD="0" PlaneCount="1"><UUID FileName="image.ome.tif">urn:uuid:1</UUID></TiffData>'
+        '<TiffData FirstC="1" IFD="1" PlaneCount="2"><UUID FileName="image.ome.tif">urn:uuid:1</UUID></TiffData>'
+        '<Plane TheZ="0" TheC="0" TheT="0" PositionX="9" PositionXUnit="mm" PositionY="-1" DeltaT="0.5"/>'
+    )
+    several = OME_XML.replace('<TiffData IFD="0" PlaneCount="3"/>', placed)
+    samples = OME_XML.replace('SamplesPerPixel="1"', 'SamplesPerPixel="1" Color="-1"')
+    stopped = OME_XML.replace('SizeT="1"', 'SizeT="4"')
+    return {
+        "described": b"\0" + OME_XML.encode(),
+        "several-blocks": b"\0" + several.encode(),
+        "coloured": b"\0" + samples.encode(),
+        "stopped": b"\0" + stopped.encode(),
+        "companion": b"\1" + several.encode(),
+    }
 
 
 def _tiffs() -> dict[str, bytes]:

@@ -58,7 +58,32 @@ def tiff(data: bytes) -> None:
     _read_a_corner(path)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"checkpoints": checkpoints, "ome_zarr": ome_zarr, "tiff": tiff}
+def ome_xml(data: bytes) -> None:
+    """Open an OME-TIFF by OME-XML: that in a TIFF of three pages, or in a companion file beside one."""
+    kind, text = data[:1], data[1:]
+    folder = _folder() / "ome"
+    folder.mkdir(exist_ok=True)
+    path = folder / "image.ome.tif"
+    if kind == b"\1":
+        path.write_bytes(described_tiff(BINARY_ONLY))
+        (folder / "image.companion.ome").write_bytes(text)
+    else:
+        path.write_bytes(described_tiff(text))
+    source = open_source(path, missing="blank")
+    source.data[tuple(slice(0, min(size, 2)) for size in source.data.shape)]
+
+
+BINARY_ONLY = (
+    b'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
+    b'<BinaryOnly MetadataFile="image.companion.ome" UUID="urn:uuid:2"/></OME>'
+)
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "checkpoints": checkpoints,
+    "ome_xml": ome_xml,
+    "ome_zarr": ome_zarr,
+    "tiff": tiff,
+}
 
 
 def survives(target: str) -> Callable[[bytes], None]:
