@@ -198,6 +198,13 @@ class TestNames:
     def test_other_endings_are_not(self, tmp_path: Path, name: str) -> None:
         check_ending(tmp_path / name)
 
+    def test_an_axis_whose_pixel_size_is_given_twice_is_refused(
+        self, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = [a_picture(tmp_path / "a.png"), "-o", tmp_path / "a.ome.zarr", "--model", model]
+        assert upscale(*arguments, "--pixel-size", "y=0.25,x=0.25,y=3") == 1
+        assert "an axis is named twice" in capsys.readouterr().err
+
     def test_a_new_folder_is_meant_by_a_slash(self, tmp_path: Path, model: Path) -> None:
         assert upscale(a_picture(tmp_path / "a.png"), "-o", f"{tmp_path}/new/", "--model", model, "--quiet") == 0
         assert (tmp_path / "new" / "a_x4.ome.zarr").is_dir()

@@ -179,8 +179,13 @@ def _pixel_size(text: str | None) -> Any:
     try:
         if "=" not in text:
             return float(text)
-        parts = (part.split("=") for part in text.split(","))
-        return {axis.strip(): float(size) for axis, size in parts}
+        parts = [part.split("=") for part in text.split(",")]
+        sizes = {axis.strip(): float(size) for axis, size in parts}
+        if len(sizes) < len(parts):
+            raise ImageError(f"--pixel-size {text}: an axis is named twice; give one number an axis.")
+        return sizes
+    except ImageError:
+        raise
     except ValueError:
         raise ImageError(f'--pixel-size {text}: give a number, or one an axis as in "z=1.5,y=0.25,x=0.25".') from None
 
