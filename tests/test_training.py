@@ -244,6 +244,27 @@ class TestResume:
             run(options, cancelled=lambda: next(asked))
         assert_same_weights(run(options, resume=True), whole)
 
+    @pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
+    def test_an_interruption_within_a_step_saves_no_half_of_it(
+        self, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The weights have been changed, their average and the number of the step not yet."""
+        whole = run(options | {"output": tmp_path / "whole.safetensors"})
+        average, calls = torch.optim.swa_utils.AveragedModel.update_parameters, 0
+
+        def interrupted(self: Any, model: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            average(self, model)
+
+        monkeypatch.setattr(torch.optim.swa_utils.AveragedModel, "update_parameters", interrupted)
+        with pytest.raises(Cancelled, match="stopped after step 3; "):
+            run(options)
+        monkeypatch.undo()
+        assert_same_weights(run(options, resume=True), whole)
+
     def test_the_scores_of_a_resumed_run_have_no_gap_and_no_double(self, options: dict[str, Any]) -> None:
         asked = iter([False] * 4 + [True])
         with pytest.raises(Cancelled):

@@ -87,10 +87,13 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         parts = self._accumulate(step, batch)
+        # averaged before they are looked at for infinities, so that all processes leave out the same steps
+        average_gradients(self.network.parameters(), self.team)
         self.scaler.unscale_(self.optimizer)
-        norms = [self._prepare(self.network)]
+        norms = [_shorten(self.network)]
         if self.objective.opponent is not None:
-            norms.append(self._prepare(self.objective.opponent))
+            average_gradients(self.objective.opponent.parameters(), self.team)
+            norms.append(_shorten(self.objective.opponent))
         finite = all(map(math.isfinite, [parts["loss"], *norms]))
         if not finite and not self.scaler.is_enabled():  # a scaler expects that now and then, and leaves such steps out
             raise TrainingError(
@@ -171,7 +174,7 @@ class Learner:
                 sums[name] = sums.get(name, 0.0) + value * share
         return self.team.mean(sums)
 
-    def _prepare(self, module: nn.Module) -> float:
-        """Average a module's gradients over the processes and shorten them; return the norm that they had."""
-        average_gradients(module.parameters(), self.team)
-        return float(nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT))
+
+def _shorten(module: nn.Module) -> float:
+    """Shorten a module's gradients; return the norm that they had."""
+    return float(nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT))

@@ -73,6 +73,10 @@ class Team:
         dist.broadcast(value, 0)
         return float(value)
 
+    def any(self, flag: bool) -> bool:
+        """Tell whether it is so in one of the processes: the same for all, so that all stop together."""
+        return self.mean({"flag": float(flag)})["flag"] > 0
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:

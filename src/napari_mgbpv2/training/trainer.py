@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +115,27 @@ def train(
                 run.journal.close()
 
 
+@contextmanager
+def after_the_block() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back while something is changed that must be whole.
+
+    Yields
+    ------
+    Callable
+        Tells whether Ctrl-C has been pressed meanwhile; to be asked for after the block.
+    """
+    pressed: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 class Run:
     """One run: its learner, its material, and how far it has come."""
 
@@ -146,6 +170,7 @@ class Run:
     def to_the_end(self, tell: Tell, report_every: int, cancelled: Callable[[], bool]) -> Path:
         """Take step after step, validate now and then, and write the model."""
         options, parts, losses = self.options, {"loss": math.nan}, list[float]()
+        interrupted: Callable[[], bool] = _never
         size = options.batch_size * options.accumulate
         batches = iter(
             self.material.batches(
@@ -156,12 +181,14 @@ class Run:
             if self.step == 0:
                 tell(self._report([math.nan], self._validate({})))
             while (share := self._share()) < 1:
-                if cancelled():
+                if self.team.any(cancelled() or interrupted()):
                     raise KeyboardInterrupt
                 rate = learning_rate_at(options.learning_rate, options.schedule, options.warm_up, self.step, share)
-                parts = self.learner.take_step(self.step, next(batches), rate)
-                losses.append(parts["loss"])
-                self.step += 1
+                batch = next(batches)
+                with after_the_block() as interrupted:  # else the state would be of a step that is half done
+                    parts = self.learner.take_step(self.step, batch, rate)
+                    losses.append(parts["loss"])
+                    self.step += 1
                 scores = self._validate(parts) if self._validation_is_due() else None
                 if scores is not None or self.step % report_every == 0:
                     tell(self._report(losses, scores))

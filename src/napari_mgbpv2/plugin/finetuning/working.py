@@ -112,6 +112,7 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
     """
     from napari_mgbpv2.engine import choose_device, release_device_memory
     from napari_mgbpv2.training.options import TrainingOptions
+    from napari_mgbpv2.training.state import write_file
     from napari_mgbpv2.training.trainer import BEST_FILE, Report, train
 
     with tempfile.TemporaryDirectory(prefix="mgbpv2-") as scratch:
@@ -151,7 +152,7 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
         except Cancelled:
             if not best.is_file():
                 raise
-            request.output.write_bytes(best.read_bytes())
+            write_file(request.output, best.read_bytes())
             return Trained(request.output, True)
         finally:
             release_device_memory()
