@@ -56,7 +56,8 @@ class TestFinetuning:
         assert widget.view.device.in_use.text().startswith("in use: c")
         assert len(widget.view.curve.gains) >= 2
         assert not widget.view.sheet.pixmap().isNull()
-        assert "mine" in {card.name for card in upscale.view.options._cards}
+        [card] = [card for card in upscale.view.options._cards if card.name == "mine"]
+        assert card.trained_on == "1 image of astronaut.npy"  # the layer, and no folder that is gone
 
     def test_stopping_keeps_the_best(self, widget: FinetuneWidget, qtbot: Any) -> None:
         widget.view.minutes.setValue(60)

@@ -37,6 +37,8 @@ class LayerImage:
         Axes along which the arrays have the pixels of the layer in the reverse order.
     origin
         The layer's own array at full resolution, by which it is known again.
+    is_range_given
+        Whether somebody has set the ends of the contrast slider, which napari takes from one view otherwise.
     """
 
     data: Any
@@ -47,6 +49,7 @@ class LayerImage:
     shown: Any = None
     reversed: tuple[int, ...] = ()
     origin: Any = None
+    is_range_given: bool = False
 
     @property
     def reversed_sizes(self) -> dict[int, int]:

@@ -175,7 +175,10 @@ def _write_layer(image: LayerImage, folder: Path, number: int) -> Path:
     dtype = np.dtype(image.data.dtype)
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > LARGEST_LAYER:
         raise ImageError(f"the layer {image.name!r} is too large to be copied: name its file instead.")
-    path = folder / f"{number}.npy"
+    # the name of the file is what the new model's card will say that it was trained on
+    name = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in image.name)[:100]
+    (folder / str(number)).mkdir()
+    path = folder / str(number) / f"{name or 'layer'}.npy"
     copy: Any = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if len(shape) > 2 and "s" not in image.axes:
         for index in range(shape[0]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from napari_mgbpv2.conversion.estimating import Estimate, estimate
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage
+from napari_mgbpv2.plugin.measuring import with_measured_range
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.upscaling.preparing import prepare_layer
 
@@ -33,12 +34,21 @@ class Wish:
         Its image, and its ``scale``, ``translate`` and ``units``.
     choices
         How.
+    note, warning
+        What has been measured about its values, and what of them lies below black.
     """
 
     layer: Any
     image: LayerImage
     place: dict[str, Any]
     choices: Choices
+    note: str = ""
+    warning: str = ""
+
+    def measured(self) -> Wish:
+        """Measure the range of values, where it matters; reads a sample of the pixels."""
+        found = with_measured_range(self.image, self.choices.value_range)
+        return replace(self, image=found.image, note=found.note, warning=found.warning)
 
     def prepare(self, destination: Path = Path("estimate.ome.zarr")) -> Prepared:
         """Plan it; reads no pixel."""
@@ -104,7 +114,7 @@ class Planner(QObject):
             self.nothing_chosen.emit()
             return
         self._job = Job(lambda tell, cancelled: _plan_and_measure(wish), self, notifies=False, title="estimating")
-        self._job.succeeded.connect(lambda found: self._on_planned(wish, *found))
+        self._job.succeeded.connect(lambda found: self._on_planned(*found))
         self._job.failed.connect(self._on_failed)
         self._job.ended.connect(self._on_ended)
         self._job.start()
@@ -132,6 +142,7 @@ class Planner(QObject):
             self._timer.start()
 
 
-def _plan_and_measure(wish: Wish) -> tuple[Prepared, Estimate]:
+def _plan_and_measure(wish: Wish) -> tuple[Wish, Prepared, Estimate]:
+    wish = wish.measured()
     prepared = wish.prepare()
-    return prepared, estimate(prepared, Path.home())
+    return wish, prepared, estimate(prepared, Path.home())

@@ -54,6 +54,7 @@ class UpscaleWidget(DockedWidget):
         self._preview: FilledLayer | None = None
         self._result: LazyLayer | None = None  # what is compared
         self._side_by_side = SideBySide(napari_viewer)
+        self._ranges_given: set[Any] = set()  # of layers whose contrast slider somebody has given other ends
         self._connect()
         self.offer_options(self.view.options)
         self._prefer_a_model()
@@ -115,6 +116,8 @@ class UpscaleWidget(DockedWidget):
         """Plan the layer as it is now: its array, axes, place, name or range of values is another."""
         if what in ("data", "axis_labels"):
             self._prefer_a_model()
+        if what == "contrast_limits_range":
+            self._ranges_given.add(self.view.layers.layer.unique_id)
         self._plan_soon()
 
     def _wish(self) -> Wish | None:
@@ -122,6 +125,7 @@ class UpscaleWidget(DockedWidget):
         if layer is None or choices is None:
             return None
         image, placed = read_layer(layer).with_axes(choices.axes), placement_of(layer)
+        image = replace(image, is_range_given=layer.unique_id in self._ranges_given)
         image = image.reverse(placed.backwards)  # files have no axes that run backwards
         forwards = placed.forwards(image.data.shape)
         place = {"scale": forwards.scale, "translate": forwards.translate, "units": tuple(layer.units)}
@@ -129,7 +133,8 @@ class UpscaleWidget(DockedWidget):
 
     def _on_planned(self, wish: Wish, prepared: Prepared, found: Estimate) -> None:
         self.view.options.device.show_in_use(found.device)
-        self.view.show_estimate(str(found), found.warning)
+        text = "\n".join(filter(None, (str(found), wish.note)))
+        self.view.show_estimate(text, " ".join(filter(None, (wish.warning, found.warning))))
         noise = f"_W{wish.choices.noise:g}" if wish.choices.noise else ""
         self.view.saving.suggestion = f"{wish.image.name}_x{prepared.plan.scale}{noise}".replace("/", "_")
         if self.view.preview.isChecked():
@@ -202,7 +207,7 @@ class UpscaleWidget(DockedWidget):
         if not placement_of(wish.layer).is_complete:
             show_info("The file keeps a layer's scale and position, but not its rotation, shear or affine.")
         self.run_job(
-            lambda tell, cancelled: save(wish.prepare(destination), how, tell, cancelled),
+            lambda tell, cancelled: save(wish.measured().prepare(destination), how, tell, cancelled),
             title=f"saving {destination.name}",
             told=self._show_step,
             succeeded=lambda outcome: self._on_saved(wish, outcome),
