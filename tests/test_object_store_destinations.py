@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,8 @@ from napari_mgbpv2 import object_stores
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.errors import Cancelled, ClusterError, DestinationError, SourceError
-from napari_mgbpv2.ome_zarr.bucket import HIDDEN, Bucket
+from napari_mgbpv2.ome_zarr import lease
+from napari_mgbpv2.ome_zarr.bucket import HIDDEN, LOCK, Bucket
 from napari_mgbpv2.sources import open_source
 from s3 import TestBucket, a_bucket, serving_s3
 
@@ -105,9 +107,9 @@ class TestResult:
         written: list[str] = []
         write = Bucket.write
 
-        def noted(self: Bucket, key: str, *arguments: Any, **options: Any) -> None:
-            written.append(key)
-            write(self, key, *arguments, **options)
+        def noted(self: Bucket, key: str, *arguments: Any, **options: Any) -> Any:
+            written.extend([key] if key != LOCK else [])
+            return write(self, key, *arguments, **options)
 
         monkeypatch.setattr(Bucket, "write", noted)
         mgbp.convert(source, f"{bucket.url}/result.ome.zarr", model=model, **OPTIONS)
@@ -152,7 +154,9 @@ class TestUnfinished:
         self, source: Path, model: Path, bucket: TestBucket, tmp_path: Path
     ) -> None:
         destination = f"{bucket.url}/result.ome.zarr"
-        command = [sys.executable, "-m", "napari_mgbpv2.cli.upscale", str(source), "-o", destination, *COMMAND]
+        hasty = "import sys; from napari_mgbpv2.ome_zarr import lease; lease.LEASE_SECONDS = 1.0; "
+        hasty += "from napari_mgbpv2.cli.upscale import main; sys.exit(main())"
+        command = [sys.executable, "-c", hasty, str(source), "-o", destination, *COMMAND]
         command += ["--model", str(model), "--resume", "--quiet"]
         for shards in (1, 9):
             process = subprocess.Popen(command)
@@ -195,10 +199,10 @@ class TestUnfinished:
     ) -> None:
         destination, write = f"{bucket.url}/result.ome.zarr", Bucket.write
 
-        def failing(self: Bucket, key: str, *arguments: Any, **options: Any) -> None:
+        def failing(self: Bucket, key: str, *arguments: Any, **options: Any) -> Any:
             if key == "1/zarr.json":
                 raise KeyboardInterrupt
-            write(self, key, *arguments, **options)
+            return write(self, key, *arguments, **options)
 
         with monkeypatch.context() as patched:
             patched.setattr(Bucket, "write", failing)
@@ -261,13 +265,85 @@ class TestRefusals:
         assert bucket.content("") == {f"result.ome.zarr/{key}": b"precious"}
 
     def test_one_that_somebody_writes_is_not_written_by_another(
-        self, source: Path, model: Path, bucket: TestBucket
+        self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        lock = f"result.ome.zarr/{HIDDEN}/lock.json"
-        bucket.put(lock, b'{"pid": 1, "host": "elsewhere", "token": ""}')
-        with pytest.raises(DestinationError, match=r"is being written already; .* delete s3://.*lock.json"):
-            mgbp.convert(source, f"{bucket.url}/result.ome.zarr", model=model, **OPTIONS)
-        assert bucket.keys() == [lock]
+        monkeypatch.setattr(lease, "LEASE_SECONDS", 4.0)
+        held = lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run="first"))
+        said: list[str] = []
+        with pytest.raises(DestinationError, match="is being written already, by another run"):
+            lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run="second"), said.append)
+        assert "waiting up to 4 s" in said[0]
+        held.confirm()
+        held.release(delete=True)
+        assert bucket.keys() == []
+
+    @pytest.mark.parametrize("content", [b"", b'{"pid": 1, "host": "elsewhere", "token": "0"}'])
+    def test_a_lock_that_nobody_renews_is_taken_over(
+        self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch, content: bytes
+    ) -> None:
+        monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
+        bucket.put(f"r.ome.zarr/{HIDDEN}/lock.json", content)
+        lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run="mine")).release(delete=True)
+        assert bucket.keys() == []
+
+    def test_of_two_that_find_a_lock_expired_one_gets_it(
+        self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
+        bucket.put(f"r.ome.zarr/{HIDDEN}/lock.json", b"{}")
+
+        def take(run: str) -> bool:
+            try:
+                lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run=run))
+            except DestinationError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sum(pool.map(take, "abcdef")) == 1
+
+    def test_who_has_lost_its_lock_is_told_and_writes_nothing(
+        self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        late = Bucket(f"{bucket.url}/r.ome.zarr", run="late")
+        held = lease.Lease(late)
+        bucket.put(f"r.ome.zarr/{HIDDEN}/lock.json", b'{"token": "other"}')
+        with pytest.raises(DestinationError, match="taken over by another run"):
+            late.put("0/c/0/0", b"old")
+        with pytest.raises(DestinationError, match="taken over by another run"):
+            held.confirm()
+        held.release(delete=True)
+        assert bucket.keys() == [f"r.ome.zarr/{HIDDEN}/lock.json"]
+
+    def test_a_task_that_was_held_back_replaces_no_shard_of_a_later_run(
+        self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has found its run alive, and then slept."""
+        url = f"{bucket.url}/r.ome.zarr"
+        old, new = Bucket(url, run="old"), Bucket(url, run="new")
+        first = lease.Lease(old)
+        check = Bucket._check_run
+
+        def slept(self: Bucket) -> None:
+            check(self)
+            if self.run == "old" and not first._ended.is_set():
+                first.release()
+                lease.Lease(new)
+                new.put("0/c/0/0", b"new")
+
+        monkeypatch.setattr(Bucket, "_check_run", slept)
+        with pytest.raises(DestinationError, match="taken over by another run"):
+            old.put("0/c/0/0", b"old")
+        assert bucket.content("r.ome.zarr")["0/c/0/0"] == b"new"
+
+    def test_what_a_late_task_has_left_is_replaced(self, bucket: TestBucket) -> None:
+        new = Bucket(f"{bucket.url}/r.ome.zarr", run="new")
+        held = lease.Lease(new)
+        bucket.put("r.ome.zarr/0/c/0/0", b"old")
+        new.put("0/c/0/0", b"new")
+        new.put("0/c/0/0", b"new")
+        held.release()
+        assert bucket.content("r.ome.zarr")["0/c/0/0"] == b"new"
 
     @pytest.mark.parametrize(
         ("place", "message"),

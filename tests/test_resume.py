@@ -267,4 +267,4 @@ def test_a_journal_is_plain_json(source: Path, destination: Path) -> None:
     job = json.loads(lines[0])["job"]
     assert job["scale"] == 4
     assert job["source"].endswith("source.npy")
-    assert all(set(json.loads(line)) == {"level", "index", "stored"} for line in lines[1:])
+    assert all(set(json.loads(line)) == {"level", "index", "stored", "crc32c"} for line in lines[1:])

@@ -50,13 +50,19 @@ class Folder:
         return self.path / name
 
     def upscale(
-        self, source: Path, *options: object, destination: Path | None = None, model: Path | str | None = ""
+        self,
+        source: Path,
+        *options: object,
+        destination: Path | None = None,
+        model: Path | str | None = "",
+        prepare: Callable[[], object] = lambda: None,
     ) -> Outcome:
-        """Run the command, in this process."""
+        """Run the command, in this process, after something that counts as done by it."""
         model = self.model if model == "" else model
         before, destination = content_of(self.path), destination or self.destination
         given = () if model is None else ("--model", model)
         self._capture.readouterr()
+        prepare()
         status = main([str(each) for each in (source, "-o", destination, *given, *options)])
         printed, errors = self._capture.readouterr()
         return self.outcome(status, printed, errors, before, source, destination, model)

@@ -162,6 +162,13 @@ def test_exists(row: Row, folder: Folder) -> None:
     row.is_shown_by(folder.upscale(folder.image(20, 20, name="other.npy")))
 
 
+def test_result_damaged(row: Row, folder: Folder) -> None:
+    source = folder.image(20, 20)
+    assert folder.upscale(source).status == 0
+    (folder.destination / "0" / "c" / "0" / "0").unlink()
+    row.is_shown_by(folder.upscale(source, "--resume"))
+
+
 def test_exists_and_is_no_image(row: Row, folder: Folder) -> None:
     folder.destination.write_text("precious")
     row.is_shown_by(folder.upscale(folder.image(20, 20), "--overwrite"))

@@ -134,6 +134,28 @@ def test_source_changed(row: Row, folder: Folder, source: Path) -> None:
     row.is_shown_by(folder.upscale(source, *SMALL_SHARDS, "--resume"))
 
 
+def test_journal_damaged(row: Row, folder: Folder, source: Path) -> None:
+    begins(folder, source)
+    journal = folder.destination.with_name("result.ome.zarr.partial") / ".mgbpv2-journal.jsonl"
+    damaged = bytearray(journal.read_bytes())
+    damaged[20] ^= 1
+    journal.write_bytes(damaged)
+    row.is_shown_by(folder.upscale(source, *SMALL_SHARDS, "--resume"))
+
+
+def test_shard_damaged(row: Row, folder: Folder, source: Path, differing: Callable[[], set[str]]) -> None:
+    begins(folder, source)
+    partial = folder.destination.with_name("result.ome.zarr.partial")
+    shard = next(file for file in (partial / "0" / "c").rglob("*") if file.is_file())
+    damaged = bytearray(shard.read_bytes())
+    damaged[30] ^= 1
+    shard.write_bytes(damaged)
+    moved = partial.rename(folder.path.parent / "moved")  # what is there before the command is to be left alone
+    outcome = folder.upscale(source, *SMALL_SHARDS, "--resume", prepare=lambda: moved.rename(partial))
+    row.is_shown_by(outcome)
+    assert differing() == set()
+
+
 def test_model_changed(row: Row, folder: Folder, source: Path) -> None:
     begins(folder, source)
     save_model(a_network(seed=1), folder.model, overwrite=True)

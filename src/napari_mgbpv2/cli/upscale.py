@@ -36,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _upscale(options: argparse.Namespace) -> int:
+    if options.verify:
+        from napari_mgbpv2.cli.verify import verify
+
+        return verify(options.source, command="mgbpv2-upscale", quiet=options.quiet, as_json=options.json)
+    if options.output is None:
+        parser().error("the following arguments are required: -o/--output")
     from napari_mgbpv2.sources.finding import search
 
     chosen = _chosen(options)
@@ -127,7 +133,9 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
         last[:] = [report]
         teller.progress(report)
 
-    prepared = run_in_memory(prepared, lambda prepared: run(prepared, client=client, tell=tell), teller.note)
+    prepared = run_in_memory(
+        prepared, lambda prepared: run(prepared, client=client, tell=tell, note=teller.note), teller.note
+    )
     destination = absolute(job.destination)
     teller.done(shown(job.source), destination, last[0] if last else None)
     if options.preview is not None:

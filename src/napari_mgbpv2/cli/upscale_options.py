@@ -20,7 +20,8 @@ examples:
   mgbpv2-upscale cells.ome.zarr -o cells_x4.ome.zarr --value-range 100 4000
   mgbpv2-upscale aerial.png -o aerial_x4.ome.zarr --preview aerial_x4.png
   mgbpv2-upscale scans/*.tif -o upscaled/ --resume
-  mgbpv2-upscale slide.tif -o slide_x4.ome.zarr --workers 4"""
+  mgbpv2-upscale slide.tif -o slide_x4.ome.zarr --workers 4
+  mgbpv2-upscale --verify slide_x4.ome.zarr"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,12 +38,16 @@ def parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         metavar="DESTINATION",
-        required=True,
         help="the OME-Zarr to write (also s3://...), or an OME-TIFF if it ends in .tif; of several sources, or with a "
         "/ at its end, a folder",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with what an interrupted run has left")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted run has left; with --overwrite too"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is at DESTINATION once this is complete")
+    parser.add_argument(
+        "--verify", action="store_true", help="read the results SOURCE..., and say what is missing or damaged; no -o"
+    )
     parser.add_argument(
         "--preview", metavar="PNG", type=path_of, help="also write a picture: bicubic beside the result"
     )

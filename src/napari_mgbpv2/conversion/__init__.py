@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,11 +64,13 @@ def convert(
     scale, model
         As `upscale` has them.
     overwrite
-        Replace an image that is there, once the new one is complete, and drop unfinished work. Nothing else is ever
-        replaced, and in an object store no image either.
+        Replace an image that is there, once the new one is complete. What a conversion with the same settings has left
+        unfinished is gone on with, other unfinished work is dropped. Nothing else is ever replaced, and in an object
+        store no image either.
     resume
         Go on with what an earlier conversion of the same source with the same settings has left unfinished. Where it is
-        complete, there is nothing to do; where there is none, it begins.
+        complete, and all of it is there, there is nothing to do; where there is none, it begins. With ``overwrite``,
+        what has other settings is replaced instead of refused.
     levels
         Number of pyramid levels; by default until y and x are at most 256.
     series, level
@@ -123,13 +126,16 @@ def convert(
         **about_output,
     )
 
+    def note(sentence: str) -> None:
+        warnings.warn(sentence, RuntimeWarning, stacklevel=4)
+
     def attempt(prepared: Prepared) -> Destination:
-        return run(prepared, progress, cancelled, client=client)
+        return run(prepared, progress, cancelled, client=client, note=note)
 
     prepared = prepare(job)
-    for note in prepared.source.notes:
-        warnings.warn(f"{prepared.source.path}: {note}", UserWarning, stacklevel=2)
-    run_in_memory(prepared, attempt, lambda sentence: warnings.warn(sentence, RuntimeWarning, stacklevel=4))
+    for said in prepared.source.notes:
+        warnings.warn(f"{prepared.source.path}: {said}", UserWarning, stacklevel=2)
+    run_in_memory(prepared, attempt, note)
     return absolute(job.destination)
 
 
@@ -143,6 +149,7 @@ def run(
     *,
     client: Client | None = None,
     tell: Tell | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Destination:
     """Convert.
 
@@ -158,6 +165,8 @@ def run(
         As `convert` has it.
     tell
         Called with a `Report` after each step.
+    note
+        Called with a sentence where something has to be waited for before the work begins.
 
     Returns
     -------
@@ -176,6 +185,8 @@ def run(
         job=comparable(layout.provenance),
         resume=job.resume,
         finish=partial(tiff_of, prepared, cancelled) if job.makes_tiff else None,
+        waiting=note,
+        comparable=comparable,
     ) as writer:
         work = ShardWork.of(prepared)
         tally = Tally(prepared, work, writer, progress, cancelled, tell)

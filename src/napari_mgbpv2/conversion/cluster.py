@@ -23,6 +23,7 @@ import numpy as np
 
 from napari_mgbpv2.conversion.areas import Areas
 from napari_mgbpv2.conversion.job import Prepared
+from napari_mgbpv2.conversion.local import MOST_DAMAGES
 from napari_mgbpv2.conversion.progress import Tally
 from napari_mgbpv2.conversion.workers import PATIENCE, check_workers
 from napari_mgbpv2.conversion.working import ShardWork
@@ -30,7 +31,7 @@ from napari_mgbpv2.errors import ClusterError
 
 if TYPE_CHECKING:
     from napari_mgbpv2.lazy import ComputeTile, TiledImage, TilePixels
-    from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, ShardStore, StoredShard
+    from napari_mgbpv2.ome_zarr import DamagedShards, Index, OMEZarrWriter, ShardStore, StoredShard
 
 IN_FLIGHT = 2  # tasks a thread of a worker: the next one waits there when one is done
 MOST_DEATHS = 10  # of workers at one shard
@@ -74,6 +75,8 @@ class _Run:
         self._busy: Counter[str | None] = Counter()
         self._deaths: Counter[tuple[int, Index]] = Counter()
         self._further: deque[tuple[int, Index]] = deque()
+        self._again: deque[Index] = deque()  # shards of level 0 that were found damaged
+        self._damages: Counter[tuple[int, Index]] = Counter()
         self._number = itertools.count()
         self._payload: bytes = dumps(work)  # type: ignore[no-untyped-call]
         self._taught: set[str | None] = set()  # workers that have been sent it
@@ -97,7 +100,7 @@ class _Run:
             elif now - seen > PATIENCE:
                 raise ClusterError(f"the cluster has had no workers for {PATIENCE:.0f} s; start some and resume.")
             self._fill(threads, areas)
-            if not self._tasks and threads and not len(areas):
+            if not self._tasks and threads and not (len(areas) or self._again or self._further):
                 return
             with contextlib.suppress(queue.Empty):
                 self._take(self._done.get(timeout=_CHECK_SECONDS))
@@ -111,6 +114,8 @@ class _Run:
         while self._further and self._busy[None] < 2 * IN_FLIGHT * sum(threads.values()):
             level, index = self._further.popleft()
             self._submit(_Task(level, index, None))
+        while self._again and threads:
+            self._submit(_Task(0, self._again.popleft(), self._least_busy(threads)))
         for worker, count in threads.items():
             while self._busy[worker] < IN_FLIGHT * count and (number := areas.next(worker)) is not None:
                 self._submit(_Task(0, self._walk[number], worker))
@@ -124,9 +129,11 @@ class _Run:
             del self._tasks[future]
             self._busy[task.worker] -= 1
             self._count_death(task, None)
-            heir = min(threads, key=lambda worker: self._busy[worker] / threads[worker])
-            self._submit(replace(task, worker=heir))
+            self._submit(replace(task, worker=self._least_busy(threads)))
         self._client.cancel([future for future, _ in orphans])
+
+    def _least_busy(self, threads: dict[str, int]) -> str:
+        return min(threads, key=lambda worker: self._busy[worker] / threads[worker])
 
     def _submit(self, task: _Task) -> None:
         key = f"mgbpv2-shard-{self._token}-{next(self._number)}"
@@ -181,15 +188,30 @@ class _Run:
     def _after_failure(self, future: Any, task: _Task) -> None:
         from distributed import KilledWorker
 
+        from napari_mgbpv2.ome_zarr import DamagedShards
+
         error = future.exception() if future.status == "error" else None
         if isinstance(error, _UntaughtError):
             self._taught.discard(task.worker)
             self._submit(task)
             return
+        if isinstance(error, DamagedShards):
+            self._make_again(error)
+            return
         if error is not None and not isinstance(error, KilledWorker):
             raise error
         self._count_death(task, error)
         self._submit(task)
+
+    def _make_again(self, error: DamagedShards) -> None:
+        """Make shards again that were found damaged; what is made from them follows."""
+        self._damages.update(error.shards)
+        if max(self._damages[shard] for shard in error.shards) >= MOST_DAMAGES:
+            raise error
+        dropped = self._writer.forget(error.shards)
+        self._tally.take_back(dropped)
+        self._again += [index for level, index in dropped if not level]
+        self._further += [(level, index) for level, index in dropped if level and self._writer.is_ready(index, level)]
 
     def _count_death(self, task: _Task, error: BaseException | None) -> None:
         self._deaths[task.level, task.index] += 1

@@ -44,7 +44,8 @@ class ConversionJob:
     options
         Further options of `upscale`, by name.
     overwrite
-        Whether an image that is at the destination may be replaced, once the new one is complete.
+        Whether an image that is at the destination may be replaced, once the new one is complete, and unfinished work
+        with other settings dropped.
     resume
         Whether to go on with what an earlier run of the same job has left unfinished. What is complete already is not
         done again.

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from napari_mgbpv2.conversion.job import IN_FLIGHT, Prepared
 from napari_mgbpv2.conversion.progress import Tally
 from napari_mgbpv2.conversion.working import ShardWork
+from napari_mgbpv2.errors import DestinationError
 
 if TYPE_CHECKING:
     from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, StoredShard
+
+MOST_DAMAGES = 10  # times that something of what has been written is found damaged, and made again
 
 
 def run_here(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally) -> None:
@@ -33,15 +36,21 @@ def run_here(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: 
     in_flight: deque[Future[None]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="mgbpv2-shard") as pool:
         try:
-            climbing.all_that_is_ready()
-            for index in prepared.walk:
-                if writer.is_stored(index):
-                    continue
-                in_flight.append(pool.submit(make, index))
-                if len(in_flight) == IN_FLIGHT:
+            for _ in range(MOST_DAMAGES):
+                climbing.all_that_is_ready()
+                for index in prepared.walk:
+                    if writer.is_stored(index):
+                        continue
+                    in_flight.append(pool.submit(make, index))
+                    if len(in_flight) == IN_FLIGHT:
+                        in_flight.popleft().result()
+                while in_flight:
                     in_flight.popleft().result()
-            while in_flight:
-                in_flight.popleft().result()
+                if writer.is_complete():  # else some of it was found damaged, and is made again
+                    return
+            raise DestinationError(
+                f"{prepared.job.destination}: what is written is damaged again and again; check the disk, and resume"
+            )
         except BaseException:
             tally.stop()  # the threads end before their next tile, and the pool waits for them
             for future in in_flight:
@@ -72,12 +81,22 @@ class _Climbing:
                 if index is None or (level, index) in self._claimed or self._writer.is_stored(index, level):
                     return
                 self._claimed.add((level, index))
-            shard = self._build(index, level)
+            built = self._build(index, level)
             with self._lock:
                 self._claimed.discard((level, index))
+            if built is None:
+                return
+            shard = built
 
-    def _build(self, index: Index, level: int) -> StoredShard:
+    def _build(self, index: Index, level: int) -> StoredShard | None:
+        """Make a shard; None where what it is made from is damaged, and has to be made again before it."""
+        from napari_mgbpv2.ome_zarr import DamagedShards
+
         self._tally.check()
-        shard = self._writer.build(index, level)
+        try:
+            shard = self._writer.build(index, level)
+        except DamagedShards as error:
+            self._tally.take_back(self._writer.forget(error.shards))
+            return None
         self._tally.add(shard)
         return shard

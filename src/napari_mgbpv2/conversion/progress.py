@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -144,6 +144,16 @@ class Tally:
             elif self._tell is not None:
                 self._tell(self.report)
 
+    def take_back(self, shards: Iterable[tuple[int, Index]]) -> None:
+        """Count shards no more that have to be made again: level and position of each."""
+        with self._lock:
+            for level, index in shards:
+                self._shards -= 1
+                if level:
+                    self._further -= 1
+                else:
+                    self._pixels -= self._pixels_of(index)
+
     def check(self) -> None:
         """Raise `Cancelled` if the work is to stop."""
         if self._stopped or (self._cancelled is not None and self._cancelled()):
@@ -163,8 +173,11 @@ class Tally:
         owned = self._run[self._work.tiles_of(index)]
         self._tiles += int(owned.size - owned.sum())
         owned[...] = True
-        region = self._layout.shard_region(index)
-        self._pixels += math.prod(part.stop - part.start for part in region) // max(1, self._work.samples)
+        self._pixels += self._pixels_of(index)
+
+    def _pixels_of(self, index: Index) -> int:
+        sizes: list[int] = [part.stop - part.start for part in self._layout.shard_region(index)]
+        return math.prod(sizes) // max(1, self._work.samples)
 
     def _say(self) -> None:
         if self._progress is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_mgbpv2.addresses import absolute
 from napari_mgbpv2.conversion.job import Asked, Prepared
+from napari_mgbpv2.conversion.verifying import faults_of
 from napari_mgbpv2.errors import DestinationError, MGBPv2Error
 from napari_mgbpv2.sources.identity import recorded_source, without_folders
 
@@ -16,15 +17,20 @@ from napari_mgbpv2.sources.identity import recorded_source, without_folders
 def finished_before(prepared: Prepared) -> bool:
     """Whether the destination is the complete result of this very job.
 
+    Where it may be overwritten, work that has been begun on it anew comes first.
+
     Raises
     ------
     DestinationError
-        It is a result of ours, but of another job.
+        It is a result of ours, but of another job, and may not be overwritten; or something is missing from it.
     """
     from napari_mgbpv2.ome_tiff import read_provenance
-    from napari_mgbpv2.ome_zarr import differences, provenance_of, tidy_finished
+    from napari_mgbpv2.ome_zarr import differences, kept_at, provenance_of, tidy_finished
 
-    destination = absolute(prepared.job.destination)
+    destination, overwrite = absolute(prepared.job.destination), prepared.job.overwrite
+    tidy_finished(destination, is_file=prepared.job.makes_tiff)
+    if overwrite and kept_at(destination) is not None:
+        return False
     if prepared.job.makes_tiff:
         assert isinstance(destination, Path)
         found = read_provenance(destination)
@@ -34,9 +40,17 @@ def finished_before(prepared: Prepared) -> bool:
         return False
     now = comparable(prepared.layout.provenance)
     if different := differences(_without_versions(comparable(found)), _without_versions(now)):
+        if overwrite:
+            return False
         raise DestinationError(f"{destination} is complete, but made with other settings: {different}")
-    if not prepared.job.makes_tiff:
-        tidy_finished(destination)
+    if faults := list(faults_of(destination, thorough=False)):
+        if overwrite:
+            return False
+        more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
+        raise DestinationError(
+            f"{destination} was complete once, but is damaged: {faults[0]}{more}; mgbpv2-upscale --verify names all, "
+            "and --overwrite makes it anew"
+        )
     return True
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion.job import Prepared
 from napari_mgbpv2.conversion.preparing import prepare
-from napari_mgbpv2.errors import OutOfMemory, TilingError
+from napari_mgbpv2.conversion.publishing import comparable
+from napari_mgbpv2.errors import DestinationError, OutOfMemory, TilingError
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
@@ -51,21 +52,19 @@ def run_with_retries(prepared: Prepared, attempt: Callable[[Prepared], object], 
     """
     from napari_mgbpv2.engine import release_device_memory
 
-    destination = prepared.job.destination
     resume = prepared.job.resume
-    is_of_an_earlier_run = resume and kept_at(destination) is not None
+    is_of_an_earlier_run = _kept_of_this_job(prepared)
     try:
         while True:
-            before = _shards_kept_at(destination)
+            before = _shards_kept(prepared)
             try:
                 attempt(prepared)
                 return prepared
             except (MemoryError, RuntimeError) as error:
-                # an old image at the destination is in the way of resuming; what is begun anew replaces it in the end
-                goes_on = _shards_kept_at(destination) > before and not prepared.job.overwrite
-                tile = smaller_tile(prepared.plan)
                 if not is_out_of_memory(error):
                     raise
+                goes_on = _shards_kept(prepared) > before
+                tile = smaller_tile(prepared.plan)
                 if not goes_on and (is_of_an_earlier_run or tile is None):
                     raise OutOfMemory(_sentence(prepared)) from error
             gc.collect()  # the error and what it has kept alive refer to each other
@@ -86,7 +85,8 @@ def run_in_memory(prepared: Prepared, attempt: Callable[[Prepared], object], say
 
     A tile that the job asks for is kept to at first. Parameters, result and errors as `run_with_retries` has them.
     """
-    if prepared.job.resume and prepared.job.options.get("tile") is None:
+    job = prepared.job
+    if (job.resume or job.overwrite) and job.options.get("tile") is None:
         prepared = with_tile_of_what_is_there(prepared)
     return run_with_retries(prepared, attempt, say)
 
@@ -134,36 +134,68 @@ def with_tile_of_what_is_there(prepared: Prepared) -> Prepared:
 
 
 def kept_at(destination: Destination) -> Kept | None:
-    """Tell what work is kept that has not been completed; None where there is none."""
+    """Tell what work is kept that has not been completed; None where there is none.
+
+    Raises
+    ------
+    DestinationError
+        There may be some, and it cannot be read.
+    """
     from napari_mgbpv2 import ome_zarr
 
     return ome_zarr.kept_at(destination)
 
 
+def is_kept(destination: Destination) -> bool:
+    """Whether work is kept that has not been completed, readable or not."""
+    try:
+        return kept_at(destination) is not None
+    except DestinationError:
+        return True
+
+
+def _kept_of_this_job(prepared: Prepared) -> bool:
+    """Whether an earlier run has left work that this one goes on with."""
+    job = prepared.job
+    kept = kept_at(job.destination) if job.resume or job.overwrite else None
+    return kept is not None and (not job.overwrite or _is_of_this_job(kept, prepared))
+
+
 def drop(prepared: Prepared) -> None:
     """Remove the unfinished work of this very job; nothing else, least of all a finished image."""
-    from napari_mgbpv2.ome_zarr import differences, place_at
+    from napari_mgbpv2.ome_zarr import place_at
 
     job = prepared.job
     place = place_at(job.destination, overwrite=job.overwrite, is_file=job.makes_tiff)
-    kept = place.kept()
-    if kept and not differences(kept.job, prepared.layout.provenance):
-        place.give_up()
-    else:
-        place.keep()
+    is_ours = False
+    try:
+        kept = place.kept()
+        is_ours = kept is not None and _is_of_this_job(kept, prepared)
+    finally:
+        if is_ours:
+            place.give_up()
+        else:
+            place.keep()
 
 
 def _sentence(prepared: Prepared) -> str:
-    kept = "; what is done is kept, and resuming goes on with it" if kept_at(prepared.job.destination) else ""
+    kept = "; what is done is kept, and resuming goes on with it" if is_kept(prepared.job.destination) else ""
     return (
         f"{prepared.job.destination}: there is not enough memory on {prepared.plan.device} for tiles of "
         f"{_tile_of(prepared.plan)} px; close other programs, or choose a smaller tile or another device{kept}"
     )
 
 
-def _shards_kept_at(destination: Destination) -> int:
-    kept = kept_at(destination)
-    return kept.shards if kept else 0
+def _is_of_this_job(kept: Kept, prepared: Prepared) -> bool:
+    from napari_mgbpv2.ome_zarr import differences
+
+    return not differences(comparable(kept.job), comparable(prepared.layout.provenance))
+
+
+def _shards_kept(prepared: Prepared) -> int:
+    """Count the shards that are kept of this very job."""
+    kept = kept_at(prepared.job.destination)
+    return kept.shards if kept and _is_of_this_job(kept, prepared) else 0
 
 
 def _tile_of(plan: UpscalePlan) -> int:
@@ -178,4 +210,6 @@ def _job_of_what_is_there(prepared: Prepared) -> Mapping[str, Any] | None:
     job = prepared.job
     if kept := kept_at(job.destination):
         return kept.job
+    if not job.resume:  # what is finished is made anew
+        return None
     return read_provenance(job.destination) if job.makes_tiff else provenance_of(job.destination)

@@ -1,9 +1,9 @@
 """Writing OME-Zarr: whole shards, a pyramid of stored levels, and all of it visible at once; after a stop, the rest."""
 
-from napari_mgbpv2.ome_zarr.halving import halve
+from napari_mgbpv2.ome_zarr.halving import halve, is_half
 from napari_mgbpv2.ome_zarr.journal import Kept
 from napari_mgbpv2.ome_zarr.layout import CODECS, FORMATS, ImageLayout, Region
-from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard
+from napari_mgbpv2.ome_zarr.shards import DamagedShards, Index, ShardStore, StoredShard
 from napari_mgbpv2.ome_zarr.storage import Storage
 from napari_mgbpv2.ome_zarr.unfinished import (
     free_space,
@@ -13,11 +13,13 @@ from napari_mgbpv2.ome_zarr.unfinished import (
     telling_errors,
     tidy_finished,
 )
+from napari_mgbpv2.ome_zarr.verifying import describe, faults_in_zarr
 from napari_mgbpv2.ome_zarr.writer import OMEZarrWriter, differences
 
 __all__ = [
     "CODECS",
     "FORMATS",
+    "DamagedShards",
     "ImageLayout",
     "Index",
     "Kept",
@@ -26,9 +28,12 @@ __all__ = [
     "ShardStore",
     "Storage",
     "StoredShard",
+    "describe",
     "differences",
+    "faults_in_zarr",
     "free_space",
     "halve",
+    "is_half",
     "kept_at",
     "place_at",
     "provenance_of",

@@ -7,6 +7,7 @@ their places, those of the root last.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from zarr.storage import ObjectStore
 
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.object_stores import check_not_forked, is_of_network, open_upstream
-from napari_mgbpv2.ome_zarr.storage import METADATA
+from napari_mgbpv2.ome_zarr.storage import METADATA, REMOVED
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari_mgbpv2.object_stores import Upstream
 
 HIDDEN = ".mgbpv2"  # all beside shards, until the image is complete
+LOCK = f"{HIDDEN}/lock.json"
 _HELD_BACK = f"{HIDDEN}/metadata/"
 
 
@@ -42,10 +44,13 @@ class Bucket:
         s3://bucket/place
     patient
         Whether requests are made again for minutes, as in work of hours, or for seconds.
+    run
+        Token of the run that writes; empty where nothing is written.
     """
 
     url: str
     patient: bool = True
+    run: str = ""
     writes_whole = True
 
     @property
@@ -61,6 +66,10 @@ class Bucket:
     def zarr(self) -> ObjectStore[Any]:
         """Return a store that holds metadata back."""
         return _HoldingBack(self._upstream)
+
+    def finished(self) -> ObjectStore[Any]:
+        """Return a store to read a finished image from."""
+        return ObjectStore(self._upstream, read_only=True)
 
     def is_there(self) -> bool:
         """Whether this process may read something of an unfinished image."""
@@ -88,6 +97,43 @@ class Bucket:
                 gone.append(key)
         return gone
 
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object if the run has not ended, and never over one that it has not seen.
+
+        Nothing makes a request depend on another object, so a task that has found its run alive might still write late.
+        Hence an object is only ever created, or replaced where it is the very one that has been compared with this one.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        check_not_forked()
+        while True:
+            self._check_run()
+            try:
+                obstore.put(self._upstream, key, content, mode="create", use_multipart=False)
+                return
+            except AlreadyExistsError:
+                pass
+            try:
+                found = obstore.get(self._upstream, key)
+                e_tag = found.meta["e_tag"]
+                if bytes(found.bytes()) == content:
+                    return
+                self._check_run()
+                obstore.put(self._upstream, key, content, mode={"e_tag": e_tag}, use_multipart=False)
+                return
+            except (FileNotFoundError, PreconditionError):  # another task was faster: look again
+                continue
+
+    def _check_run(self) -> None:
+        try:
+            owner = json.loads(self.find(LOCK) or b"{}")
+            ours = owner.get("token") == self.run and not owner.get("released")
+        except (ValueError, AttributeError):
+            ours = False
+        if not ours:
+            raise DestinationError(REMOVED.format(self.url))
+
     def settle(self, key: str) -> int:
         """Return the size of an object, which is safe once it is there."""
         import obstore
@@ -110,20 +156,22 @@ class Bucket:
 
     @contextmanager
     def metadata_folder(self) -> Iterator[Path]:
-        """Copy the metadata into a folder that is deleted afterwards."""
+        """Copy the metadata of a finished image into a folder that is deleted afterwards."""
         with tempfile.TemporaryDirectory() as folder:
-            for key in self.listed(_HELD_BACK):
-                file = Path(folder) / key.removeprefix(_HELD_BACK)
+            for key in self.listed():
+                if key.rpartition("/")[2] not in METADATA or key.startswith(HIDDEN):
+                    continue
+                file = Path(folder) / key
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(self.read(key) or b"")
+                file.write_bytes(self.find(key) or b"")
             yield Path(folder)
 
     def publish(self) -> None:
-        """Put the metadata in their places, the root's last, and delete all that is hidden."""
+        """Put the metadata in their places, the root's last, and delete all that is hidden but the lock."""
         keys = sorted((key.removeprefix(_HELD_BACK) for key in self.listed(_HELD_BACK)), key=_depth_first)
         for key in keys:
-            self.write(key, self.read(_HELD_BACK + key) or b"")
-        self.delete(self.listed(HIDDEN))
+            self.write(key, self.find(_HELD_BACK + key) or b"")
+        self.delete(key for key in self.listed(HIDDEN) if key != LOCK)
 
     def listed(self, prefix: str = "") -> dict[str, int]:
         """Return the sizes of all objects below a prefix, in bytes, by their keys."""
@@ -132,22 +180,34 @@ class Bucket:
         check_not_forked()
         return {each["path"]: each["size"] for some in obstore.list(self._upstream, prefix or None) for each in some}
 
-    def read(self, key: str) -> bytes | None:
-        """Return a small object; None if there is none."""
+    def read(self, key: str) -> bytes:
+        """Return all of an object; `FileNotFoundError` if there is none."""
+        import obstore
+
+        check_not_forked()
+        return bytes(obstore.get(self._upstream, _held_back(key)).bytes())
+
+    def find(self, key: str) -> bytes | None:
+        """Return a small object, wherever it is; None if there is none."""
+        return self.versioned(key)[0]
+
+    def versioned(self, key: str) -> tuple[bytes | None, str | None]:
+        """Return a small object, and the tag of its version; None if there is none."""
         import obstore
 
         check_not_forked()
         try:
-            return bytes(obstore.get(self._upstream, key).bytes())
+            found = obstore.get(self._upstream, key)
+            return bytes(found.bytes()), found.meta["e_tag"]
         except FileNotFoundError:
-            return None
+            return None, None
 
-    def write(self, key: str, content: bytes, mode: PutMode = "overwrite") -> None:
-        """Write a small object."""
+    def write(self, key: str, content: bytes, mode: PutMode = "overwrite") -> str | None:
+        """Write a small object; return the tag of its version."""
         import obstore
 
         check_not_forked()
-        obstore.put(self._upstream, key, content, mode=mode, use_multipart=False)
+        return obstore.put(self._upstream, key, content, mode=mode, use_multipart=False)["e_tag"]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, as many as a request can."""
@@ -156,8 +216,8 @@ class Bucket:
         if found := list(keys):
             obstore.delete(self._upstream, found)
 
-    def __reduce__(self) -> tuple[type[Bucket], tuple[str, bool]]:
-        return Bucket, (self.url, self.patient)
+    def __reduce__(self) -> tuple[type[Bucket], tuple[str, bool, str]]:
+        return Bucket, (self.url, self.patient, self.run)
 
     @cached_property
     def _upstream(self) -> Upstream:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.alpha import ALPHA_SAMPLES
+
 Pixels = npt.NDArray[Any]
 
 
@@ -84,3 +86,20 @@ def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         rest += other & 3
     quarters += (rest + 2) >> 2
     return quarters
+
+
+def is_half(half: Pixels, image: Pixels) -> bool:
+    """Whether pixels are what halving an image gives, whichever of its axes holds samples with alpha, if one does.
+
+    Parameters
+    ----------
+    half
+        (..., ceil(y / 2), ceil(x / 2))
+    image
+        (..., y, x) of any type that `halve` takes; ``half`` has the same, or a wider one.
+    """
+    samples = [axis for axis, size in enumerate(image.shape[:-2]) if size in ALPHA_SAMPLES]
+    for halved in (halve(image), *(halve_visible(image, axis) for axis in samples)):
+        if np.array_equal(halved.astype(half.dtype), half, equal_nan=half.dtype.kind == "f"):
+            return True
+    return False

@@ -55,6 +55,8 @@ class ImageLayout:
         a plain Zarr array (version 3, shards, one level).
     codec
         One of `CODECS`, how chunks are compressed.
+    checksums
+        Whether each chunk in a shard has a CRC-32C, so that readers find damage. OME-Zarr 0.4 has none.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class ImageLayout:
     levels: int | None = None
     format: str = "0.5"
     codec: str = "zstd"
+    checksums: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written."""

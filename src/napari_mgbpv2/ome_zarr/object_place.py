@@ -6,29 +6,33 @@ Beside the shards stand, until the image is complete, below ``.mgbpv2/``: ``lock
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
-
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.object_stores import is_of_network
-from napari_mgbpv2.ome_zarr.bucket import HIDDEN, Bucket
-from napari_mgbpv2.ome_zarr.journal import Job, Kept, line_of, line_of_job, lines_in, shard_in
+from napari_mgbpv2.ome_zarr.bucket import HIDDEN, LOCK, Bucket
+from napari_mgbpv2.ome_zarr.journal import (
+    Job,
+    Kept,
+    encoded,
+    kept_of,
+    line_of,
+    line_of_job,
+    lines_in,
+    shards_in,
+)
+from napari_mgbpv2.ome_zarr.lease import Lease
 from napari_mgbpv2.ome_zarr.shards import StoredShard
 from napari_mgbpv2.ome_zarr.storage import METADATA, ROOTS
 
-_LOCK = f"{HIDDEN}/lock.json"
 _JOURNAL = f"{HIDDEN}/journal"
 # Hidden things, shards, and what a stop while publishing has put in its place already.
 _OURS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?((c/)?\d+(/\d+)*|{'|'.join(map(re.escape, METADATA))})")
@@ -45,6 +49,8 @@ class ObjectPlace:
     overwrite
         Whether unfinished work may be dropped. A finished image is never replaced: there is no moment at which the new
         one could take its place.
+    waiting
+        As `Lease` has it.
 
     Raises
     ------
@@ -52,25 +58,33 @@ class ObjectPlace:
         If there is something already, or if somebody else is writing there.
     """
 
-    def __init__(self, url: str, *, overwrite: bool) -> None:
+    def __init__(self, url: str, *, overwrite: bool, waiting: Callable[[str], None] | None = None) -> None:
         self.destination, self.overwrite = url, overwrite
-        self.storage = Bucket(url)
+        self.storage = Bucket(url, run=uuid.uuid4().hex)
         self.journal = ObjectJournal(self.storage)
-        self._asking = Bucket(url, patient=False)
+        self._asking = replace(self.storage, patient=False)
         self._check_destination()
-        self._lock = _Lock(self._asking)
+        self._lock = Lease(self._asking, waiting)
         try:
             self._check_destination()  # somebody may have completed it before we had the lock
         except BaseException:
             self._lock.release()
             raise
 
+    def begin_run(self) -> None:
+        """Do nothing: tasks look for the token in the lock."""
+
+    def confirm(self) -> None:
+        """Raise `DestinationError` if the lock is ours no more: it was not renewed for too long."""
+        self._lock.confirm()
+
     def publish(self, finished: Path | None = None) -> None:
         """Let the finished thing appear."""
         assert finished is None, "a file is not made there"
         self._check_destination()  # something may have appeared while we wrote
+        self.confirm()
         self.storage.publish()
-        self._lock.release()
+        self._lock.release(delete=True)
 
     def kept(self) -> Kept | None:
         """Tell what an earlier run has left unfinished; None where it has left nothing."""
@@ -84,14 +98,14 @@ class ObjectPlace:
         """Delete the unfinished work, as far as the network lets us."""
         with suppress_network():
             self.clear()
-        self._lock.release()
+        self._lock.release(delete=True)
 
     def clear(self) -> None:
         """Delete what another run left unfinished; nobody is at work there, we hold the lock."""
         found = [key for key in self.storage.listed() if _OURS.fullmatch(key)]
         self.storage.delete(key for key in found if not key.startswith(HIDDEN))
         # last, so that a deletion that is cut short is recognised and completed
-        self.storage.delete(key for key in self.storage.listed(HIDDEN) if key != _LOCK)
+        self.storage.delete(key for key in self.storage.listed(HIDDEN) if key != LOCK)
 
     def _check_destination(self) -> None:
         objects = self._asking.listed()
@@ -115,54 +129,6 @@ def suppress_network() -> Iterator[None]:
     except Exception as error:
         if not is_of_network(error):
             raise
-
-
-_held: set[str] = set()  # tokens of the locks of this process
-
-
-class _Lock:
-    """An object that says which process writes a destination.
-
-    Raises
-    ------
-    DestinationError
-        If another process that lives, or one of another machine, holds it.
-    """
-
-    def __init__(self, bucket: Bucket) -> None:
-        from obstore.exceptions import AlreadyExistsError
-
-        self._bucket = bucket
-        self._token = uuid.uuid4().hex
-        self._owner = json.dumps({"pid": os.getpid(), "host": platform.node(), "token": self._token}).encode()
-        self._remove_if_dead()
-        _held.add(self._token)
-        try:
-            bucket.write(_LOCK, self._owner, mode="create")
-        except AlreadyExistsError:
-            if bucket.read(_LOCK) == self._owner:  # a request that was made again: the answer to the first was lost
-                return
-            _held.discard(self._token)
-            raise DestinationError(
-                f"{bucket.url} is being written already; if you are sure that it is not, delete {bucket.url}/{_LOCK}"
-            ) from None
-
-    def release(self) -> None:
-        """Delete the object if it is still ours."""
-        _held.discard(self._token)
-        with suppress_network():  # what is left of it counts no more on this machine
-            if self._bucket.read(_LOCK) == self._owner:
-                self._bucket.delete([_LOCK])
-
-    def _remove_if_dead(self) -> None:
-        try:
-            owner = json.loads(self._bucket.read(_LOCK) or b"")
-            lives = owner["token"] in _held if owner["pid"] == os.getpid() else psutil.pid_exists(owner["pid"])
-            dead = owner["host"] == platform.node() and not lives
-        except (ValueError, KeyError, TypeError):  # none there, or not readable: whether it exists decides
-            return
-        if dead:
-            self._bucket.delete([_LOCK])
 
 
 class ObjectJournal:
@@ -192,7 +158,7 @@ class ObjectJournal:
         with self._lock:
             parts = _parts(self._bucket)
             self._number = 1 + max(parts)
-            return [shard_in(line) for line in _lines(self._bucket, parts)[1:]]
+            return shards_in(_lines(self._bucket, parts)[1:])
 
     def add(self, shard: StoredShard) -> None:
         """Note a shard, and write what has been noted every few seconds."""
@@ -209,7 +175,7 @@ class ObjectJournal:
                 self._write()
 
     def _write(self) -> None:
-        content = "".join(json.dumps(line) + "\n" for line in self._waiting).encode()
+        content = b"".join(map(encoded, self._waiting))
         self._bucket.write(f"{_JOURNAL}/{self._number:08}.jsonl", content)
         self._number += 1
         self._written = time.monotonic()
@@ -217,23 +183,25 @@ class ObjectJournal:
 
 
 def kept_in_bucket(bucket: Bucket) -> Kept | None:
-    """Tell what an unfinished store holds: work that would be lost with it. None where there is none."""
+    """Tell what an unfinished store holds: work that would be lost with it. None where there is none.
+
+    Raises
+    ------
+    DestinationError
+        There is a journal, and it is damaged: nothing is to be deleted.
+    """
     parts = _parts(bucket)
-    try:
-        job, *shards = _lines(bucket, parts)
-        return Kept(bucket.url, job["job"], len(shards)) if shards else None
-    except (ValueError, KeyError):  # no journal, or not one of ours
-        return None
+    return kept_of(bucket.url, f"{bucket.url}/{_JOURNAL}", _lines(bucket, parts)) if parts else None
 
 
 def _parts(bucket: Bucket) -> list[int]:
     """Return the numbers of all parts of a journal, ascending."""
     names = (key.rpartition("/")[2].removesuffix(".jsonl") for key in bucket.listed(_JOURNAL))
-    return sorted(int(name) for name in names)
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _lines(bucket: Bucket, parts: Iterable[int]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for number in parts:
-        found += lines_in(bucket.read(f"{_JOURNAL}/{number:08}.jsonl") or b"")[0]
+        found += lines_in(bucket.find(f"{_JOURNAL}/{number:08}.jsonl") or b"")
     return found

@@ -2,27 +2,40 @@
 
 Beside a destination stand, while it is written, ``<destination>.partial`` (the unfinished store),
 ``<destination>.lock`` (who writes it) and, for the moment of replacing it, ``<destination>.replaced`` (the old one).
+Within the unfinished store, `PUBLISHING` says that it is complete and about to be moved: what a kill leaves of that is
+completed by the next run.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
-
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.files import why_not_written
+from napari_mgbpv2.ome_zarr.journal import NAME as JOURNAL
 from napari_mgbpv2.ome_zarr.journal import FileJournal, Journal, Kept, kept_in, remove_journal
-from napari_mgbpv2.ome_zarr.storage import ROOTS, Folder, Storage, provenance_in
+from napari_mgbpv2.ome_zarr.locking import Lock
+from napari_mgbpv2.ome_zarr.storage import (
+    ENDED_RUN,
+    METADATA,
+    ROOTS,
+    Folder,
+    flush_directory,
+    provenance_in,
+    write_small,
+)
+
+PUBLISHING = ".mgbpv2-publishing.json"
+DISCARDING = ".mgbpv2-discarding"  # in a store of which all is to be deleted
 
 _METADATA_FILES = re.compile(
     r"zarr\.json|\.z(array|group|attrs|metadata)|(zarr|\.z\w+)\.[0-9a-f]{32}\.partial|\.DS_Store|\.mgbpv2-.*"
@@ -72,16 +85,16 @@ class Place:
         self.destination = Path(os.path.abspath(destination))
         self.overwrite, self.is_file = overwrite, is_file
         self.partial = partial_of(self.destination)
-        self.storage: Storage = Folder(self.partial)
+        self.storage = Folder(self.partial, run=uuid.uuid4().hex)
         self.journal: Journal = FileJournal(self.partial)
-        self._replaced = _beside(self.destination, ".replaced")
         if self.destination.suffix in (".partial", ".replaced", ".lock"):
             raise DestinationError(f"{self.destination}: a name with this ending is kept for unfinished work")
         with telling_os_errors(self.destination):
             _make_folder(self.destination)
+            _check_name(self.destination)
             self._lock = Lock(_beside(self.destination, ".lock"), self.destination)
             try:
-                self._tidy_replaced()
+                complete_publishing(self.destination, is_file=is_file)
                 self._check_destination()
                 if os.path.lexists(self.partial) and not _is_unfinished(self.partial):
                     raise DestinationError(
@@ -91,6 +104,15 @@ class Place:
                 self._lock.release()
                 raise
 
+    def begin_run(self) -> None:
+        """Let tasks of this run write, and none of another one."""
+        (self.partial / PUBLISHING).unlink(missing_ok=True)  # of an attempt that did not come to move anything
+        flush_directory(self.partial)
+        self.storage.begin_run()
+
+    def confirm(self) -> None:
+        """Do nothing: the lock is ours until we let it go."""
+
     def publish(self, finished: Path | None = None) -> None:
         """Move the finished thing to its destination; if that fails, what was there is there again.
 
@@ -99,40 +121,45 @@ class Place:
         finished
             A file within the unfinished store; by default the store itself.
         """
+        self.storage.end_runs()
         self._check_destination()  # something may have appeared while we wrote
+        name = None if finished is None else finished.name
+        write_small(self.partial / PUBLISHING, json.dumps({"file": name}).encode())
+        replaced = _beside(self.destination, ".replaced")
         if os.path.lexists(self.destination):
-            os.replace(self.destination, self._replaced)
+            os.replace(self.destination, replaced)
             try:
-                os.replace(finished or self.partial, self.destination)
+                _move(finished or self.partial, self.destination)
             except BaseException:
-                os.replace(self._replaced, self.destination)
+                if not os.path.lexists(self.destination):
+                    os.replace(replaced, self.destination)
                 raise
-            flush_directory(self.destination.parent)
-            discard(self._replaced)
         else:
-            os.replace(finished or self.partial, self.destination)
-            flush_directory(self.destination.parent)
-        if finished is not None:
-            discard(self.partial)
-        else:
-            remove_journal(self.destination)
+            _move(finished or self.partial, self.destination)
+        flush_directory(self.destination.parent)
+        complete_publishing(self.destination, is_file=self.is_file)
         self._lock.release()
 
     def kept(self) -> Kept | None:
-        """Tell what an earlier run has left unfinished; None where it has left nothing."""
+        """Tell what an earlier run has left unfinished; None where it has left nothing. Errors as `kept_in`."""
         return kept_in(self.partial)
 
     def keep(self) -> None:
         """Leave the unfinished store to whoever goes on with it."""
+        with suppress(OSError):
+            self.storage.end_runs()
         self._lock.release()
 
     def give_up(self) -> None:
         """Remove the unfinished store."""
-        discard(self.partial)
+        with suppress(OSError):
+            self.storage.end_runs()
+            discard(self.partial)
         self._lock.release()
 
     def clear(self) -> None:
         """Remove what another run left unfinished; nobody is at work there, we hold the lock."""
+        self.storage.end_runs()
         discard(self.partial)
         if os.path.lexists(self.partial):
             raise DestinationError(f"{self.partial}, left by a run that was stopped, cannot be removed: delete it")
@@ -144,91 +171,148 @@ class Place:
             raise DestinationError(
                 f"{self.destination} exists already: choose another name or ask to overwrite it"
             ) from FileExistsError(self.destination)
-        if objection := _not_tiff(self.destination) if self.is_file else _not_zarr(self.destination):
+        objection = _not_tiff(self.destination) if self.is_file else _not_zarr(self.destination)
+        if objection := objection or _not_movable(self.destination):
             raise DestinationError(f"{self.destination} is not overwritten: {objection}")
 
-    def _tidy_replaced(self) -> None:
-        """Complete or undo the replacing that a killed run was in the middle of."""
-        if not os.path.lexists(self._replaced):
-            return
-        if objection := _not_tiff(self._replaced) if self.is_file else _not_zarr(self._replaced):
-            raise DestinationError(f"{self._replaced} is in the way: {objection}; move it away")
-        if os.path.lexists(self.destination):
-            discard(self._replaced)
-        else:
-            os.replace(self._replaced, self.destination)
+
+def has_leftovers(destination: Path) -> bool:
+    """Whether a run was killed in the middle of publishing, or before it had deleted what it needed no more."""
+    partial, inside = partial_of(destination), (destination / name for name in (JOURNAL, PUBLISHING))
+    beside = (_beside(destination, ".replaced"), partial / PUBLISHING, partial / DISCARDING)
+    return any(map(os.path.lexists, (*beside, *inside))) or (partial.is_dir() and not any(partial.iterdir()))
 
 
-class Lock:
-    """A file that says which process writes a destination.
+def complete_publishing(destination: Path, *, is_file: bool) -> None:
+    """Complete the publishing that a killed run was in the middle of. The caller holds the lock.
+
+    At every moment the old image, the new one or both are whole, under the name of the destination or beside it. Where
+    the destination has neither, the new one gets its place; where it has the new one, all else goes.
 
     Raises
     ------
     DestinationError
-        If another process that lives, or one of another machine, holds it.
+        Somebody has put something else there in between, or something that is not ours has one of our names.
     """
+    replaced, partial = _beside(destination, ".replaced"), partial_of(destination)
+    finished = _finished_in(partial)
+    for left in (replaced, partial):
+        if left == partial and finished is not None and os.path.lexists(replaced):
+            continue  # what it was about to be moved to is looked at first
+        if (left / DISCARDING).is_file():
+            discard(left)
+        with suppress(OSError):  # it is not there, not empty, or no folder
+            left.rmdir()
+    if finished is not None:
+        if _is_published(finished, destination):
+            if os.path.lexists(replaced):
+                _check_ours(replaced, is_file)
+                discard(replaced)
+            discard(partial)
+        elif os.path.lexists(replaced):
+            _check_ours(replaced, is_file)
+            if os.path.lexists(destination):
+                raise DestinationError(
+                    f"{destination} has appeared while it was being replaced; the image of before is {replaced}, and "
+                    f"the new one {finished}: move away which of them you do not need"
+                )
+            _move(finished, destination)
+            flush_directory(destination.parent)
+            complete_publishing(destination, is_file=is_file)
+        return
+    if os.path.lexists(replaced):
+        _check_ours(replaced, is_file)
+        if os.path.lexists(destination):
+            _check_ours(destination, is_file)
+            discard(replaced)
+        else:  # nothing says that there is a new one
+            os.replace(replaced, destination)
+            flush_directory(destination.parent)
+    if not is_file and is_node(destination) and not destination.is_symlink():
+        remove_journal(destination)
+        (destination / PUBLISHING).unlink(missing_ok=True)  # last
 
-    def __init__(self, path: Path, destination: Path) -> None:
-        self.path = path
-        self._owner = json.dumps({"pid": os.getpid(), "host": platform.node(), "token": uuid.uuid4().hex}).encode()
-        self._remove_if_dead()
+
+def _finished_in(partial: Path) -> Path | None:
+    """Return what was about to be moved to the destination; None if nothing was."""
+    try:
+        name = json.loads((partial / PUBLISHING).read_bytes())["file"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DestinationError(f"{partial / PUBLISHING} is damaged; move {partial} away") from error
+    return partial if name is None else partial / Path(name).name
+
+
+def _is_published(finished: Path, destination: Path) -> bool:
+    """Whether a finished file has its place; where a store has it, its unfinished name is not there any more."""
+    if not os.path.lexists(destination):
+        return False
+    return not os.path.lexists(finished) or (finished.is_file() and os.path.samefile(finished, destination))
+
+
+def _check_ours(path: Path, is_file: bool) -> None:
+    if objection := _not_tiff(path) if is_file else _not_zarr(path):
+        raise DestinationError(f"{path} is in the way: {objection}; move it away")
+
+
+def _move(finished: Path, destination: Path) -> None:
+    """Give the finished thing its name, which nobody else has; of a file, a rename would replace that silently."""
+    if finished.is_file():
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
+            os.link(finished, destination)
+            return
+        except FileExistsError as error:
             raise DestinationError(
-                f"{destination} is being written already; if you are sure that it is not, delete {path}"
-            ) from None
-        try:
-            os.write(descriptor, self._owner)
-        except BaseException:
-            path.unlink()
-            raise
-        finally:
-            os.close(descriptor)
-
-    def release(self) -> None:
-        """Remove the file if it is still ours."""
-        with suppress(OSError):
-            if self.path.read_bytes() == self._owner:
-                self.path.unlink()
-
-    def _remove_if_dead(self) -> None:
-        try:
-            found = self.path.read_bytes()
-            owner = json.loads(found)
-            dead = owner["host"] == platform.node() and not psutil.pid_exists(owner["pid"])
-        except (OSError, ValueError, KeyError, TypeError):  # none there, or not readable: whether it exists decides
-            return
-        if not dead:
-            return
-        aside = _beside(self.path, f".{uuid.uuid4().hex}")
-        with suppress(FileNotFoundError):  # somebody else removed it first
-            os.replace(self.path, aside)
-            if aside.read_bytes() == found:
-                aside.unlink()
-            else:  # somebody else removed it first and locked anew: that one is not ours to remove
-                os.replace(aside, self.path)
+                f"{destination} exists already: choose another name or ask to overwrite it"
+            ) from error
+        except OSError:  # no second names there
+            pass
+    os.replace(finished, destination)
 
 
-def flush_directory(directory: Path) -> None:
-    """Bring the names in a directory down to the disk, where the system can."""
-    with suppress(OSError):  # Windows does not open directories
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _check_name(destination: Path) -> None:
+    """Refuse a name to which nothing can be added, before hours of work."""
+    try:
+        longest = os.pathconf(destination.parent, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, or a file system that does not say
+        return
+    spare = longest - len(os.fsencode(destination.name)) - len(".replaced")
+    if spare < 0 <= spare + len(".replaced"):
+        raise DestinationError(f"{destination}: the name is too long for what stands beside it: shorten it by {-spare}")
+
+
+def _not_movable(path: Path) -> str:
+    """Say why something cannot be moved aside, which would show only at the end; empty if nothing is known of that."""
+    if os.path.ismount(path):
+        return "another file system is mounted there"
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        return ""
+    folder, user = path.parent.stat(), os.geteuid()
+    if folder.st_mode & stat.S_ISVTX and user not in (folder.st_uid, path.lstat().st_uid):
+        return "it belongs to another user"
+    return ""
 
 
 def discard(store: Path) -> None:
-    """Delete a store, its root metadata last: a deletion that is cut short is recognised and completed. Or a file."""
-    if not store.is_dir():
+    """Delete a store, or a file.
+
+    A deletion that is cut short is recognised by `DISCARDING`, which goes last, and completed.
+    """
+    if not store.is_dir() or store.is_symlink():
         store.unlink(missing_ok=True)
         return
+    last = (*METADATA, PUBLISHING, DISCARDING)
     with suppress(OSError):
+        (store / DISCARDING).touch()
+        (store / JOURNAL).unlink(missing_ok=True)
         for entry in store.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name not in last:
+                entry.unlink(missing_ok=True)
+        for name in last:
+            (store / name).unlink(missing_ok=True)
     shutil.rmtree(store, ignore_errors=True)
 
 
@@ -251,12 +335,18 @@ def _beside(path: Path, suffix: str) -> Path:
 def _is_unfinished(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
-    if provenance_in(lambda name: (path / name).read_bytes()) is not None:
+    if (
+        any((path / name).is_file() for name in (JOURNAL, DISCARDING))
+        or provenance_in(lambda name: (path / name).read_bytes()) is not None
+    ):
         return True
-    # killed before the root metadata were whole: nothing else is there, but for the names zarr writes under
+    # killed before the root metadata were whole, or while all was deleted: there are folders without files, and the
+    # names under which zarr and we write
+    found = ((Path(at), name) for at, _, files in os.walk(path) for name in files)
     return all(
-        entry.is_file() and entry.name != "zarr.json" and _METADATA_FILES.fullmatch(entry.name)
-        for entry in path.iterdir()
+        ENDED_RUN in str(at.relative_to(path))
+        or (name != "zarr.json" and _METADATA_FILES.fullmatch(name) is not None and not (at / name).is_symlink())
+        for at, name in found
     )
 
 

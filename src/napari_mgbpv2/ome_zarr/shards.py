@@ -8,24 +8,27 @@ each of them a file.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import google_crc32c
 import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import MemoryStore, StorePath
 
 from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.object_stores import is_of_network
 from napari_mgbpv2.ome_zarr.halving import halve, halve_visible
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.metadata import Ranges, ome_attributes
-from napari_mgbpv2.ome_zarr.storage import MARKER, METADATA, Storage
-from napari_mgbpv2.ome_zarr.validation import validate_folder
+from napari_mgbpv2.ome_zarr.storage import MARKER, METADATA, Storage, provenance_in
+from napari_mgbpv2.ome_zarr.validation import validate_documents
 
 Index = tuple[int, ...]
 SizeOf = Callable[[str], int | None]
@@ -54,6 +57,18 @@ class StoredShard:
     size: int
     low: float | None = None
     high: float | None = None
+
+
+class DamagedShards(DestinationError):
+    """Shards of unfinished work cannot be read as they were written: they are to be made again.
+
+    Attributes
+    ----------
+    shards
+        Level and position of each.
+    """
+
+    shards: tuple[tuple[int, Index], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class ShardStore:
                 shape=shape,
                 dtype=self.layout.dtype,
                 chunks=self.layout.chunk_shape(level),
-                compressors=_compressor(self.layout.codec, version),
+                compressors=_compressors(self.layout, version),
                 fill_value=0,
                 zarr_format=version,
                 config={"write_empty_chunks": True},  # a shard without a file is one that was never written
@@ -111,6 +126,8 @@ class ShardStore:
 
         Raises
         ------
+        DestinationError
+            If the run that this store belongs to has ended.
         OSError
             If the disk is full or fails. Of an object store, the errors are obstore's.
         ValueError
@@ -120,8 +137,10 @@ class ShardStore:
         shape = tuple(part.stop - part.start for part in region)
         if data.shape != shape or data.dtype.newbyteorder("=") != self.layout.dtype:
             raise ValueError(f"the shard is {shape} {self.layout.dtype}, its data {data.shape} {data.dtype}")
-        self._arrays[level][region] = data
-        size = sum(self.storage.settle(key) for key in self.keys(index, level))
+        size = 0
+        for key, content in self._encoded(region, data, level).items():
+            self.storage.put(key, content)
+            size += len(content)
         low, high = self._range(data) if level == 0 else (None, None)
         return StoredShard(level, index, size, low, high)
 
@@ -130,6 +149,8 @@ class ShardStore:
 
         Raises
         ------
+        DamagedShards
+            If something of the level before is not what was written: it is not built into the pyramid.
         DestinationError
             If something of the level before has gone: it would be read as black.
         OSError, ValueError
@@ -141,7 +162,7 @@ class ShardStore:
         keys = (key for each in itertools.product(*below) for key in self.keys(each, level - 1))
         if gone := self.storage.missing(keys):
             raise gone_missing(self.storage, gone)
-        pixels = np.asarray(self._arrays[level - 1][region])
+        pixels = self._read(region, level - 1, [*itertools.product(*below)])
         halved = halve_visible(pixels, self.layout.axes.index("c")) if self.layout.has_alpha else halve(pixels)
         return self.write(self.layout.shard_region(index, level), halved, level)
 
@@ -175,35 +196,93 @@ class ShardStore:
         array = self._arrays[shard.level]
         if array.shards is None or self.storage.writes_whole:
             return True
-        length = 16 * int(np.prod(np.floor_divide(array.shards, array.chunks))) + 4
-        return shard.size >= length and _is_sound(self.storage.tail(keys[0], length), shard.size - length)
+        if not has_checksums(array):
+            return shard.size >= index_length(array) and _is_sound(
+                self.storage.tail(keys[0], index_length(array)), shard.size - index_length(array)
+            )
+        return not faults_of_shard(self.storage.read(keys[0]), array)
 
     def remove(self, index: Index, level: int) -> None:
-        """Delete the files of a shard: zarr reads a damaged one before it overwrites it, and fails."""
+        """Delete the files of a shard."""
         self.storage.remove(self.keys(index, level))
 
     def has_level(self, level: int, size_of: SizeOf) -> bool:
         """Whether the metadata of a level are there."""
         return any(size_of(self._key(level, name)) is not None for name in METADATA)
 
-    def finish(self, ranges: Ranges) -> None:
-        """Add the metadata that make the store an image, check all of it, and bring it down to the disk.
+    def check(self) -> None:
+        """Refuse, before hours of work, an image whose metadata OME-Zarr does not allow.
+
+        Raises
+        ------
+        DestinationError
+            It does not.
+        """
+        if self.layout.format == "zarr":
+            return
+        files: dict[str, Any] = {}
+        trial = replace(self, storage=cast(Storage, _Trial(MemoryStore(files))))
+        trial.create()
+        trial.describe(dict.fromkeys(range(self.layout.channels), (0.25, 0.75)))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what should be so, and need not
+                validate_documents({key: content.to_bytes() for key, content in files.items()})
+        except ValueError as error:
+            said = " ".join(str(error).split())
+            raise DestinationError(
+                f"{self.storage.destination}: OME-Zarr {self.layout.format} does not allow such an image: {said}"
+            ) from error
+
+    def describe(self, ranges: Ranges) -> None:
+        """Add the metadata that make the store an image.
 
         Parameters
         ----------
         ranges
             Lowest and highest finite value of a channel, by its number, where known.
         """
-        self.storage.tidy()
         if self.layout.format != "zarr":
-            zarr.open_group(self.storage.zarr(), mode="r+").attrs.update(ome_attributes(self.layout, ranges))
-            with self.storage.metadata_folder() as folder:
-                validate_folder(folder)
+            group = zarr.open_group(self.storage.zarr(), mode="r+")
+            group.attrs.update(ome_attributes(self.layout, ranges))
+
+    def finish(self, ranges: Ranges) -> None:
+        """Add the metadata that make the store an image, and bring them down to the disk. Parameters as `describe`."""
+        self.storage.tidy()
+        self.describe(ranges)
         size_of = self.storage.sizes()
         folders = {"", *(self._name(level) for level in range(len(self._arrays)))}
         for key in (f"{folder}/{name}".lstrip("/") for folder in folders for name in METADATA):
             if size_of(key) is not None:
                 self.storage.settle(key)
+
+    def check_stored(self) -> None:
+        """Refuse unfinished work whose metadata are damaged or those of another image.
+
+        Raises
+        ------
+        DestinationError
+            They are.
+        """
+        level = ""
+        try:
+            if provenance_in(self.storage.read) is None:
+                raise ValueError("they do not say how the image comes to be")
+            for number, array in enumerate(self._arrays):
+                level = f" of level {number}"
+                layout = self.layout
+                shards = None if layout.format == "0.4" else layout.shard_shape(number)
+                found = array.shape, array.dtype, array.chunks, array.shards
+                if found != (layout.level_shapes()[number], layout.dtype, layout.chunk_shape(number), shards):
+                    raise ValueError("they are those of another array")
+        except Exception as error:
+            if isinstance(error, (OSError, MemoryError)) or is_of_network(error):
+                raise
+            said = " ".join(str(error).split())[:100] or type(error).__name__
+            raise DestinationError(
+                f"{self.storage.destination}: the metadata{level} of {self.storage.name} are damaged ({said}), so it "
+                f"cannot be resumed; nothing has been touched: move {self.storage.name} away, or ask to overwrite it"
+            ) from error
 
     def levels(self) -> list[Any]:
         """Arrays of all levels, to read."""
@@ -217,6 +296,42 @@ class ShardStore:
         names = (self._name(level) for level in range(len(self.layout.level_shapes())))
         arrays = [zarr.open_array(self.storage.zarr(), path=name, mode="r+") for name in names]
         return [array.with_config({"write_empty_chunks": True}) for array in arrays]  # not kept in the metadata
+
+    def _encoded(self, region: Region, data: npt.NDArray[Any], level: int) -> dict[str, bytes]:
+        """Return the files of a shard; none that is there is read."""
+        files: dict[str, Any] = {}
+        stored = self._arrays[level]
+        path = StorePath(MemoryStore(files), self._name(level))
+        metadata, config = cast(Any, stored.metadata), stored.async_array.config
+        array: zarr.Array[Any] = zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=path, config=config))
+        array[region] = data
+        return {key: content.to_bytes() for key, content in files.items()}
+
+    def _read(self, region: Region, level: int, shards: Sequence[Index]) -> npt.NDArray[Any]:
+        """Read a region that some shards cover."""
+        array = self._arrays[level]
+        try:
+            return np.asarray(array[region])
+        except Exception as error:  # each codec has its own
+            if isinstance(error, (OSError, MemoryError)) or is_of_network(error):
+                raise
+            if damaged := [index for index in shards if not self._is_readable(index, level)]:
+                found = DamagedShards(
+                    f"{self.storage.destination}: {len(damaged)} shard{'s' * (len(damaged) > 1)} of level {level} of "
+                    f"{self.storage.name} cannot be read as written; resuming makes them again"
+                )
+                found.shards = tuple((level, index) for index in damaged)
+                raise found from error
+            raise
+
+    def _is_readable(self, index: Index, level: int) -> bool:
+        try:
+            np.asarray(self._arrays[level][self.layout.shard_region(index, level)])
+        except Exception as error:
+            if isinstance(error, (OSError, MemoryError)) or is_of_network(error):
+                raise
+            return False
+        return True
 
     def _name(self, level: int) -> str:
         return "" if self.layout.format == "zarr" else str(level)
@@ -233,14 +348,63 @@ class ShardStore:
         return (values.min().item(), values.max().item()) if values.size else (None, None)
 
 
-def _compressor(codec: str, version: int) -> Any:
-    if codec == "none":
-        return None
-    name, level, shuffle = _BLOSC[codec]
+@dataclass(frozen=True)
+class _Trial:
+    """A store in memory, to try out what will be written."""
+
+    store: MemoryStore
+
+    def zarr(self) -> MemoryStore:
+        return self.store
+
+
+def _compressors(layout: ImageLayout, version: int) -> Any:
+    """Return the codecs of a chunk; in shards, the last one is a checksum."""
+    name, level, shuffle = _BLOSC.get(layout.codec, ("", 0, ""))
     if version == 2:
         kinds: Mapping[str, int] = {"shuffle": numcodecs.Blosc.SHUFFLE, "bitshuffle": numcodecs.Blosc.BITSHUFFLE}
-        return numcodecs.Blosc(cname=name, clevel=level, shuffle=kinds[shuffle])
-    return BloscCodec(cname=name, clevel=level, shuffle=shuffle)  # type: ignore[arg-type]
+        return numcodecs.Blosc(cname=name, clevel=level, shuffle=kinds[shuffle]) if name else None
+    codecs = [BloscCodec(cname=name, clevel=level, shuffle=shuffle)] if name else []  # type: ignore[arg-type]
+    return [*codecs, Crc32cCodec()] if layout.checksums else codecs or None
+
+
+def has_checksums(array: zarr.Array[Any]) -> bool:
+    """Whether each chunk of an array has a checksum."""
+    return any(isinstance(codec, Crc32cCodec) for codec in array.compressors)
+
+
+def index_length(array: zarr.Array[Any]) -> int:
+    """Bytes of the index at the end of a shard: 16 a chunk, and a CRC."""
+    assert array.shards is not None
+    return 16 * int(np.prod(np.floor_divide(array.shards, array.chunks))) + 4
+
+
+def faults_of_shard(content: bytes, array: zarr.Array[Any]) -> list[str]:
+    """Say what is wrong with a shard that this package has written, by its index and checksums; empty if nothing is.
+
+    Parameters
+    ----------
+    content
+        All of the file.
+    array
+        The array that it is of.
+    """
+    length = index_length(array)
+    if len(content) < length or not _is_sound(content[-length:], len(content) - length):
+        return ["its index is damaged, or it is cut short"]
+    index = np.frombuffer(content[-length:-4], "<u8").reshape(-1, 2)
+    used = index[index[:, 0] != _EMPTY]
+    if int(used[:, 1].sum()) != len(content) - length:
+        return [f"it has {len(content)} bytes, and its index is of {int(used[:, 1].sum()) + length}"]
+    if not has_checksums(array):
+        return []
+    view = memoryview(content)
+    wrong = sum(not _is_checked(view[start : start + count]) for start, count in used.tolist())
+    return [f"{wrong} of its {len(used)} chunks {'has' if wrong == 1 else 'have'} a wrong checksum"] if wrong else []
+
+
+def _is_checked(chunk: memoryview) -> bool:
+    return len(chunk) >= 4 and google_crc32c.value(bytes(chunk[:-4])) == int.from_bytes(chunk[-4:], "little")
 
 
 def _is_sound(stored: bytes, end: int) -> bool:
@@ -260,10 +424,10 @@ def _is_sound(stored: bytes, end: int) -> bool:
     return bool((used.sum(axis=1) <= end).all())
 
 
-def gone_missing(storage: Storage, keys: Sequence[str]) -> DestinationError:
-    """Return the error for files that were written and are not there any more."""
+def gone_missing(storage: Storage, keys: Sequence[str], what: str = "went missing") -> DestinationError:
+    """Return the error for files that were written and are not there any more, or not as they were."""
     error = DestinationError(
-        f"{storage.destination}: {len(keys)} file{'s' * (len(keys) > 1)} of {storage.name} went missing while it was "
+        f"{storage.destination}: {len(keys)} file{'s' * (len(keys) > 1)} of {storage.name} {what} while it was "
         "written; leave it alone"
     )
     error.__cause__ = FileNotFoundError(keys[0])

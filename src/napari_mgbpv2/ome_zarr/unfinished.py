@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination, as_destination
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.object_stores import is_of_network, reason_of
-from napari_mgbpv2.ome_zarr.journal import Kept, kept_in, remove_journal
-from napari_mgbpv2.ome_zarr.place import Place, free_space_of_disk, partial_of, telling_os_errors
+from napari_mgbpv2.ome_zarr.journal import Kept, kept_in
+from napari_mgbpv2.ome_zarr.locking import Lock
+from napari_mgbpv2.ome_zarr.place import (
+    Place,
+    complete_publishing,
+    free_space_of_disk,
+    has_leftovers,
+    partial_of,
+    telling_os_errors,
+)
 from napari_mgbpv2.ome_zarr.storage import provenance_in
 
 if TYPE_CHECKING:
@@ -20,7 +28,13 @@ if TYPE_CHECKING:
     from napari_mgbpv2.ome_zarr.object_place import ObjectPlace
 
 
-def place_at(destination: str | os.PathLike[str], *, overwrite: bool, is_file: bool = False) -> Place | ObjectPlace:
+def place_at(
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+    is_file: bool = False,
+    waiting: Callable[[str], None] | None = None,
+) -> Place | ObjectPlace:
     """Take hold of a destination, on a disk or in an object store.
 
     Parameters
@@ -29,6 +43,8 @@ def place_at(destination: str | os.PathLike[str], *, overwrite: bool, is_file: b
         Path or address.
     overwrite, is_file
         As `Place` has them, and so are the errors.
+    waiting
+        Called with a sentence where the lock of a run that may have died has to be waited for.
     """
     found = as_destination(destination)
     if isinstance(found, Path):
@@ -39,7 +55,7 @@ def place_at(destination: str | os.PathLike[str], *, overwrite: bool, is_file: b
     from napari_mgbpv2.ome_zarr.object_place import ObjectPlace
 
     with telling_errors(found):
-        return ObjectPlace(found, overwrite=overwrite)
+        return ObjectPlace(found, overwrite=overwrite, waiting=waiting)
 
 
 def kept_at(destination: Destination) -> Kept | None:
@@ -62,19 +78,39 @@ def provenance_of(destination: Destination) -> dict[str, Any] | None:
 
     _check_address(destination)
     with telling_errors(destination):
-        return provenance_in(lambda name: Bucket(destination).read(name) or b"")
+        return provenance_in(lambda name: Bucket(destination).find(name) or b"")
 
 
-def tidy_finished(destination: Destination) -> None:
-    """Delete what a kill between its completion and its end has left beside a finished image."""
+def tidy_finished(destination: Destination, *, is_file: bool = False) -> None:
+    """Complete the publishing that a kill has cut short, and delete what it has left beside a finished image.
+
+    Parameters
+    ----------
+    destination
+        Path or address.
+    is_file
+        Whether the finished thing is a TIFF.
+
+    Raises
+    ------
+    DestinationError
+        Somebody is writing there.
+    """
     if isinstance(destination, Path):
-        remove_journal(destination)
+        if has_leftovers(destination):
+            with telling_os_errors(destination):
+                lock = Lock(destination.with_name(f"{destination.name}.lock"), destination)
+                try:
+                    complete_publishing(destination, is_file=is_file)
+                finally:
+                    lock.release()
         return
     from napari_mgbpv2.ome_zarr.bucket import HIDDEN, Bucket
 
     with telling_errors(destination):
         bucket = Bucket(destination)
-        bucket.delete(bucket.listed(HIDDEN))
+        if provenance_of(destination) is not None:
+            bucket.delete(bucket.listed(HIDDEN))
 
 
 def free_space(destination: Destination) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 _DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
@@ -26,9 +27,6 @@ def validate_folder(folder: Path) -> None:
     OSError
         They cannot be read.
     """
-    import fsspec  # type: ignore[import-untyped, unused-ignore]
-    from yaozarrs import validate_zarr_store
-
     nodes = [folder, *(entry for entry in folder.iterdir() if entry.is_dir())]
     documents = {
         f"{node.relative_to(folder).as_posix()}/{name}".removeprefix("./"): (node / name).read_bytes()
@@ -36,10 +34,18 @@ def validate_folder(folder: Path) -> None:
         for name in _DOCUMENTS
         if (node / name).is_file()
     }
+    validate_documents(documents)
+
+
+def validate_documents(documents: Mapping[str, bytes]) -> None:
+    """Hold the metadata of a Zarr, by their keys, against the OME-Zarr specification. Errors as `validate_folder`."""
+    import fsspec  # type: ignore[import-untyped, unused-ignore]
+    from yaozarrs import validate_zarr_store
+
     address = f"memory://mgbpv2-{uuid.uuid4().hex}"
     copy = fsspec.get_mapper(address)
     try:
-        copy.setitems(documents)
+        copy.setitems(dict(documents))
         validate_zarr_store(address)
     finally:
         copy.clear()

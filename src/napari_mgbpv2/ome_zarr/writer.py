@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +20,10 @@ from napari_mgbpv2.object_stores import is_of_network
 from napari_mgbpv2.ome_zarr.journal import Job
 from napari_mgbpv2.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.ome_zarr.place import Place
-from napari_mgbpv2.ome_zarr.shards import Index, ShardStore, StoredShard, gone_missing
+from napari_mgbpv2.ome_zarr.shards import DamagedShards, Index, ShardStore, StoredShard, gone_missing
 from napari_mgbpv2.ome_zarr.unfinished import place_at, telling_errors
+
+_CHECKED_AT_ONCE = 4  # shards of unfinished work
 
 Finish = Callable[[Path, list[Any]], Path]
 
@@ -40,7 +42,8 @@ class OMEZarrWriter:
     layout
         What is written.
     overwrite
-        Replace what is there already, once the new image is complete; and what an earlier job left unfinished.
+        Replace what is there already, once the new image is complete; and what another job left unfinished. What this
+        job left is gone on with.
     job
         All that decides about the pixels, JSON-able. Unfinished work is gone on with only by the same job.
     resume
@@ -48,12 +51,17 @@ class OMEZarrWriter:
     finish
         Makes a file of the complete levels, in the directory and from the arrays that it is given; the file, not the
         store, then appears at the destination.
+    waiting
+        Called with a sentence where the lock of an earlier run has to be waited for, in object stores.
+    comparable
+        Makes of a job that was noted, by this version or an earlier one, what is compared with ``job``.
 
     Raises
     ------
     DestinationError
         If the destination exists (and, with `overwrite`, is of another kind), is being written by somebody else, cannot
-        be written, or holds unfinished work that is not to be resumed, or of another job.
+        be written, or holds unfinished work that is not to be resumed, of another job, or that cannot be read. Nothing
+        has been touched then.
     """
 
     def __init__(
@@ -65,28 +73,37 @@ class OMEZarrWriter:
         job: Job | None = None,
         resume: bool = False,
         finish: Finish | None = None,
+        waiting: Callable[[str], None] | None = None,
+        comparable: Callable[[Job], Job] | None = None,
     ) -> None:
         self.layout = layout
         self._finish = finish
         self._keeps = job is not None
-        self._place = place_at(destination, overwrite=overwrite, is_file=finish is not None)
-        self.store = ShardStore(self._place.storage, layout)
-        self._journal = self._place.journal
+        self._comparable = comparable or dict
+        counts = [layout.shard_counts(level) for level in range(len(layout.level_shapes()))]
+        self._stored = [np.zeros(shape, bool) for shape in counts]
+        self._sizes = [np.zeros(shape, np.int64) for shape in counts]  # bytes of those that are stored
+        self._touched = False  # whether anything has been changed at the destination
         self._open = True
         self._failure = ""  # why the disk ended the work
         self._writing = 0  # calls under way
         self._changed = Condition()  # guards the three above and the ranges
         self._ranges: dict[int, tuple[float, float]] = {}  # lowest and highest value of each channel of level 0
-        self._stored = [np.zeros(layout.shard_counts(level), bool) for level in range(len(layout.level_shapes()))]
+        self._place = place_at(destination, overwrite=overwrite, is_file=finish is not None, waiting=waiting)
+        self._journal = self._place.journal
         try:
+            self.store = ShardStore(self._place.storage, layout)
             with self._closing_on_os_errors():
-                if self._may_resume(job, resume):
+                self.store.check()
+                if self._may_resume(job, resume) and self._is_sound():
                     self._take_over()
                 else:
+                    self._touched = True
                     self._place.clear()
                     self.store.create()
                     if job is not None:
                         self._journal.begin(job)
+                    self._place.begin_run()
         except BaseException:
             self.close()
             raise
@@ -125,13 +142,47 @@ class OMEZarrWriter:
         return self._store(lambda: self.store.write(region, data, level))
 
     def build(self, index: Index, level: int) -> StoredShard:
-        """Write a shard of a further level, from the stored level before it. Errors as `write` has them."""
+        """Write a shard of a further level, from the stored level before it. Errors as `write` has them.
+
+        Raises
+        ------
+        DamagedShards
+            Some of that level are not what was written: `forget` them, and make them again.
+        """
         return self._store(lambda: self.store.build(index, level))
+
+    def forget(self, shards: Iterable[tuple[int, Index]]) -> list[tuple[int, Index]]:
+        """Take shards for not stored, and all that may have been made from them.
+
+        Parameters
+        ----------
+        shards
+            Level and position of each.
+
+        Returns
+        -------
+        list of tuple
+            Level and position of those that were stored.
+        """
+        dropped = []
+        with self._closing_on_os_errors(), self._under_way():
+            for level, index in shards:
+                dropped += [(level, index)] if self._drop(index, level) else []
+                dropped += self._forget_above(index, level)
+        return dropped
 
     def record(self, shard: StoredShard) -> None:
         """Note a shard that another process has stored. Errors as `write` has them."""
         with self._closing_on_os_errors(), self._under_way():
             self._note(shard)
+
+    def is_complete(self) -> bool:
+        """Whether all shards of all levels are stored."""
+        return all(bool(stored.all()) for stored in self._stored)
+
+    def is_ready(self, index: Index, level: int) -> bool:
+        """Whether all that a shard of a further level is made from is stored."""
+        return self._is_ready(index, level)
 
     def ready_above(self, shard: StoredShard) -> Index | None:
         """Return the shard of the next level that a shard belongs to, if all that it is made from is stored."""
@@ -188,7 +239,7 @@ class OMEZarrWriter:
                 on_shard(stored)
 
     def commit(self) -> Destination:
-        """Add the metadata, validate, and let the finished image appear at its destination.
+        """Add the metadata, and let the finished image appear at its destination.
 
         Returns
         -------
@@ -206,6 +257,7 @@ class OMEZarrWriter:
         for level in range(len(self._stored)):
             self._check_complete(level)
         with self._closing_on_os_errors(), self._under_way():
+            self._place.confirm()
             self._check_levels()
             self._check_files()
             self.store.finish(self._ranges)
@@ -225,11 +277,15 @@ class OMEZarrWriter:
             self._changed.wait_for(lambda: not self._writing)
             if not was_open:
                 return
-            self._journal.close()
-            if self._keeps_work():
-                self._place.keep()
-            else:
-                self._place.give_up()
+            keeps = True
+            try:
+                self._journal.close()
+                keeps = not self._touched or self._keeps_work()
+            finally:  # whatever happens, the lock is let go
+                if keeps:
+                    self._place.keep()
+                else:
+                    self._place.give_up()
 
     def __enter__(self) -> OMEZarrWriter:
         """Use the writer until it is left."""
@@ -242,9 +298,11 @@ class OMEZarrWriter:
         self.close()
 
     def _keeps_work(self) -> bool:
-        """Whether something has been done that is to be kept; where the network has gone, something may have been."""
+        """Whether something has been done that is to be kept: whatever cannot be read may be hours of work."""
         try:
             return self._keeps and self._place.kept() is not None
+        except (OSError, MemoryError):
+            return True
         except Exception as error:
             if is_of_network(error):
                 return True
@@ -255,33 +313,64 @@ class OMEZarrWriter:
         kept, partial = self._place.kept(), self._place.storage.name
         if kept is None:
             return False
-        if not resume or job is None:
-            if self._place.overwrite:
+        overwrite = self._place.overwrite
+        if job is None or not (resume or overwrite):
+            if overwrite:
                 return False
             raise DestinationError(
                 f"{self._place.destination}: an earlier run left {partial}, which is not complete: "
                 "resume it, or ask to overwrite it"
             )
-        if different := differences(kept.job, job):
+        if different := differences(self._comparable(kept.job), job):
+            if overwrite:
+                return False
             raise DestinationError(
                 f"{self._place.destination}: {partial} cannot be resumed, it was begun with other settings: "
                 f"{different}; use those, or overwrite it"
             )
         return True
 
+    def _is_sound(self) -> bool:
+        """Whether the metadata of unfinished work are as they should be; it is an error only if it has to be kept."""
+        try:
+            self._check_levels()
+            self.store.check_stored()
+        except DestinationError:
+            if not self._place.overwrite:
+                raise
+            return False
+        return True
+
     def _take_over(self) -> None:
         """Note what is whole of the unfinished work, and remove what is damaged."""
-        self._check_levels()
+        self._touched = True
+        self._place.begin_run()
+        noted = list({(each.level, each.index): each for each in self._journal.resume() if self._is_one(each)}.values())
         size_of = self.store.storage.sizes()
-        for shard in self._journal.resume():
-            if self.store.is_whole(shard, size_of):
-                self._mark(shard)
-            else:
-                self._stored[shard.level][shard.index] = False
+        pool = ThreadPoolExecutor(_CHECKED_AT_ONCE)
+        try:
+            for shard, is_whole in zip(
+                noted, pool.map(lambda each: self.store.is_whole(each, size_of), noted), strict=True
+            ):
+                if is_whole:
+                    self._mark(shard)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        for level in range(1, len(self._stored)):  # what was made of a shard that is not whole may be damaged like it
+            for index in list(self.stored(level)):
+                if not self._is_ready(index, level):
+                    self._stored[level][index] = False
         for level, stored in enumerate(self._stored):
-            for index in np.argwhere(~stored):
-                keys = self.store.keys(tuple(map(int, index)), level)
+            for position in np.argwhere(~stored):
+                keys = self.store.keys(tuple(map(int, position)), level)
                 self.store.storage.remove(key for key in keys if size_of(key) is not None)
+
+    def _is_one(self, shard: StoredShard) -> bool:
+        """Whether there is such a shard: a damaged journal may name others."""
+        if not 0 <= shard.level < len(self._stored):
+            return False
+        shape = self._stored[shard.level].shape
+        return len(shard.index) == len(shape) and all(0 <= n < size for n, size in zip(shard.index, shape, strict=True))
 
     def _check_levels(self) -> None:
         """Refuse an unfinished store that has lost the metadata of a level."""
@@ -294,25 +383,42 @@ class OMEZarrWriter:
                 )
 
     def _check_files(self) -> None:
-        """Refuse to publish what somebody has removed a part of: readers would take that for black."""
+        """Refuse to publish what somebody has removed or changed a part of: readers would take that for black."""
         size_of = self.store.storage.sizes()
         gone: list[str] = []
+        cut: list[str] = []
         incomplete: list[tuple[Index, int]] = []
         for level, stored in enumerate(self._stored):
             for index in map(tuple, np.argwhere(stored).tolist()):
-                missing = [key for key in self.store.keys(index, level) if size_of(key) is None]
+                keys = list(self.store.keys(index, level))
+                sizes = [size_of(key) for key in keys]
+                missing = [key for key, size in zip(keys, sizes, strict=True) if size is None]
+                if not missing and sum(size or 0 for size in sizes) != self._sizes[level][index]:
+                    cut += keys[:1]
+                    incomplete.append((index, level))
                 gone += missing
                 incomplete += [(index, level)] if missing else []
         for index, level in incomplete:
+            self._drop(index, level)
             self._forget_above(index, level)
-        if gone:
-            raise gone_missing(self.store.storage, gone)
+        if gone or cut:
+            raise gone_missing(self.store.storage, gone or cut, "went missing" if gone else "changed its size")
 
-    def _forget_above(self, index: Index, level: int) -> None:
-        """Remove what may have been made from a shard that was not there."""
+    def _forget_above(self, index: Index, level: int) -> list[tuple[int, Index]]:
+        """Remove what may have been made from a shard that was not there; return what was stored of it."""
+        dropped = []
         while level + 1 < len(self._stored):
             index, level = self._above(index, level), level + 1
-            self.store.remove(index, level)
+            dropped += [(level, index)] if self._drop(index, level) else []
+        return dropped
+
+    def _drop(self, index: Index, level: int) -> bool:
+        """Remove a shard; tell whether it was stored."""
+        with self._changed:
+            was_stored = bool(self._stored[level][index])
+            self._stored[level][index] = False
+        self.store.remove(index, level)
+        return was_stored
 
     def _above(self, index: Index, level: int) -> Index:
         """Shard of the next level that a shard belongs to."""
@@ -334,6 +440,7 @@ class OMEZarrWriter:
 
     def _mark(self, shard: StoredShard) -> None:
         self._stored[shard.level][shard.index] = True
+        self._sizes[shard.level][shard.index] = shard.size
         if shard.low is not None and shard.high is not None:
             channel = shard.index[self.layout.axes.index("c")]  # a shard holds one channel
             low, high = self._ranges.get(channel, (shard.low, shard.high))
@@ -373,9 +480,11 @@ class OMEZarrWriter:
         try:
             with telling_errors(self._place.destination):
                 yield
+        except DamagedShards:  # which does not end the work: they are made again
+            raise
         except DestinationError as error:
             said = str(error)
-            if error.__cause__ is not None and self._keeps_work():
+            if self._touched and error.__cause__ is not None and self._keeps_work():
                 said += "; what is done is kept, and resuming goes on with it"
             with self._changed:
                 self._failure = self._failure or said

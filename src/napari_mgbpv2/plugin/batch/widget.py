@@ -8,7 +8,7 @@ from typing import Any
 from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.conversion.naming import destinations_of
-from napari_mgbpv2.conversion.retrying import kept_at
+from napari_mgbpv2.conversion.retrying import is_kept
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.batch.view import BatchView
 from napari_mgbpv2.plugin.batch.working import FileState, State, run_batch
@@ -78,7 +78,7 @@ class BatchWidget(DockedWidget):
             return
         wanted = {path: results[path] for path in left}
         how = How.RESUME if self.view.resume.isChecked() else How.ANEW
-        there = sum(result.exists() or kept_at(result) is not None for result in wanted.values())
+        there = sum(result.exists() or is_kept(result) for result in wanted.values())
         if how is How.ANEW and there and not self.view.asks_to_replace(there):
             return
         self.run_job(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion.publishing import comparable
 from napari_mgbpv2.conversion.retrying import kept_at
 
 
@@ -37,7 +38,7 @@ def begun_at(prepared: Prepared) -> Begun | None:
     destination, layout = prepared.job.destination, prepared.layout
     assert isinstance(destination, Path), "the plugin saves to disks"
     kept = kept_at(destination)
-    if kept is None or differences(kept.job, layout.provenance):
+    if kept is None or differences(comparable(kept.job), comparable(layout.provenance)):
         return None
     shards = sum(math.prod(layout.shard_counts(level)) for level in range(len(layout.level_shapes())))
     return Begun(destination, kept.shards / shards)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from napari_mgbpv2.conversion import Prepared, run
-from napari_mgbpv2.conversion.retrying import run_with_retries, with_tile_of_what_is_there
+from napari_mgbpv2.conversion.retrying import drop, run_with_retries, with_tile_of_what_is_there
 from napari_mgbpv2.plugin.jobs import Clock, Step
 from napari_mgbpv2.plugin.upscaling.begun import Begun, begun_at
 
@@ -61,7 +61,9 @@ def save(prepared: Prepared, how: How, tell: Tell, cancelled: Asked) -> Saved | 
         As `run` has them.
     """
     if how is How.ANEW:
-        return _converted(_with(prepared, overwrite=True, resume=False), tell, cancelled)
+        prepared = _with(prepared, overwrite=True, resume=False)
+        drop(prepared)
+        return _converted(prepared, tell, cancelled)
     prepared = with_tile_of_what_is_there(_with(prepared, resume=True))
     begun = begun_at(prepared) if how is How.ASK else None
     return begun or _converted(prepared, tell, cancelled)
@@ -74,7 +76,7 @@ def _converted(prepared: Prepared, tell: Tell, cancelled: Asked) -> Saved:
     def attempt(prepared: Prepared) -> None:
         nonlocal clock
         clock = Clock(tell)
-        run(prepared, cancelled=cancelled, tell=clock)
+        run(prepared, cancelled=cancelled, tell=clock, note=tell)
 
     done = run_with_retries(prepared, attempt, tell)
     return Saved(done, was_complete=clock.last is None)

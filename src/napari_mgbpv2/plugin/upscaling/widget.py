@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.conversion.estimating import Estimate
-from napari_mgbpv2.conversion.retrying import is_out_of_memory, kept_at, smaller_tile
+from napari_mgbpv2.conversion.retrying import is_kept, is_out_of_memory, smaller_tile
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.jobs import Step
@@ -233,8 +233,8 @@ class UpscaleWidget(DockedWidget):
 
     def _on_cancelled(self) -> None:
         assert self._destination is not None
-        kept = kept_at(self._destination)
-        what = f"what is done is kept in {kept.place}" if kept else "nothing is left of it"
+        kept = is_kept(self._destination)
+        what = f"what is done is kept in {self._destination}.partial" if kept else "nothing is left of it"
         self.view.progress.say(f"Cancelled: {what}.")
         self._offer_to_go_on()
 
@@ -245,11 +245,11 @@ class UpscaleWidget(DockedWidget):
     def _offer_to_go_on(self, found: str = "") -> None:
         """Offer what can be done about what is at the destination."""
         assert self._destination is not None
-        name, kept = self._destination.name, kept_at(self._destination)
+        name, kept = self._destination.name, is_kept(self._destination)
         drops = [f"What is done of {name} will be dropped."] if kept else []
         if self._destination.exists():
             drops.append(f"{name} will be replaced as soon as the new image is complete.")
-        self.view.saving.offer(found, resume=kept is not None, drops=" ".join(drops))
+        self.view.saving.offer(found, resume=kept, drops=" ".join(drops))
 
     # --- comparing
 
