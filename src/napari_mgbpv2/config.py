@@ -125,6 +125,11 @@ class ModelConfig:
         return 1 << (self.levels - 1)
 
     @property
+    def follows_offsets(self) -> bool:
+        """Whether the network gives f(x + b) = f(x) + b for any b, as `residual` ones do."""
+        return self.residual
+
+    @property
     def smallest(self) -> int:
         """The smallest natural size (p = 2)."""
         return self.alignment + (self.alignment - 1) * (self.kernel - 1) + 1

@@ -48,3 +48,7 @@ class Cancelled(MGBPv2Error):
 
 class TrainingError(MGBPv2Error, ValueError):
     """The options of a training run do not fit together, or it cannot go on."""
+
+
+class ValueRangeWarning(UserWarning):
+    """An image holds values that its model does not know, and no value range was given."""

@@ -40,6 +40,7 @@ Finish = Callable[[TilePixels], Pixels]
 CACHE_BYTES = 512 * 2**20  # of tiles that may still be needed
 SOURCE_CACHE_BYTES = 128 * 2**20  # of computed chunks of a Dask source, which neighbouring tiles share
 CHUNK = 1024  # side of the chunks of the Dask array, in target pixels
+MOST_PARTS = 1000  # of a tile, whose coverage is followed
 MOST_CHUNKS = 2**20  # beyond it they are larger: Dask lists the names of all of them whenever it computes some
 
 
@@ -61,6 +62,8 @@ class TiledLayout:
         Samples that go through the network together, as ranges of that axis; one group where there is none.
     grid
         Tiles of every plane.
+    masked
+        Whether it is of masked arrays.
     """
 
     shape: tuple[int, ...]
@@ -70,6 +73,7 @@ class TiledLayout:
     samples: int | None
     groups: tuple[Span, ...]
     grid: TileGrid
+    masked: bool = False
 
     @property
     def plane_axes(self) -> tuple[int, ...]:
@@ -85,6 +89,43 @@ class TiledLayout:
     def tiles(self) -> int:
         """Number of tiles of the whole image."""
         return self.planes * len(self.groups) * len(self.grid)
+
+
+class _Served:
+    """Which pixels of a tile have been given out, however often each.
+
+    Parameters
+    ----------
+    height, width
+        Of the tile.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._size = height * width
+        self._parts: set[tuple[int, int, int, int]] = set()  # disjoint: first and last row, first and last column
+
+    def add(self, rows: slice, columns: slice) -> None:
+        """Note a part that is given out."""
+        new = [(rows.start, rows.stop, columns.start, columns.stop)]
+        for top, bottom, left, right in self._parts:
+            new = [
+                part
+                for first, last, start, stop in new
+                for part in (
+                    (first, min(last, top), start, stop),
+                    (max(first, bottom), last, start, stop),
+                    (max(first, top), min(last, bottom), start, min(stop, left)),
+                    (max(first, top), min(last, bottom), max(start, right), stop),
+                )
+                if part[0] < part[1] and part[2] < part[3]
+            ]
+        if len(self._parts) < MOST_PARTS:  # of one in more, nothing is noted: it leaves the cache as the oldest does
+            self._parts.update(new)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all pixels have been given out."""
+        return sum((last - first) * (stop - start) for first, last, start, stop in self._parts) == self._size
 
 
 @dataclass
@@ -113,7 +154,7 @@ class TiledImage:
     cache_bytes: int = CACHE_BYTES
     keep_served: bool = True
     _cache: BoundedCache[Tile, TilePixels] = field(init=False, repr=False)
-    _served: dict[Tile, int] = field(init=False, repr=False, default_factory=dict)
+    _served: dict[Tile, _Served] = field(init=False, repr=False, default_factory=dict)
     _served_lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -151,7 +192,7 @@ class TiledImage:
     def region(self, window: Sequence[Span]) -> Pixels:
         """Compute the pixels of one span an axis."""
         layout = self.layout
-        result = np.empty([span.size for span in window], self.dtype)
+        result = _empty([span.size for span in window], self.dtype, layout.masked)
         if result.size == 0:
             return result
         samples = Span(0, 1) if layout.samples is None else window[layout.samples]
@@ -194,7 +235,7 @@ class TiledImage:
                 blended = zeros_beside(tile, (samples, rows.size, columns.size))
             target = blended[:, outside[0], outside[1]]
             target += tile[:, inside[0], inside[1]]
-            self._count(key, target.shape[1] * target.shape[2], tile)
+            self._count(key, inside[0], inside[1], tile)
         return blended
 
     def weighted_tile(self, tile: Tile) -> TilePixels:
@@ -202,21 +243,22 @@ class TiledImage:
         plane, group, row, column = tile
         grid = self.layout.grid
         pixels = self.compute_tile(plane, group, row, column)
-        rows, columns = grid.rows.weights(row), grid.columns.weights(column)
+        dtype = "f8" if pixels.dtype == array_namespace(pixels).float64 else "f4"
+        rows, columns = grid.rows.weights(row, dtype), grid.columns.weights(column, dtype)
         for part in _shared(rows):
             pixels[:, part] *= _beside(pixels, rows[part, np.newaxis])
         for part in _shared(columns):
             pixels[:, :, part] *= _beside(pixels, columns[part])
         return pixels
 
-    def _count(self, key: Tile, given: int, tile: TilePixels) -> None:
+    def _count(self, key: Tile, rows: slice, columns: slice, tile: TilePixels) -> None:
         """Let a tile go first, or at once, when all of its pixels have been given out."""
         with self._served_lock:
-            served = self._served.get(key, 0) + given
-            if served < tile.shape[1] * tile.shape[2]:
-                self._served[key] = served
+            served = self._served.setdefault(key, _Served(tile.shape[1], tile.shape[2]))
+            served.add(rows, columns)
+            if not served.is_complete:
                 return
-            self._served.pop(key, None)
+            del self._served[key]
         if self.keep_served and isinstance(tile, np.ndarray):
             self._cache.demote(key)
         else:  # the memory of a GPU is for what is still to be done
@@ -224,9 +266,15 @@ class TiledImage:
 
 
 def zeros_beside(tile: TilePixels, shape: tuple[int, ...]) -> TilePixels:
-    """Make zeros of the kind of a tile, where that is."""
-    namespace = array_namespace(tile)
-    return namespace.zeros(shape, dtype=namespace.float32, device=device(tile))
+    """Make zeros of the kind and the type of a tile, where that is."""
+    return array_namespace(tile).zeros(shape, dtype=tile.dtype, device=device(tile))
+
+
+def _empty(shape: Sequence[int], dtype: np.dtype[Any], masked: bool) -> Pixels:
+    """Make an array to be filled, with a mask of its own where it is to have one."""
+    if not masked:
+        return np.empty(shape, dtype)
+    return np.ma.MaskedArray(np.zeros(shape, dtype), np.zeros(shape, bool))
 
 
 def _beside(tile: TilePixels, weights: Weights) -> TilePixels:
@@ -257,7 +305,7 @@ def as_dask(image: TiledImage, chunk: int | None = None) -> da.Array:
         chunks[layout.samples] = layout.shape[layout.samples]
     # A name of its own: telling equal images apart by their content would read them.
     name = f"mgbpv2-upscale-{uuid.uuid4().hex}"
-    meta = np.empty((0,) * image.ndim, image.dtype)
+    meta = _empty((0,) * image.ndim, image.dtype, layout.masked)
     array: da.Array = da.from_array(image, chunks=tuple(chunks), name=name, meta=meta)  # type: ignore[no-untyped-call]
     return array
 
@@ -302,8 +350,10 @@ class DaskSource:
         return DaskSource, (self.array,)
 
     def __getitem__(self, window: tuple[slice, ...]) -> Pixels:
-        """Compute the pixels of one slice an axis, each with start, stop and step 1."""
-        result = np.empty([part.stop - part.start for part in window], self.dtype)
+        """Compute the pixels of one slice an axis, each with start, stop and step 1; masked if any chunk of them is."""
+        shape = [part.stop - part.start for part in window]
+        result = np.empty(shape, self.dtype)
+        mask: Pixels | None = None
         touched = []
         for part, sizes in zip(window, self.array.chunks, strict=True):
             ends = np.cumsum(sizes)
@@ -318,8 +368,11 @@ class DaskSource:
                 first, last = max(part.start, start), min(part.stop, start + size)
                 inside.append(slice(first - start, last - start))
                 outside.append(slice(first - part.start, last - part.start))
-            result[tuple(outside)] = pixels[tuple(inside)]
-        return result
+            result[tuple(outside)] = np.ma.getdata(pixels[tuple(inside)])
+            if isinstance(pixels, np.ma.MaskedArray):
+                mask = np.zeros(shape, bool) if mask is None else mask
+                mask[tuple(outside)] = np.ma.getmaskarray(pixels[tuple(inside)])
+        return result if mask is None else np.ma.MaskedArray(result, mask)
 
     def _compute(self, block: tuple[int, ...]) -> Pixels:
         with self._lock:
@@ -331,7 +384,8 @@ class DaskSource:
         # callbacks=(): the cache that a viewer may have registered with Dask is not made for several threads
         what = f"chunk {block} of the Dask array"
         try:
-            pixels = np.asarray(get_sync(needed, key, callbacks=()))
+            computed = get_sync(needed, key, callbacks=())
+            pixels: Pixels = computed if isinstance(computed, np.ma.MaskedArray) else np.asarray(computed)
         except (MGBPv2Error, MemoryError):
             raise
         except Exception as error:  # whatever the functions in the graph raise
@@ -348,6 +402,12 @@ def lazy_source(image: Any) -> Any:
     if is_dask_collection(image) and not isinstance(image, da.Array):  # xarray's, around one
         image = image.data
     return DaskSource(image) if isinstance(image, da.Array) else image
+
+
+def is_masked(source: Any) -> bool:
+    """Tell whether an array, or a `DaskSource`, says that it is of masked arrays."""
+    kind = source.array._meta if isinstance(source, DaskSource) else source
+    return isinstance(kind, np.ma.MaskedArray)
 
 
 def _split_index(index: Any, shape: tuple[int, ...]) -> tuple[list[Span], tuple[Any, ...]]:

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import TilingError
 
-Weights = npt.NDArray[np.float32]
+Weights = npt.NDArray[np.floating[Any]]
 
 BLEND = 8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
 LARGEST_TILE = 1280  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
@@ -135,22 +135,29 @@ class TileAxis:
             int(np.searchsorted(starts, span.start, side="left")), int(np.searchsorted(starts, span.stop, side="left"))
         )
 
-    def weights(self, index: int) -> Weights:
+    def weights(self, index: int, dtype: npt.DTypeLike = np.float32) -> Weights:
         """Share of one tile at the positions of its core, (core size,) in [0, 1].
 
-        The float32 shares of all tiles at a position add up, in the order of the tiles, to exactly one.
+        The shares of all tiles at a position add up in their type, in the order of the tiles, to exactly one.
+
+        Parameters
+        ----------
+        index
+            Of the tile.
+        dtype
+            float32, or float64 for tiles of that type.
         """
         core = self.core(index)
         positions = np.arange(core.start, core.stop)
         neighbours = self.touching(core)
         raw = np.stack([self._raw(other, positions) for other in neighbours])
-        shares = (raw / raw.sum(axis=0)).astype(np.float32)
+        shares = (raw / raw.sum(axis=0)).astype(dtype)
         rows = np.arange(len(neighbours))[:, None]
         last = np.where(raw > 0, rows, -1).max(axis=0)
-        before = np.zeros(len(positions), np.float32)
+        before = np.zeros(len(positions), dtype)
         for row in range(len(neighbours)):
             # the last tile at a position takes what the others leave: a rounding error would show as a seam
-            shares[row] = np.where(last == row, np.float32(1) - before, shares[row])
+            shares[row] = np.where(last == row, shares.dtype.type(1) - before, shares[row])
             before += shares[row]
         own: Weights = shares[index - neighbours.start]
         return own

@@ -121,7 +121,7 @@ def _convert_all(
 
 def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, client: Client | None) -> None:
     prepared = prepare(job)
-    for note in prepared.source.notes:
+    for note in (*prepared.source.notes, *prepared.plan.notes):
         teller.note(f"{prepared.source.path}: {note}")
     if options.dry_run:
         teller.estimate(prepared)

@@ -133,7 +133,7 @@ def convert(
         return run(prepared, progress, cancelled, client=client, note=note)
 
     prepared = prepare(job)
-    for said in prepared.source.notes:
+    for said in (*prepared.source.notes, *prepared.plan.notes):
         warnings.warn(f"{prepared.source.path}: {said}", UserWarning, stacklevel=2)
     run_in_memory(prepared, attempt, note)
     return absolute(job.destination)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from napari_mgbpv2.errors import DestinationError, ImageError
 from napari_mgbpv2.sources import ImageSource, bare_source, described_as, open_source
 from napari_mgbpv2.sources.identity import recorded_source, without_folders
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling.ranges import sampled_extremes
 
 if TYPE_CHECKING:
     from napari_mgbpv2.ome_zarr import ImageLayout
@@ -30,12 +32,16 @@ _NGFF_ORDER = "tczyx"
 
 
 def prepare(job: ConversionJob) -> Prepared:
-    """Open and check everything that a job needs; reads no pixel, writes nothing. Errors as `convert` has them."""
+    """Open and check everything that a job needs; writes nothing. Errors as `convert` has them.
+
+    Reads no pixel but a sample, where the values of black and white are not given and the model needs them.
+    """
     check_ending(job.destination)
     with _naming(job.source):
         source = _open(job)
         identity = source.fingerprint()  # before anything is read of it
-        plan = plan_upscale(source.data, job.scale, model=job.model, **{**job.options, "axes": source.axes})
+        options = {**job.options, "axes": source.axes, "measure": partial(sampled_extremes, source.data, source.axes)}
+        plan = plan_upscale(source.data, job.scale, model=job.model, **options)
         prepared = Prepared(job, source, plan, _layout(job, source, plan, identity), identity)
     _check_apart(prepared)
     return prepared

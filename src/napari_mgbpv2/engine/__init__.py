@@ -10,11 +10,12 @@ from napari_mgbpv2.engine.devices import (
     choose_precision,
     device_title,
 )
+from napari_mgbpv2.engine.enlarging import enlarge
 from napari_mgbpv2.engine.guard import GUARD_TOLERANCE, measure_guard
 from napari_mgbpv2.engine.models import ModelFile, engine_of, get_engine
 from napari_mgbpv2.engine.running import Engine, release_device_memory
 from napari_mgbpv2.engine.thread import in_engine_thread
-from napari_mgbpv2.engine.transfers import fetch_as
+from napari_mgbpv2.engine.transfers import fetch, fetch_as
 
 __all__ = [
     "GUARD_TOLERANCE",
@@ -26,6 +27,8 @@ __all__ = [
     "choose_precision",
     "device_title",
     "engine_of",
+    "enlarge",
+    "fetch",
     "fetch_as",
     "get_engine",
     "in_engine_thread",

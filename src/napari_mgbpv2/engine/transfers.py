@@ -67,6 +67,11 @@ class Transfers:
 transfers_of = cache(Transfers)
 
 
+def fetch(values: Tensor) -> npt.NDArray[Any]:
+    """Bring a tensor to memory."""
+    return transfers_of(values.device).from_device(values)()
+
+
 def fetch_as(values: ValueMap, unit: Tensor) -> npt.NDArray[Any]:
     """Bring pixels back as an image's own values, bit for bit what `ValueMap.from_unit` makes of them.
 

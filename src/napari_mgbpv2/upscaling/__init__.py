@@ -72,7 +72,9 @@ def upscale(
         How overlapping tiles are blended: "hamming", "triangle" or "flat".
     value_range
         Values of black and white, which the network knows as 0 and 1: by default 0 and the largest value of an
-        integer type, 0 and 1 for floats. Nothing is clipped to it.
+        integer type, 0 and 1 for floats. Nothing is clipped to it. Models that follow any values need none. For others,
+        signed integers need one, unless they are in memory and can be measured, and values below black are enlarged
+        bicubically with a `ValueRangeWarning` where none is given.
     device
         "cuda", "cuda:1", "mps", "cpu"; by default the fastest kind on the machine that computes.
     precision

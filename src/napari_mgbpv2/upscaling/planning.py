@@ -22,6 +22,7 @@ from napari_mgbpv2.upscaling.choosing import (
     preferred_channels,
     sample_groups,
 )
+from napari_mgbpv2.upscaling.ranges import Measure, choose_range
 from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
 from napari_mgbpv2.values import ValueMap
 
@@ -38,17 +39,38 @@ class Finish:
     ----------
     values
         The map between them.
+    nodata
+        The value of missing pixels in an integer type; None where it has none.
+    masked
+        Whether the image is of masked arrays.
     """
 
     values: ValueMap
+    nodata: int | None = None
+    masked: bool = False
 
     def __call__(self, blended: TilePixels) -> npt.NDArray[Any]:
-        """Map (samples, height, width) float32 values to the image's own; they are used as working memory."""
-        if isinstance(blended, np.ndarray):
-            return self.values.from_unit(blended)
-        from napari_mgbpv2.engine import fetch_as
+        """Map (samples, height, width) values to the image's own; they are used as working memory.
 
-        return fetch_as(self.values, blended)
+        NaN becomes NaN, ``nodata`` or masked, whichever the image has.
+        """
+        if self.nodata is None and not self.masked:
+            if isinstance(blended, np.ndarray):
+                return self.values.from_unit(blended)
+            from napari_mgbpv2.engine import fetch_as
+
+            return fetch_as(self.values, blended)
+        if not isinstance(blended, np.ndarray):
+            from napari_mgbpv2.engine import fetch
+
+            blended = fetch(blended)
+        missing = np.isnan(blended)
+        if self.values.dtype.kind != "f":
+            blended[missing] = 0
+        pixels = self.values.from_unit(blended)
+        if self.nodata is not None:
+            pixels[missing] = self.nodata
+        return np.ma.MaskedArray(pixels, missing) if self.masked else pixels
 
 
 @dataclass(frozen=True)
@@ -77,6 +99,8 @@ class UpscalePlan:
         Estimated memory that the network needs for a tile, in bytes.
     compute_tile
         Computes one tile.
+    notes
+        What has been measured or assumed about the image, a sentence each.
     """
 
     axes: str
@@ -89,6 +113,7 @@ class UpscalePlan:
     device: str
     tile_bytes: int
     compute_tile: TileUpscaler
+    notes: tuple[str, ...] = ()
 
     @property
     def compute_blended_tile(self) -> TileUpscaler:
@@ -98,7 +123,10 @@ class UpscalePlan:
     @property
     def finish(self) -> Finish:
         """Takes what has been added up to pixels of the image."""
-        return Finish(self.values)
+        nodata = getattr(self.compute_tile.source, "nodata", None)
+        if nodata is not None and not (self.values.dtype.kind in "iu" and _holds(self.values.dtype, nodata)):
+            nodata = None
+        return Finish(self.values, nodata if nodata is None else int(nodata), self.layout.masked)
 
     def tiled_image(
         self,
@@ -138,13 +166,17 @@ def plan_upscale(
     value_range: tuple[float, float] | None = None,
     device: str | None = None,
     precision: str | None = None,
+    measure: Measure | None = None,
 ) -> UpscalePlan:
-    """Choose and check everything about upscaling an image; parameters and errors as `upscale` has them."""
+    """Choose and check everything about upscaling an image; parameters and errors as `upscale` has them.
+
+    ``measure`` gives the extremes of the image, and is called where no range is given and the model needs one.
+    """
     image, axes = image_and_axes(image, axes)
-    values = ValueMap.of(image.dtype, value_range)
+    ValueMap.of(image.dtype, value_range)  # what is wrong with the image is told before a model is loaded
     check_scale(scale)
     from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision, in_engine_thread
-    from napari_mgbpv2.lazy import TiledLayout, lazy_source
+    from napari_mgbpv2.lazy import TiledLayout, is_masked, lazy_source
     from napari_mgbpv2.network import Ensemble, accepts_noise, configurations, weights_hash
 
     name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
@@ -160,6 +192,18 @@ def plan_upscale(
     if guard is None:
         guard = max(config.reach for config in configs) if network.guard is None else network.guard
 
+    follows_offsets = all(config.follows_offsets for config in configs)
+    is_homogeneous = not any(config.bias for config in configs)
+    chosen_range = choose_range(
+        image,
+        value_range,
+        model=name,
+        follows_offsets=follows_offsets,
+        is_homogeneous=is_homogeneous,
+        noise=noise,
+        measure=measure,
+    )
+    values, source = chosen_range.values, lazy_source(image)
     shape = tuple(int(size) for size in image.shape)
     y, x = axes.index("y"), axes.index("x")
     samples = axes.index("s") if "s" in axes else None
@@ -168,9 +212,9 @@ def plan_upscale(
         shape[y] * scale, shape[x] * scale, configs, guard=guard, tile=tile, overlap=overlap, window=window
     )
     larger = tuple(size * scale if axis in (y, x) else size for axis, size in enumerate(shape))
-    layout = TiledLayout(larger, values.dtype, y, x, samples, groups, grid)
+    layout = TiledLayout(larger, values.dtype, y, x, samples, groups, grid, is_masked(source))
     compute = TileUpscaler(
-        source=visible_colours(lazy_source(image), axes),
+        source=source if is_masked(source) else visible_colours(source, axes),
         layout=layout,
         scale=scale,
         values=values,
@@ -180,6 +224,9 @@ def plan_upscale(
         seed=int(seed),
         device=device,
         precision=precision,
+        follows_offsets=follows_offsets,
+        is_homogeneous=is_homogeneous,
+        range_is_known=chosen_range.is_known,
     )
     return UpscalePlan(
         axes=axes,
@@ -192,4 +239,11 @@ def plan_upscale(
         device=chosen,
         tile_bytes=max(config.bytes_per_pixel for config in configs) * grid.rows.tile * grid.columns.tile,
         compute_tile=compute,
+        notes=(chosen_range.note,) if chosen_range.note else (),
     )
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Tell whether an integer type holds a value."""
+    limits = np.iinfo(dtype)
+    return int(limits.min) <= value <= int(limits.max)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import array_namespace
 
 from napari_mgbpv2.alpha import ALPHA_SAMPLES, opaque_value
-from napari_mgbpv2.errors import MGBPv2Error, SourceError
+from napari_mgbpv2.errors import MGBPv2Error, SourceError, ValueRangeWarning
 from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.values import ValueMap, check_pixels
+from napari_mgbpv2.values import TileFrame, ValueMap, check_pixels, fill_missing
 
 if TYPE_CHECKING:
     from napari_mgbpv2.engine import Engine, ModelFile
@@ -21,6 +23,116 @@ if TYPE_CHECKING:
 
 _making = threading.Lock()
 _CONSTANT_ALPHA_REACH = 4  # source pixels around one that must be as opaque, or as invisible, for it to stay just that
+
+LEAST_FILL_STEPS, MOST_FILL_STEPS = 4, 32  # source pixels around known ones within which missing ones are filled
+
+
+class _TileSource:
+    """What one tile reads of the source, and what its network is not given of it.
+
+    Parameters
+    ----------
+    compute
+        Whose tile it is.
+    plane, samples
+        Where it lies.
+    is_alpha
+        Whether the samples are alpha alone.
+    """
+
+    def __init__(self, compute: TileUpscaler, plane: tuple[int, ...], samples: Span, *, is_alpha: bool) -> None:
+        self._compute, self._plane, self._samples, self._is_alpha = compute, plane, samples, is_alpha
+        dtype = compute.values.dtype
+        # alpha goes from invisible to opaque, whatever is black and white in the colours
+        self._values = ValueMap(dtype, 0.0, float(opaque_value(dtype))) if is_alpha else compute.values
+        self._window: tuple[slice, slice] | None = None  # of the first network's, which holds the core
+        self._frame: TileFrame | None = None
+        self._marks: npt.NDArray[Any] | None = None  # NaN and infinities at missing pixels
+        self._missing: npt.NDArray[np.bool_] | None = None
+        self._rest: npt.NDArray[Any] | None = None  # what lies beyond the values that the network knows
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network has been given all there is."""
+        return self._missing is None and self._rest is None
+
+    def read(self, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
+        """Read (samples, rows, columns) for a network."""
+        compute, is_first = self._compute, self._window is None
+        pixels, missing = compute.read_with_missing(self._plane, self._samples, rows, columns)
+        if is_first:
+            self._window, self._missing = (rows, columns), missing
+            if missing is not None:
+                with np.errstate(over="ignore"):  # of what stays, there are infinities alone
+                    self._marks = np.where(np.isinf(pixels), pixels, np.nan).astype(np.float32)
+            if compute.values.dtype.itemsize >= np.dtype(np.float32).itemsize and not self._is_alpha:
+                self._frame = compute.values.frame_of(
+                    pixels,
+                    missing,
+                    follows_offsets=compute.follows_offsets,
+                    follows_spans=compute.is_homogeneous and not compute.noise,
+                )
+        unit = self._to_network(pixels) if missing is None else self._filled(rows, columns)
+        known = unit if compute.follows_offsets else np.clip(unit, 0, None if compute.is_homogeneous else 1)
+        if known is not unit and (known != unit).any():
+            if is_first:
+                self._rest = unit - known
+                present = pixels if missing is None else pixels[~missing]
+                compute._warn(float(present.min()), float(present.max()))
+            unit = known
+        with np.errstate(over="ignore"):
+            return unit.astype(np.float32, copy=False)
+
+    def restore_range(self, result: TilePixels) -> TilePixels:
+        """Take what the network gives to 0 to 1 for black to white; it is used as working memory where it can be."""
+        values = self._compute.values
+        frame = self._frame or TileFrame(self._values.low, self._values.high - self._values.low)
+        if self._compute.tile_dtype == np.float64:
+            namespace = array_namespace(result)
+            result = namespace.astype(result, namespace.float64)
+        if (frame.offset, frame.extent) != (values.low, values.high - values.low):
+            result *= frame.extent / (values.high - values.low)
+            result += (frame.offset - values.low) / (values.high - values.low)
+        return result
+
+    def restore(self, result: npt.NDArray[Any], core: tuple[Span, Span]) -> npt.NDArray[Any]:
+        """Take what the network gives for a core to 0 to 1, and add what it has not been given."""
+        compute = self._compute
+        assert self._window is not None
+        if self._rest is not None:
+            from napari_mgbpv2.engine import enlarge
+
+            result = result + enlarge(self._rest, self._window, core, compute._source_shape, compute.scale)
+        restored: npt.NDArray[Any] = self.restore_range(result)
+        if self._missing is not None:
+            rows, columns = self._window
+            at_rows = np.arange(*core[0]) // compute.scale - rows.start
+            at_columns = np.arange(*core[1]) // compute.scale - columns.start
+            nearest = (slice(None), at_rows[:, np.newaxis], at_columns)
+            assert self._marks is not None
+            restored = np.where(self._missing[nearest], self._marks[nearest].astype(restored.dtype), restored)
+        return restored
+
+    def _to_network(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self._values.to_unit(pixels) if self._frame is None else self._frame.to_network(pixels)
+
+    def _filled(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Read more than a window, so that what fills it is the same whichever tile asks for it."""
+        compute = self._compute
+        steps = compute._fill_steps
+        larger = [
+            slice(max(0, part.start - steps), min(size, part.stop + steps))
+            for part, size in zip((rows, columns), compute._source_shape, strict=True)
+        ]
+        pixels, missing = compute.read_with_missing(self._plane, self._samples, *larger)
+        assert missing is not None
+        with np.errstate(invalid="ignore"):
+            unit = fill_missing(self._to_network(pixels), missing, steps)
+        inner = [
+            slice(part.start - wide.start, part.stop - wide.start)
+            for part, wide in zip((rows, columns), larger, strict=True)
+        ]
+        return unit[:, inner[0], inner[1]]
 
 
 @dataclass
@@ -39,6 +151,15 @@ class TileUpscaler:
         A file, or a network in memory.
     channels
         Channels that the network takes.
+    follows_offsets
+        Whether the network gives f(x + b) = f(x) + b. One that does not never gets values below black: they are
+        enlarged bicubically, and what the network makes of the rest is added.
+    is_homogeneous
+        Whether the network gives f(a x) = a f(x) for a > 0 where it gets no noise. One that does not gets no values
+        above white either.
+    range_is_known
+        Whether somebody has given the values of black and white, or they have been measured. If not, a warning tells
+        of values that the network does not get, once.
     stays
         Whether a tile may stay on a device with memory of its own, to be blended there.
     """
@@ -53,60 +174,78 @@ class TileUpscaler:
     seed: int
     device: str | None
     precision: str | None
+    follows_offsets: bool = False
+    is_homogeneous: bool = False
+    range_is_known: bool = True
     stays: bool = False
     _engines: dict[bool, Engine] = field(default_factory=dict, repr=False, compare=False)
+    _has_warned: bool = field(default=False, init=False, repr=False, compare=False)
+
+    @property
+    def tile_dtype(self) -> np.dtype[Any]:
+        """Type of a tile: float64 where float32 cannot hold the image's values beside their offset."""
+        wide = self.values.is_wide and (self.follows_offsets or self.values.dtype.kind == "f")
+        return np.dtype(np.float64 if wide else np.float32)
 
     def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
-        """Compute the core of a tile: (samples, height, width), float32, 0 to 1 for black to white."""
+        """Compute the core of a tile: (samples, height, width), `tile_dtype`, 0 to 1 for black to white.
+
+        Missing pixels are NaN, infinite ones infinite.
+        """
         layout, grid = self.layout, self.layout.grid
         samples = layout.groups[group]
         engine = self._engine(folded=samples.size == 1 and self.channels > 1)
-        lost: list[tuple[slice, slice, npt.NDArray[np.bool_], npt.NDArray[np.float32]]] = []
-        nodata = getattr(self.source, "nodata", None)
         is_alpha = self._is_alpha(samples)
-        values = ValueMap(self.values.dtype, 0.0, opaque_value(self.values.dtype)) if is_alpha else self.values
-
-        def read(rows: slice, columns: slice) -> npt.NDArray[np.float32]:
-            pixels = self.read(plane, samples, rows, columns)
-            unit = values.to_unit(pixels)
-            if pixels.dtype.kind == "f":
-                missing, kept = ~np.isfinite(pixels), pixels.astype(np.float32, copy=False)
-            elif nodata is None:
-                return unit
-            else:
-                missing, kept = pixels == nodata, unit
-            if missing.any():
-                lost.append((rows, columns, missing, kept))
-                unit = np.where(missing & np.isfinite(kept), np.float32(0), unit)  # black, as NaN is
-            return unit
-
         core = grid.rows.core(row), grid.columns.core(column)
         stays = self.stays and engine.keeps_results
         constant = self._constant_alpha(plane, samples, core) if is_alpha else None
+        tile = _TileSource(self, plane, samples, is_alpha=is_alpha)
         if constant is not None and np.isfinite(constant).all():  # nothing is left for the network
-            result = self._as_image_values(constant[np.newaxis], values)
+            result = tile.restore_range(constant[np.newaxis])
             return engine.send(result) if stays else result
         started = engine.start(
-            read,
+            tile.read,
             (grid.rows.span(row), grid.columns.span(column)),
             core,
-            (layout.shape[layout.y] // self.scale, layout.shape[layout.x] // self.scale),
+            self._source_shape,
             self.scale,
             noise=self.noise_of(samples),
             seed=self.seed,
             first_channel=self._first_channel(plane, samples),
         )
-        if stays and not lost and constant is None:
-            return started
+        if stays and tile.is_plain and constant is None:
+            return tile.restore_range(started)
         result = engine.fetch(started)
         if constant is not None:
-            result = self._as_image_values(np.where(np.isfinite(constant), constant, result), values)
-        for rows, columns, missing, kept in lost[:1]:
-            at_rows = np.arange(*core[0]) // self.scale - rows.start
-            at_columns = np.arange(*core[1]) // self.scale - columns.start
-            nearest = (slice(None), at_rows[:, np.newaxis], at_columns)
-            result = np.where(missing[nearest], kept[nearest], result)
-        return engine.send(result) if stays else result
+            result = np.where(np.isfinite(constant), constant, result)
+        finished: TilePixels = tile.restore(result, core)
+        return engine.send(finished) if stays else finished
+
+    @property
+    def _source_shape(self) -> tuple[int, int]:
+        """Height and width of the source."""
+        layout = self.layout
+        return layout.shape[layout.y] // self.scale, layout.shape[layout.x] // self.scale
+
+    @property
+    def _fill_steps(self) -> int:
+        """Source pixels within which what stands for missing pixels can be seen in others."""
+        guard = max(self.layout.grid.rows.guard, self.layout.grid.columns.guard)
+        return min(max(-(-guard // self.scale), LEAST_FILL_STEPS), MOST_FILL_STEPS)
+
+    def _warn(self, lowest: float, highest: float) -> None:
+        """Tell once of values that the network does not get."""
+        if self.range_is_known or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"the image holds values from {lowest:g} to {highest:g}, and the model knows those "
+            f"{'from' if self.is_homogeneous else 'between'} {self.values.low:g} "
+            f"{'on' if self.is_homogeneous else f'and {self.values.high:g}'}: what lies beyond is enlarged "
+            f"bicubically, without details. Give value_range=({lowest:g}, {highest:g}), or wider for the whole image.",
+            ValueRangeWarning,
+            stacklevel=2,
+        )
 
     def noise_of(self, samples: Span) -> float:
         """Return the amplitude of the noise for a group of samples: none for alpha, where it would make holes."""
@@ -140,19 +279,29 @@ class TileUpscaler:
         )
         return result[rows[:, np.newaxis], columns]
 
-    def _as_image_values(self, unit: npt.NDArray[np.float32], values: ValueMap) -> npt.NDArray[np.float32]:
-        """Take network values of another map to those of the image's own."""
-        if (values.low, values.high) == (self.values.low, self.values.high):
-            return unit
-        span = self.values.high - self.values.low
-        scaled = unit * np.float32((values.high - values.low) / span)
-        return scaled + np.float32((values.low - self.values.low) / span)
-
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engines": {}}
 
     def read(self, plane: tuple[int, ...], samples: Span, rows: slice, columns: slice) -> npt.NDArray[Any]:
-        """Read (samples, rows, columns) source pixels of one plane."""
+        """Read (samples, rows, columns) source pixels of one plane; masked ones are NaN, or 0 in types without NaN."""
+        return self.read_with_missing(plane, samples, rows, columns)[0]
+
+    def read_with_missing(
+        self, plane: tuple[int, ...], samples: Span, rows: slice, columns: slice
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        """Read (samples, rows, columns) source pixels of one plane, and which of them are missing.
+
+        Returns
+        -------
+        pixels, missing
+            Missing are those that are masked, not finite, or have the source's ``nodata`` value; None where all are
+            there.
+
+        Raises
+        ------
+        SourceError
+            The source cannot be read, gives something else than it says, or masks pixels without saying that it does.
+        """
         layout = self.layout
         window = [slice(0, 1)] * len(layout.shape)
         for axis, position in zip(layout.plane_axes, plane, strict=True):
@@ -162,16 +311,31 @@ class TileUpscaler:
         if layout.samples is not None:
             window[layout.samples] = slice(*samples)
             order.insert(0, layout.samples)
-        pixels = self._pixels(tuple(window))
-        return pixels.transpose(*layout.plane_axes, *order).reshape(
-            samples.size, rows.stop - rows.start, columns.stop - columns.start
-        )
+        found = self._pixels(tuple(window)).transpose(*layout.plane_axes, *order)
+        found = found.reshape(samples.size, rows.stop - rows.start, columns.stop - columns.start)
+        pixels, nodata = np.ma.getdata(found), getattr(self.source, "nodata", None)
+        missing: npt.NDArray[np.bool_] | None = None
+        if pixels.dtype.kind == "f":
+            missing = ~np.isfinite(pixels)
+        elif nodata is not None:
+            missing = pixels == nodata
+        if np.ma.is_masked(found):
+            mask = np.ma.getmaskarray(found)
+            if pixels.dtype.kind != "f" and not layout.masked:
+                raise SourceError(
+                    "pixels of the image are masked, which its array does not say beforehand; make it an array of "
+                    "masked arrays throughout (dask.array.ma), or fill them."
+                )
+            pixels = np.where(mask, np.nan if pixels.dtype.kind == "f" else 0, pixels).astype(pixels.dtype, copy=False)
+            missing = mask if missing is None else missing | mask
+        return pixels, missing if missing is not None and missing.any() else None
 
     def _pixels(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
-        """Read what is at a window of the source, whoever has written it."""
+        """Read what is at a window of the source, whoever has written it; a masked array where it is one."""
         what = f"the image at {', '.join(f'{part.start}:{part.stop}' for part in window)}"
         try:
-            pixels = np.asarray(self.source[window])
+            found = self.source[window]
+            pixels: npt.NDArray[Any] = found if isinstance(found, np.ma.MaskedArray) else np.asarray(found)
         except (MGBPv2Error, MemoryError):
             raise
         except Exception as error:

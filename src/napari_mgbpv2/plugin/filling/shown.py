@@ -46,7 +46,8 @@ class Shown(TiledImage):
         tiles = {place: self.level.tile((plane, group, *place)) for place in grid.touching(rows, columns)}
         if all(tile is None for tile in tiles.values()):
             return self.level.placeholder(plane, group, rows, columns)
-        blended = np.zeros((samples, rows.size, columns.size), np.float32)
+        dtype = next(tile.dtype for tile in tiles.values() if tile is not None)
+        blended = np.zeros((samples, rows.size, columns.size), dtype)
         missing = np.zeros((rows.size, columns.size), np.float32)
         is_complete = True
         for (row, column), tile in tiles.items():
