@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -131,6 +131,7 @@ class TestBlending:
 
 
 class TestFetchAs:
+    @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
     @given(st.data())
     def test_it_gives_the_bits_of_the_map_in_memory(self, data: st.DataObject) -> None:
         dtype = np.dtype(data.draw(st.sampled_from(TYPES)))
