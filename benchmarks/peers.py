@@ -75,13 +75,14 @@ class Peer:
 
     def __call__(self, source: Picture) -> Picture:
         """Upscale an image, (H, W) or (H, W, 3) uint8; a grey one goes through all three channels."""
+        network = self.network  # says what is missing
         import ncnn
 
         colours = np.repeat(source[..., None], 3, axis=2) if source.ndim == 2 else source
         border = self.context
         extended = np.pad(colours, ((border, border), (border, border), (0, 0)), "edge")
         values = np.ascontiguousarray(np.moveaxis(extended, -1, 0), np.float32) / np.float32(255)
-        extractor = self.network.create_extractor()
+        extractor = network.create_extractor()
         extractor.input(self.input, ncnn.Mat(values))
         status, result = extractor.extract(self.output)
         if status:

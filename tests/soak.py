@@ -217,7 +217,7 @@ class Soak:
                 self.outcome.stuck.append(f"history {number}, {name}: the last run ended with {status}")
         else:
             self._run(lambda: tidied(destination, kind))
-            if (destination.with_name(f"{destination.name}.partial") / ".mgbpv2-journal.jsonl").exists():
+            if destination.with_name(f"{destination.name}.partial").exists():
                 self._run(lambda: convert(destination, kind, 1, overwrite=True))  # which had been begun anew
         left = sorted(path.name for path in destination.parent.iterdir())
         if left != [destination.name] or content(destination) != self._expected[kind, 1]:

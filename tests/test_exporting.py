@@ -99,7 +99,7 @@ class TestGraph:
             a_network(ModelConfig(features=(4, 3), cycles=3)),
             a_network(ModelConfig(features=(4, 3, 3), noise_channels=0, bias=False, residual=True, border_multiple=4)),
         ],
-        ids=["ensemble", "five levels, one channel", "folded", "cycles"],
+        ids=["ensemble", "five levels, one channel", "folded", "cycles", "residual"],
     )
     def test_so_it_does_for_every_kind_of_network(self, network: Network) -> None:
         inputs = inputs_of(network, 4, 13, 10, batch=2)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from yaozarrs import validate_zarr_store
@@ -283,6 +283,8 @@ def test_halving_leaves_its_input_alone() -> None:
 def test_level_0_is_the_image_and_each_further_level_the_mean_of_the_one_before(
     tmp_path_factory: pytest.TempPathFactory, layout: ImageLayout, seed: int
 ) -> None:
+    # in images with alpha, colours are weighed by it: see the tests of alpha
+    assume(not (layout.colour and layout.shape[layout.axes.index("c")] in (2, 4)))
     image = an_image(layout, seed)
     path = write_image(tmp_path_factory.mktemp("stored") / "x.ome.zarr", layout, image)
     validate_zarr_store(path)

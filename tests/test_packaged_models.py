@@ -135,7 +135,7 @@ class TestSizes:
         for more in range(4):
             size = 320 + more * scale
             each = []
-            for name in ("astronaut", "chelsea", "coffee"):
+            for name in ("astronaut", "rocket", "coffee"):
                 target = quality.load(name, 1)[:size, :size]
                 made = quality.upscaled(target, scale, {"model": card.name})
                 bicubic, model = (

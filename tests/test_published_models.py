@@ -275,12 +275,12 @@ class TestWrongFiles:
 
     def test_a_web_page(self, small: PublishedModel, server: FileServer, cache: Path) -> None:
         server.content, server.kind = b"<html>" + bytes(PIECE), "text/html; charset=utf-8"
-        self.refused(r"K3\.model\?raw=1: what came is a web page", cache)
+        self.refused(r"K3\.model: what came is a web page", cache)
 
     @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"PK\3\4 no archive", b"\x80\2"])
     def test_something_else(self, content: bytes, small: PublishedModel, server: FileServer, cache: Path) -> None:
         server.content = content
-        self.refused(r"raw=1: is not the file of small and was not kept: ", cache)
+        self.refused(r"K3\.model: is not the file of small and was not kept: ", cache)
 
     def test_a_file_of_ours(self, small: PublishedModel, server: FileServer, cache: Path, tmp_path: Path) -> None:
         server.content = save_model(a_network_of(SMALL), tmp_path / "ours.safetensors").read_bytes()

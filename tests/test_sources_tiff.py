@@ -590,7 +590,7 @@ class TestDamagedTiff:
         tifffile.imwrite(path, pixels(64, 64), tile=(16, 16), compression="zlib")
         source = open_source(path)
         cut(path, 0.5)
-        with pytest.raises(SourceError, match=r"a\.tif: has been changed since it was opened"):
+        with pytest.raises(SourceError, match=r"a\.tif: (has been changed since it was opened|the file is cut short)"):
             source.data[slice(48, 64), slice(48, 64)]
 
     @pytest.mark.parametrize(

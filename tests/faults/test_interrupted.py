@@ -152,7 +152,9 @@ def test_shard_damaged(row: Row, folder: Folder, source: Path, differing: Callab
     shard.write_bytes(damaged)
     moved = partial.rename(folder.path.parent / "moved")  # what is there before the command is to be left alone
     outcome = folder.upscale(source, *SMALL_SHARDS, "--resume", prepare=lambda: moved.rename(partial))
-    row.is_shown_by(outcome)
+    # whether tiles run twice depends on which shards were done before the kill
+    said = "\n".join(line for line in outcome.said.splitlines() if "ran twice" not in line)
+    row.is_shown_by(replace(outcome, said=said))
     assert differing() == set()
 
 

@@ -191,6 +191,8 @@ def kept_in_bucket(bucket: Bucket) -> Kept | None:
         There is a journal, and it is damaged: nothing is to be deleted.
     """
     parts = _parts(bucket)
+    if any(bucket.find(name) is not None for name in METADATA):  # published: what is left of the journal is litter
+        return None
     return kept_of(bucket.url, f"{bucket.url}/{_JOURNAL}", _lines(bucket, parts)) if parts else None
 
 
