@@ -32,7 +32,7 @@ class Machine:
         self.pause, self.stored, self.waits = 0.0, 0, False
         self.fails_at: list[int] = []
 
-    def run(self, prepared: Any, *, cancelled: Callable[[], bool], tell: Callable[[Any], None]) -> Path:
+    def run(self, prepared: Any, *, cancelled: Callable[[], bool], tell: Callable[[Any], None], **options: Any) -> Path:
         self.tiles.append(prepared.plan.layout.grid.rows.tile)
         limit = self.fails_at.pop(0) if self.fails_at else None
         self.stored = 0
@@ -49,4 +49,4 @@ class Machine:
             self.stored = report.shards
             tell(report)
 
-        return run(prepared, cancelled=asked, tell=told)
+        return run(prepared, cancelled=asked, tell=told, **options)
