@@ -9,6 +9,7 @@ from typing import Any
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
@@ -122,7 +123,12 @@ class DockedWidget(QWidget):
 
     def offer_models(self, show: Callable[[Any], None]) -> None:
         """Call ``show`` with the cards of all models now, and whenever there is a new one."""
-        self._forget.append(MODELS.listen(lambda: show(MODELS.cards)))
+
+        def refresh() -> None:
+            if isalive(self):  # napari may delete a closed dock without telling it
+                show(MODELS.cards)
+
+        self._forget.append(MODELS.listen(refresh))
         show(MODELS.cards)
 
     def offer_devices(self, view: DeviceView) -> None:
