@@ -52,6 +52,7 @@ class LayersView(QComboBox):
         self._layers: list[Any] = []
         self._names, self._chosen_layer = Connections(), Connections()
         self._current: Any = None  # the layer that is listened to
+        self._last_active: Any = viewer.layers.selection.active  # of those that can be chosen
         keep_narrow(self)
         self.setToolTip("The image layer to work on. It follows the layer that is active in the viewer.")
         layers, list_of_layers = viewer.layers, Connections()
@@ -96,10 +97,12 @@ class LayersView(QComboBox):
             self.setItemText(number, layer.name)
 
     def _follow(self, event: Any) -> None:
-        """Choose the layer that has become active."""
+        """Choose the layer that has become active, unless it only is so again after a layer that cannot be chosen."""
         layer = event.value
         if layer is not None and layer in self._layers and not role_of(layer):
-            self.choose(layer)
+            if layer is not self._last_active:
+                self.choose(layer)
+            self._last_active = layer
 
     def _on_chosen(self) -> None:
         self._current = self.layer
