@@ -292,7 +292,7 @@ class TestRunningOutOfMemory:
         user.view.options.advanced.seed.setValue(7)
         user.saves(destination)
         answers(QMessageBox.StandardButton.Yes)
-        machine.fails_at = [1, 1, 0]
+        machine.fails_at = [1, 1, *[0] * 8]  # for as many halvings of the tile as the model allows
         user.view.saving.anew.click()
         user.waits_for_the_end()
         assert "not enough memory" in user.reads()

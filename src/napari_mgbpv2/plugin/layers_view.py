@@ -100,7 +100,7 @@ class LayersView(QComboBox):
         """Choose the layer that has become active, unless it only is so again after a layer that cannot be chosen."""
         layer = event.value
         if layer is not None and layer in self._layers and not role_of(layer):
-            if layer is not self._last_active:
+            if layer != self._last_active:  # either may be napari's proxy of the layer
                 self.choose(layer)
             self._last_active = layer
 
