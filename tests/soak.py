@@ -197,6 +197,7 @@ class Soak:
             most = self._operations[kind, replaces]
             at = self.random.randint(most * 3 // 4 if late else 1, most)
             mode = self.random.choice((BEFORE, AFTER, HALF))
+            there = self._seed_of(destination, kind)  # which image this run replaces
             child = self._start(lambda: convert(destination, kind, 1, **options), at, mode)
             rival = (
                 self._start(lambda: convert(destination, kind, 1, **options)) if self.random.random() < 0.15 else None
@@ -207,7 +208,7 @@ class Soak:
                 self.outcome.wrong.append(f"history {number}: the rival ended with {other}")
             self.outcome.kills += status == -signal.SIGKILL
             self.outcome.at[f"of {name}" + (" beside another" if rival else "")] += status == -signal.SIGKILL
-            if fault := self._fault(destination, kind, replaces):
+            if fault := self._fault(destination, kind, there):
                 self.outcome.wrong.append(f"history {number}, {name}, killed at {at}, mode {mode}: {fault}")
             if status == 0 or other == 0:
                 break
@@ -225,15 +226,24 @@ class Soak:
         else:
             shutil.rmtree(destination.parent)
 
-    def _fault(self, destination: Path, kind: str, replaces: bool) -> str:
-        """Say what is wrong after a kill."""
+    def _fault(self, destination: Path, kind: str, there: int | None) -> str:
+        """Say what is wrong after a kill, where an image of that seed, or none, was there before."""
+        replaced, partial = (destination.with_name(destination.name + end) for end in (".replaced", ".partial"))
+        seed = self._seed_of(destination, kind)
+        if seed is not None:
+            return "" if seed in (1, there) else "the old image has come back"
         if os.path.lexists(destination):
-            right = self._is(destination, kind, 1) or (replaces and self._is(destination, kind, 0))
-            return "" if right else "what has the name of the result is neither the old nor the new image"
-        if not replaces:
+            return "what has the name of the result is neither the old nor the new image"
+        if there is None and not os.path.lexists(replaced):
             return ""
-        replaced = destination.with_name(f"{destination.name}.replaced")
-        return "" if self._is(replaced, kind, 0) else "the old image is lost"
+        if self._seed_of(replaced, kind) is None:
+            return "the old image is lost"
+        finished = partial / "image.ome.tif" if kind == "tiff" else partial
+        return "" if self._is(finished, kind, 1) else "the old image has been moved away for one that is not complete"
+
+    def _seed_of(self, path: Path, kind: str) -> int | None:
+        """Which image a path is; None if it is none."""
+        return next((seed for seed in (0, 1) if self._is(path, kind, seed)), None)
 
     def _is(self, path: Path, kind: str, seed: int) -> bool:
         found = {name: data for name, data in content(path).items() if not name.startswith(".mgbpv2-")}
