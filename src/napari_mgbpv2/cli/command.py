@@ -70,7 +70,7 @@ def run_command(
     accept_any_text()
     try:
         status = _run(parser.prog, work, parser.parse_args(arguments), interrupted)
-        _finish_output(parser.prog)
+        _finish_output(parser.prog, has_failed=status != 0)
         return status
     except OutputClosed as closed:
         return int(str(closed.code))
@@ -79,12 +79,16 @@ def run_command(
         raise
 
 
-def _finish_output(command: str) -> None:
-    """Write what waits; end with status 1 where standard output does not take it."""
+def _finish_output(command: str, *, has_failed: bool = False) -> None:
+    """Write what waits; end with status 1 where standard output does not take it.
+
+    A command that has failed has said why, and its reason may be just that its output is full: one line is enough.
+    """
     try:
         flush()
     except OSError as error:
-        say(command, f"standard output: {why_not_written(error)}")
+        if not has_failed:
+            say(command, f"standard output: {why_not_written(error)}")
         discard_output()
         raise SystemExit(1) from None
 
