@@ -18,15 +18,18 @@ import xarray
 import zarr
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import TINY, Array, CountingSource, a_network, an_image, counted_image, untiled
 from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.errors import DeviceError, ImageError, MGBPv2Error, ModelError, TilingError
+from napari_mgbpv2.errors import DeviceError, ImageError, MGBPv2Error, ModelError, SourceError, TilingError
 from napari_mgbpv2.inference import PreparedNetwork
 from napari_mgbpv2.lazy import as_dask
 from napari_mgbpv2.resampling import bicubic_resize
-from napari_mgbpv2.upscaling import plan_upscale
+from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
+from napari_mgbpv2.upscaling.ranges import sampled_extremes
 
 NETWORK = a_network()
 NOISELESS = a_network(ModelConfig(features=(6, 5, 4), noise_channels=0, bias=False))
@@ -431,6 +434,52 @@ class TestInputs:
         expected = mgbp.upscale(self.IMAGE.transpose(2, 0, 1), model=NETWORK, axes="cyx")
         np.testing.assert_array_equal(result.compute(), expected.compute())
 
+    @pytest.mark.parametrize("name", ["slice", "band", "sample", "time"])
+    def test_a_dimension_whose_name_begins_like_colours_is_not_colours(self, name: str) -> None:
+        planes = self.IMAGE.transpose(2, 0, 1)
+        result = mgbp.upscale(xarray.DataArray(planes, dims=(name, "y", "x")), model=NETWORK)
+        np.testing.assert_array_equal(result.compute(), mgbp.upscale(planes, model=NETWORK, axes="zyx").compute())
+
+    def test_a_dimension_named_rgb_holds_colours(self) -> None:
+        result = mgbp.upscale(xarray.DataArray(self.IMAGE, dims=("lat", "lon", "rgb")), model=NETWORK)
+        np.testing.assert_array_equal(result.compute(), self.EXPECTED)
+
+    def test_the_names_in_the_attributes_of_a_zarr_array_are_its_axes(self, tmp_path: Path) -> None:
+        array = zarr.create_array(tmp_path / "a.zarr", data=self.IMAGE, zarr_format=2)
+        array.attrs["_ARRAY_DIMENSIONS"] = ["z", "y", "x"]
+        assert mgbp.upscale(array, model=NETWORK).shape == (60, 200, 12)
+
+    @pytest.mark.parametrize("keeps_gradients", [False, True])
+    def test_a_torch_tensor_is_an_image(self, keeps_gradients: bool) -> None:
+        image = an_image(40, 30, dtype="f4")
+        tensor = torch.from_numpy(image).requires_grad_(keeps_gradients)
+        expected = mgbp.upscale(image, model=NETWORK).compute()
+        np.testing.assert_array_equal(mgbp.upscale(tensor, model=NETWORK).compute(), expected)
+
+    def test_an_object_that_numpy_converts_is_an_image(self) -> None:
+        class Camera:
+            def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+                return TestInputs.IMAGE
+
+        np.testing.assert_array_equal(mgbp.upscale(Camera(), model=NETWORK).compute(), self.EXPECTED)
+
+    def test_a_pillow_image_is_an_image(self) -> None:
+        np.testing.assert_array_equal(mgbp.upscale(Image.fromarray(self.IMAGE), model=NETWORK), self.EXPECTED)
+
+    @pytest.mark.parametrize("mode", ["P", "LA", "1", "I;16", "F", "YCbCr"])
+    def test_a_pillow_image_has_the_pixels_of_its_file(self, tmp_path: Path, mode: str) -> None:
+        picture = Image.fromarray(self.IMAGE).convert("L" if mode == "I;16" else "RGB").convert(mode)
+        picture.save(path := tmp_path / ("a.jpg" if mode == "YCbCr" else "a.tif" if mode == "F" else "a.png"))
+        opened = open_source(path)
+        image, axes = image_and_axes(Image.open(path), None)
+        assert axes == opened.axes
+        np.testing.assert_array_equal(image, np.asarray(opened.data))
+
+    def test_a_transparent_colour_of_a_pillow_image_becomes_alpha(self, tmp_path: Path) -> None:
+        Image.fromarray(self.IMAGE).quantize(8).save(tmp_path / "a.png", transparency=0)
+        image, axes = image_and_axes(Image.open(tmp_path / "a.png"), None)
+        assert (axes, image.shape, image[..., 3].min()) == ("yxs", (60, 50, 4), 0)
+
     def test_unknown_chunks_are_refused(self) -> None:
         source = da.from_array(self.IMAGE[..., 0])
         with pytest.raises(ImageError, match="known size"):
@@ -478,6 +527,11 @@ BAD_INPUTS: list[tuple[Any, dict[str, Any], type[MGBPv2Error], str]] = [
     (np.zeros((5, 5), "c8"), {}, ImageError, "holds complex64 values"),
     (np.zeros((5, 5), object), {}, ImageError, "holds object values"),
     (np.zeros((5, 5), "U3"), {}, ImageError, "holds <U3 values"),
+    ([[1, 2], [3]], {}, ImageError, "this list cannot be made a NumPy array"),
+    (torch.zeros((5, 5), dtype=torch.bfloat16), {}, ImageError, "this Tensor cannot be made a NumPy array"),
+    (Image.new("CMYK", (5, 5)), {}, ImageError, "has CMYK colours; convert it to RGB"),
+    (xarray.DataArray(np.zeros((5, 5, 5)), dims=("u", "v", "w")), {}, ImageError, "named u, v, w.* axes="),
+    ({"image": [[1, 2]]}, {}, SourceError, "this dict: is no Zarr store, group or array"),
     (np.zeros((0, 5)), {}, ImageError, "every axis must have a known size of at least 1"),
     (np.zeros((5, 5, 5, 5, 5, 5)), {}, ImageError, "has 6 axes"),
     (an_image(5, 5), {"axes": "yxc"}, ImageError, "has 3 letters for an image of 2 axes"),
@@ -520,3 +574,36 @@ def test_bad_input_is_one_clear_error(
     with pytest.raises(error, match=message) as caught:
         mgbp.upscale(image, **options)
     assert "\n" not in str(caught.value)
+
+
+class TestMeasuring:
+    """A sample of an image that finds the range of its values."""
+
+    def test_windows_are_spread_over_the_planes_and_reach_their_corners(self) -> None:
+        stack = np.zeros((5, 3000, 3000), "f4")
+        stack[3, 2900:, 2900:] = -7
+        assert sampled_extremes(da.from_array(stack, chunks=(1, 1000, 1000)), "zyx") == (-7, 0, False)
+
+    def test_a_sample_reads_a_bounded_number_of_pixels(self) -> None:
+        source = CountingSource(np.broadcast_to(np.float32(3), (40, 5000, 5000)))
+        assert sampled_extremes(source, "tyx") == (3, 3, False)
+        assert source.pixels_read <= 64 * 128**2
+
+    def test_of_a_pyramid_a_coarse_level_is_read_and_the_image_is_not(self) -> None:
+        source = CountingSource(np.zeros((64, 64), "f4"))
+        assert sampled_extremes(source, "yx", [np.full((32, 32), -3, "f4")]) == (-3, -3, False)
+        assert source.pixels_read == 0
+
+    def test_a_large_array_in_memory_is_measured_by_every_nth_row_and_column(self) -> None:
+        image = np.broadcast_to(np.arange(9000, dtype="i2"), (9000, 9000))
+        found = sampled_extremes(image, "yx")
+        assert (found.lowest, found.is_complete) == (0, False)
+        assert 8990 < found.highest <= 8999
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_alpha_and_masked_pixels_do_not_count(self, lazy: bool) -> None:
+        image = np.ma.MaskedArray(np.full((20, 20, 4), 3, "i2"), False)
+        image[..., 3], image[0, 0] = 99, -50
+        image[0, 0] = np.ma.masked
+        source = da.from_array(image, chunks=10, asarray=False) if lazy else image
+        assert sampled_extremes(source, "yxs") == (3, 3, True)

@@ -6,12 +6,28 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Sequence
+from typing import Any
 
 from napari_mgbpv2.errors import ImageError
 
 _LEADING = "tcz"
 _COLOUR_SAMPLES = (3, 4)
+_MOST_SAMPLES = 4  # of a colour pixel: RGB and alpha
+# Names of dimensions in microscopy, remote sensing, climate science and photography -> letter.
+AXIS_NAMES = {
+    "time": "t", "times": "t", "timepoint": "t", "frame": "t", "frames": "t", "date": "t", "datetime": "t",
+    "depth": "z", "plane": "z", "planes": "z", "slice": "z", "slices": "z", "section": "z", "level": "z", "lev": "z",
+    "altitude": "z", "elevation": "z", "pressure": "z",
+    "channel": "c", "channels": "c", "ch": "c", "band": "c", "bands": "c", "wavelength": "c", "wavelengths": "c",
+    "row": "y", "rows": "y", "line": "y", "lines": "y", "height": "y", "lat": "y", "latitude": "y", "northing": "y",
+    "yc": "y", "y_coordinate": "y", "projection_y_coordinate": "y", "south_north": "y",
+    "column": "x", "columns": "x", "col": "x", "cols": "x", "width": "x", "lon": "x", "long": "x", "longitude": "x",
+    "easting": "x", "xc": "x", "x_coordinate": "x", "projection_x_coordinate": "x", "west_east": "x",
+    "rgb": "s", "rgba": "s", "sample": "s", "samples": "s", "color": "s", "colour": "s",
+}  # fmt: skip
 
 
 def guess_axes(shape: Sequence[int]) -> str:
@@ -51,3 +67,65 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
     if len(set(letters)) != len(letters) or not letters.isalpha() or not {"y", "x"} <= set(letters):
         raise ImageError(f'axes {axes!r} must be one distinct letter for each axis, with "y" and "x" among them.')
     return letters
+
+
+def dimension_names(image: Any) -> tuple[str, ...] | None:
+    """Return the names of the dimensions of an xarray or Zarr array; None where it has none that mean something.
+
+    Names that libraries fill in, such as xarray's "dim_0", mean nothing.
+    """
+    names = getattr(image, "dims", None) or getattr(getattr(image, "metadata", None), "dimension_names", None)
+    if names is None and hasattr(image, "metadata"):  # xarray's convention for version 2 of Zarr
+        names = getattr(image, "attrs", {}).get("_ARRAY_DIMENSIONS")
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != len(image.shape):
+        return None
+    if all(name is None or re.fullmatch(r"(dim_?|phony_dim_?|axis_?)?\d*", str(name)) for name in names):
+        return None
+    return tuple(str(name) for name in names)
+
+
+def axes_of_names(names: Sequence[str], shape: Sequence[int]) -> str:
+    """Return one letter for each named dimension.
+
+    Names are compared whole. A dimension of any other name is carried along under a letter of its own.
+
+    Parameters
+    ----------
+    names
+        Of the dimensions, such as ("time", "lat", "lon").
+    shape
+        Size along each of them. Colour samples have at most 4.
+
+    Raises
+    ------
+    ImageError
+        One cannot tell by the names which dimensions are y and x.
+    """
+    lower = [name.strip().lower() for name in names]
+    letters = [""] * len(lower)
+    # A letter is the surest name and "height" the least: ("height", "lat", "lon") are the levels of a map.
+    ranks = [0 if len(name) == 1 else 2 if name in ("height", "width") else 1 for name in lower]
+    for number in sorted(range(len(lower)), key=ranks.__getitem__):
+        name = lower[number]
+        letter = name if name in set("tczyxs") else AXIS_NAMES.get(name, "")
+        if letter not in letters and (letter != "s" or _holds_samples(name, number, shape)):
+            letters[number] = letter
+    if not {"y", "x"} <= set(letters):
+        raise ImageError(
+            f"the dimensions are named {', '.join(names)}, which does not say which are y and x: say what they are "
+            'with axes=, such as "zyx".'
+        )
+    for number, name in enumerate(lower):
+        if letters[number]:
+            continue
+        if name == "height" and "z" not in letters:
+            letters[number] = "z"
+            continue
+        free = [each for each in (*name, *string.ascii_lowercase) if each in string.ascii_lowercase]
+        letters[number] = next(each for each in free if each not in letters and each not in "tczyxs")
+    return "".join(letters)
+
+
+def _holds_samples(name: str, number: int, shape: Sequence[int]) -> bool:
+    """Return whether a dimension holds the samples of a colour pixel: "sample" is the name of a measurement, too."""
+    return shape[number] <= _MOST_SAMPLES and (name not in ("sample", "samples") or number == len(shape) - 1)

@@ -110,7 +110,8 @@ def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan, identity
     axes = plan.axes.replace("s", "c")
     if unknown := set(axes) - set(_NGFF_ORDER):
         raise ImageError(
-            f"{source.path}: has the axes {plan.axes!r}; OME-Zarr takes t, c, z, y and x, not {', '.join(unknown)}."
+            f"{source.path}: has the axes {plan.axes!r}; OME-Zarr takes t, c, z, y and x, not {', '.join(unknown)}: "
+            "say what they are with axes=."
         )
     wanted = "".join(sorted(axes, key=_NGFF_ORDER.index))
     sizes = dict(zip(axes, plan.layout.shape, strict=True))

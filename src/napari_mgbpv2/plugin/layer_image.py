@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.axes import check_axes, guess_axes
+from napari_mgbpv2.axes import AXIS_NAMES, check_axes, guess_axes
 from napari_mgbpv2.errors import ImageError
 
 _LETTERS = frozenset("tczyx")
-_NAMES = {"time": "t", "channel": "c", "channels": "c", "plane": "z", "depth": "z", "row": "y", "column": "x"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def name_axes(data: Any, labels: Sequence[str], *, rgb: bool) -> str:
     """
     dims = [str(name) for name in getattr(data, "dims", None) or ()]
     for names in (labels, dims[: len(labels)]):
-        letters = [_NAMES.get(name.lower(), name.lower()) for name in names]
+        letters = [AXIS_NAMES.get(name.lower(), name.lower()) for name in names]
         if len(set(letters)) == len(letters) == len(labels) and {"y", "x"} <= set(letters) <= _LETTERS:
             return "".join(letters) + "s" * rgb
     spatial = tuple(data.shape)[: len(labels)]

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.colour_profiles import fitting_profile
 from napari_mgbpv2.sources.decoded import DecodedArray
 from napari_mgbpv2.sources.image import (
@@ -89,6 +89,34 @@ def open_picture(path: str, series: int, level: int) -> ImageSource:
         units=source.units | dict.fromkeys(data.pixel_size, "micrometer"),
         icc_profile=data.icc_profile,
     )
+
+
+def pixels_of(image: Image.Image) -> tuple[Pixels, str]:
+    """Return the pixels of an open Pillow image, as those of its file are read, and their axes.
+
+    Palettes become colours, and transparent colours alpha. The image is not turned by its EXIF orientation:
+    `PIL.ImageOps.exif_transpose` does that.
+
+    Raises
+    ------
+    ImageError
+        Its colours are not read (CMYK, CIELAB, HSV), or it is damaged or closed.
+    """
+    mode = image.mode
+    if mode in _REFUSED_COLOURS:
+        raise ImageError(
+            f"the Pillow image has {_REFUSED_COLOURS[mode]} colours; convert it to RGB by its colour profile first, "
+            "with PIL.ImageCms.profileToProfile."
+        )
+    modes = _MODES | _TRANSPARENT_MODES if "transparency" in image.info else _MODES
+    if mode not in modes:
+        raise ImageError(f"the Pillow image has the mode {mode}, which is not read; convert it to RGB or L.")
+    wanted, _, samples = modes[mode]
+    try:
+        pixels = np.asarray(image if mode == wanted else image.convert(wanted))
+    except Exception as error:  # each of Pillow's formats has its own
+        raise ImageError(f"the Pillow image cannot be read ({error}); open it again.") from error
+    return pixels, "yx" if samples == 1 else "yxs"
 
 
 class PictureArray(DecodedArray):

@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 import zarr
 
+from napari_mgbpv2.axes import AXIS_NAMES
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.colour_profiles import fitting_profile
 from napari_mgbpv2.sources.image import ImageSource, axes_or, is_filled_in, pick, placed
 from napari_mgbpv2.sources.units import long_unit
 from napari_mgbpv2.sources.zarr_pixels import ZarrArray, child_of
 
-AXIS_NAMES = {
-    "time": "t", "depth": "z", "plane": "z", "channel": "c", "channels": "c", "ch": "c", "row": "y", "height": "y",
-    "column": "x", "col": "x", "width": "x", "sample": "s", "samples": "s", "rgb": "s", "rgba": "s",
-}  # fmt: skip
 _AXIS_TYPES = {"time": "t", "channel": "c"}
 _OWN_ATTRIBUTE = "napari_mgbpv2"  # how a result of ours came to be
 _SAMPLE_NAMES = {

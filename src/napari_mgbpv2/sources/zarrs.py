@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import zarr
 from zarr.abc.store import Store
 
 from napari_mgbpv2.addresses import shown
-from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.axes import axes_of_names, dimension_names
+from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.sources.image import (
     ImageSource,
     axes_or,
@@ -21,7 +21,7 @@ from napari_mgbpv2.sources.image import (
     pick,
     pixel_dtype,
 )
-from napari_mgbpv2.sources.zarr_ome import AXIS_NAMES, image_group, open_multiscale, telling_of_damage
+from napari_mgbpv2.sources.zarr_ome import image_group, open_multiscale, telling_of_damage
 from napari_mgbpv2.sources.zarr_pixels import ZarrArray, arrays_in, child_of, only_array, open_node
 
 
@@ -114,16 +114,14 @@ def _open_array(
 ) -> ImageSource:
     only_image(path, kind, series, level)
     data = ZarrArray(path, array)
-    axes = axes_or(said_axes, data.shape, lambda: _named_axes(array) or guess_axes(path, data.shape))
+    axes = axes_or(said_axes, data.shape, lambda: _named_axes(path, array) or guess_axes(path, data.shape))
     return bare_source(data, axes, path, kind)
 
 
-def _named_axes(array: zarr.Array[Any]) -> str | None:
-    """Return the axes by their names, if all have one that is known."""
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    if not isinstance(names, Sequence) or len(names) != array.ndim:
-        return None
-    letters = [AXIS_NAMES.get(str(name).lower(), str(name).lower()) for name in names]
-    distinct = set(letters)
-    known = len(distinct) == len(letters) and {"y", "x"} <= distinct <= set("tzcyxs")
-    return "".join(letters) if known else None
+def _named_axes(path: str, array: zarr.Array[Any]) -> str | None:
+    """Return the axes by their names; None if they have none."""
+    names = dimension_names(array)
+    try:
+        return None if names is None else axes_of_names(names, array.shape)
+    except ImageError as error:
+        raise SourceError(f"{path}: {error}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mgbpv2.axes import check_axes, guess_axes
+from napari_mgbpv2.axes import axes_of_names, check_axes, dimension_names, guess_axes
 from napari_mgbpv2.errors import ImageError, ModelError
 from napari_mgbpv2.model_zoo import ModelCard, default_model
 from napari_mgbpv2.tiling import Span
@@ -22,14 +23,24 @@ LARGEST_SCALE = 64
 
 
 def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
-    """Return an array-like whose shape has been checked, and its axes: as given, as it names them, or guessed."""
-    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
-        if isinstance(image, (list, tuple)):
-            image = np.asarray(image)
-        else:
-            from napari_mgbpv2.sources import as_array
+    """Return an array-like whose shape has been checked, and its axes: as given, as it names them, or guessed.
 
-            image = as_array(image)
+    Parameters
+    ----------
+    image
+        An array of NumPy, Dask, Zarr or xarray, a Zarr store, a Pillow image, a torch tensor, lists of numbers, or
+        any object with ``shape`` and ``dtype`` or with ``__array__``.
+    axes
+        One letter per axis, or None.
+
+    Raises
+    ------
+    ImageError
+        It cannot be made an array, has too few axes or sizes that are not known, or its axes are not.
+    SourceError
+        It is none of these.
+    """
+    image, own_axes = _as_array(image)
     shape = tuple(image.shape)
     if len(shape) < 2:
         raise ImageError(f"the image has {len(shape)} axes, shape {shape}; it must have at least y and x.")
@@ -38,10 +49,40 @@ def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
         raise ImageError(f"the image has the shape {shape}; every axis must have a known size of at least 1.")
     if axes is not None:
         return image, check_axes(axes, shape)
-    names = getattr(image, "dims", None) or getattr(getattr(image, "metadata", None), "dimension_names", None)
-    letters = "".join(str(each)[:1].lower() for each in names or ())
-    named = len(letters) == len(shape) == len(set(letters)) and {"y", "x"} <= set(letters)
-    return image, letters if named else guess_axes(shape)
+    if own_axes is not None:
+        return image, own_axes
+    names = dimension_names(image)
+    return image, guess_axes(shape) if names is None else axes_of_names(names, shape)
+
+
+def _as_array(image: Any) -> tuple[Any, str | None]:
+    """Return an array-like with NumPy's types for anything that holds an image, and its axes where those are known."""
+    what = f"this {type(image).__name__}"
+    if isinstance(getattr(image, "shape", None), tuple) and isinstance(getattr(image, "dtype", None), np.dtype):
+        return image, None
+    if isinstance(getattr(image, "mode", None), str) and hasattr(image, "getbands"):
+        from napari_mgbpv2.sources.pictures import pixels_of
+
+        return pixels_of(image)
+    if all(hasattr(image, name) for name in ("detach", "cpu", "numpy")):  # a torch tensor, perhaps on a device
+        return _converted(what, lambda: image.detach().cpu().numpy()), None
+    if isinstance(image, (list, tuple)) or hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
+        return _converted(what, lambda: np.asarray(image)), None
+    if hasattr(image, "shape") and hasattr(image, "dtype"):
+        return image, None
+    from napari_mgbpv2.sources import as_array
+
+    return as_array(image), None
+
+
+def _converted(what: str, convert: Callable[[], Any]) -> Any:
+    """Return what a conversion to a NumPy array gives; raises `ImageError` where it fails."""
+    try:
+        return convert()
+    except MemoryError:
+        raise
+    except Exception as error:  # each library raises its own
+        raise ImageError(f"{what} cannot be made a NumPy array ({error}); convert it yourself.") from error
 
 
 def check_scale(scale: object) -> None:

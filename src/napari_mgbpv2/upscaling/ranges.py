@@ -6,8 +6,9 @@ they have biases, up to white. The amplitude of noise is a share of the range, f
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.values import ValueMap
 
 MEASURED_BYTES = 256 * 2**20  # of an array in memory, which is measured whole; more would take seconds
-WINDOWS, WINDOW = 64, 128  # of a sample: a million pixels at the most, however large the image
+MOST_PIXELS = 2**24  # of an array in memory, or of a coarse level, that are looked at
+WINDOWS, WINDOW = 64, 128  # of a sample, and their side in pixels: about a million pixels, however large the image
+MOST_PLANES = 16  # that a sample looks at; more would leave each of them with less than its four corners
 MARGIN = 1 / 16  # of the span, added at both ends where only a sample has been measured
 
 
@@ -159,33 +162,77 @@ def extremes_of(parts: Any, *, is_complete: bool, nodata: float | None = None) -
     return Extremes(lowest, highest, is_complete) if lowest <= highest else None
 
 
-def sampled_extremes(image: Any, axes: str) -> Extremes | None:
-    """Measure a sample of an image that depends on its shape alone: windows all over it, or the whole of a small one.
+def sampled_extremes(image: Any, axes: str, coarser: Sequence[Any] = ()) -> Extremes | None:
+    """Measure an image, or a sample of it that depends on its shape alone; None where no pixel counts.
+
+    An array in memory is measured whole or by every n-th row and column. Of a pyramid, a coarse level is read. Any
+    other small image is read whole, and a larger one by windows that are spread over its planes and over each of
+    them, to its edges.
 
     Parameters
     ----------
     image
-        Gives pixels for one slice an axis. Its attribute ``nodata``, if it has one, is the value of missing pixels.
+        Gives pixels for one slice per axis. Its attribute ``nodata``, if it has one, is the value of missing pixels.
     axes
         Letters of its axes. Alpha is left out.
+    coarser
+        Lower resolutions of the same image, finest first, if there are any.
     """
+    from napari_mgbpv2.lazy import lazy_source
+
     nodata = getattr(image, "nodata", None)
-    whole = [slice(0, int(size)) for size in image.shape]
-    if has_alpha(axes, image.shape):
-        whole[axes.index("s")] = slice(0, whole[axes.index("s")].stop - 1)
-    if math.prod(part.stop for part in whole) <= WINDOWS * WINDOW**2:
-        return extremes_of([image[tuple(whole)]], is_complete=True, nodata=nodata)
-    generator = np.random.default_rng(0)
+    shape = tuple(int(size) for size in image.shape)
+    if isinstance(image, np.ndarray) and not _is_mapped(image):
+        step = math.ceil(math.sqrt(image.size / MOST_PIXELS))
+        every = tuple(slice(None, None, step if axis in "yx" else None) for axis in axes)
+        return extremes_of([_without_alpha(image, axes)[every]], is_complete=step <= 1, nodata=nodata)
+    coarse = next((level for level in coarser if math.prod(level.shape) <= MOST_PIXELS), None)
+    if coarse is not None:
+        return extremes_of([_without_alpha(_pixels_of(coarse), axes)], is_complete=False, nodata=nodata)
+    if coarser:
+        image = coarser[-1]
+        shape = tuple(int(size) for size in image.shape)
+    is_complete = math.prod(shape) <= WINDOWS * WINDOW**2
+    windows = iter([tuple(slice(0, size) for size in shape)]) if is_complete else _windows(shape, axes)
+    source = lazy_source(image)
+    found = (_without_alpha(_pixels_of(source[window]), axes) for window in windows)
+    return extremes_of(found, is_complete=is_complete and not coarser, nodata=nodata)
 
-    def window() -> tuple[slice, ...]:
-        parts = []
-        for axis, part in zip(axes, whole, strict=True):
-            length = part.stop if axis == "s" else min(WINDOW if axis in "yx" else 1, part.stop)
-            start = int(generator.integers(part.stop - length + 1))
-            parts.append(slice(start, start + length))
-        return tuple(parts)
 
-    return extremes_of((image[window()] for _ in range(WINDOWS)), is_complete=False, nodata=nodata)
+def _windows(shape: Sequence[int], axes: str) -> Iterator[tuple[slice, ...]]:
+    """Spread windows evenly over the planes of an image, and over y and x of each."""
+    carried = [size for size, axis in zip(shape, axes, strict=True) if axis not in "yxs"]
+    count = math.prod(carried)
+    planes = np.unique(np.linspace(0, count - 1, min(count, MOST_PLANES)).round().astype(np.int64))
+    per_side = max(2, math.isqrt(WINDOWS // len(planes)))
+    starts = [
+        np.unique(np.linspace(0, max(0, size - WINDOW), per_side).astype(np.int64))
+        for size, axis in zip(shape, axes, strict=True)
+        if axis in "yx"
+    ]
+    for plane in planes:
+        for corner in itertools.product(*starts):
+            position, sides = iter(np.unravel_index(int(plane), carried) if carried else ()), iter(corner)
+            window = []
+            for axis, size in zip(axes, shape, strict=True):
+                start = 0 if axis == "s" else int(next(sides if axis in "yx" else position))
+                length = size if axis == "s" else WINDOW if axis in "yx" else 1
+                window.append(slice(start, min(size, start + length)))
+            yield tuple(window)
+
+
+def _pixels_of(part: Any) -> Any:
+    """Return what an array has given as NumPy's; a masked array stays one."""
+    return part if isinstance(part, np.ma.MaskedArray) else np.asarray(part)
+
+
+def _without_alpha(pixels: Any, axes: str) -> Any:
+    """Leave out the last sample of colours where it is alpha."""
+    if not has_alpha(axes, pixels.shape):
+        return pixels
+    colours = [slice(None)] * pixels.ndim
+    colours[axes.index("s")] = slice(0, -1)
+    return pixels[tuple(colours)]
 
 
 def _is_mapped(image: Any) -> bool:
