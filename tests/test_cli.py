@@ -17,6 +17,7 @@ import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
+from napari_mgbpv2.resampling import bicubic_resize_array
 from napari_mgbpv2.sources import open_source
 from napari_mgbpv2.wording import readable_bytes
 
@@ -241,6 +242,25 @@ class TestPreview:
         result = mgbp.upscale(image, 4, axes="yxs"[: len(shape)]).compute()
         top, left = (4 * shape[0] - height) // 2, (4 * shape[1] - width) // 2
         np.testing.assert_array_equal(shown[:, width:], result[top : top + height, left : left + width])
+
+    def test_bicubic_in_it_is_rounded_once(self, tmp_path: Path) -> None:
+        image = an_image(30, 20, 3)
+        Image.fromarray(image).save(tmp_path / "a.png")
+        out, preview = tmp_path / "a.ome.zarr", tmp_path / "preview.png"
+        assert main([str(tmp_path / "a.png"), "-o", str(out), "--preview", str(preview), "--scale", "2"]) == 0
+        shown = np.asarray(Image.open(preview))
+        np.testing.assert_array_equal(shown[:, :40], bicubic_resize_array(image, 60, 40))
+
+    def test_the_colour_of_invisible_pixels_does_not_show_in_it(self, tmp_path: Path) -> None:
+        image = np.full((24, 24, 4), (255, 0, 0, 0), np.uint8)
+        image[:, :12] = 0, 100, 0, 255
+        Image.fromarray(image).save(tmp_path / "a.png")
+        out, preview = tmp_path / "a.ome.zarr", tmp_path / "preview.png"
+        assert main([str(tmp_path / "a.png"), "-o", str(out), "--preview", str(preview), "--scale", "2"]) == 0
+        left = np.asarray(Image.open(preview))[:, :48]
+        assert (left[left[..., 3] > 0][:, :3] == (0, 100, 0)).all()
+        assert (left[:, :20, 3] == 255).all()
+        assert (left[:, 28:, 3] == 0).all()
 
     def test_deep_images_are_stretched_to_8_bits(self, tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", an_image(2, 3, 40, 40, dtype="u2") // 50, imagej=True)

@@ -16,6 +16,7 @@ import napari_mgbpv2 as mgbp
 from examples import an_image
 from napari_mgbpv2.model_zoo import ModelCard, default_model
 from napari_mgbpv2.network import configurations
+from napari_mgbpv2.resampling import bicubic_resize_array
 from napari_mgbpv2.upscaling import plan_upscale
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "quality.py"
@@ -111,7 +112,7 @@ class TestValues:
     def psnr_of(quality: ModuleType, card: ModelCard, convention: tuple[npt.DTypeLike, float, float]) -> float:
         dtype, factor, offset = convention
         target = quality.load("astronaut", 4 * (card.scale or 1), grey=card.channels == 1)[:256, :256]
-        source = quality.resize(target, *(size // (card.scale or 1) for size in target.shape[:2]))
+        source = bicubic_resize_array(target, *(size // (card.scale or 1) for size in target.shape[:2]))
         values = (source * np.float64(factor) + offset).astype(dtype)
         result = mgbp.upscale(values, card.scale, model=card.name, axes="yx" if card.channels == 1 else "yxs")
         error = (np.asarray(result).astype(np.float64) - offset) / factor - target

@@ -70,15 +70,13 @@ def test_a_wheel_that_is_missing_is_named_with_its_remedy(peers) -> None:
         peer(np.zeros((8, 8, 3), np.uint8))
 
 
-def test_bicubic_is_neither_rounded_nor_out_of_range(peers) -> None:
-    source = np.random.default_rng(0).integers(60, 190, (9, 11, 3), dtype=np.uint8)  # no overshoot to clip
-    made = peers.float_bicubic(source, 2)
-    assert made.shape == (18, 22, 3)
-    assert np.abs(made - np.rint(made)).max() > 0.4
-    rounded = np.asarray(Image.fromarray(source).resize((22, 18), Image.Resampling.BICUBIC))
-    assert np.abs(made - rounded).max() < 1.5  # both passes round
-    extremes = peers.float_bicubic(np.array([[0, 255, 0, 255]] * 4, np.uint8), 2)
-    assert (extremes.min(), extremes.max()) == (0, 255)
+def test_peers_are_compared_with_bicubic_upscaling_that_is_rounded_once(peers) -> None:
+    source = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    planes = [Image.fromarray(plane.astype("f4")) for plane in np.moveaxis(source, 2, 0)]
+    exact = np.stack([np.asarray(plane.resize((22, 18), Image.Resampling.BICUBIC)) for plane in planes], 2)
+    made = peers.all_upscalers(2)["bicubic"](source)
+    assert made.dtype == np.uint8
+    assert np.abs(made - np.clip(exact, 0, 255)).max() < 0.501
 
 
 def test_the_section_is_renewed_and_the_rest_of_the_page_stays(peers) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from examples import an_image
-from napari_mgbpv2.resampling import Taps, bicubic_resize, shrink, upscale_window
+from napari_mgbpv2.resampling import Taps, bicubic_resize, bicubic_resize_array, shrink, upscale_window
 
 FACTORS = [2, 3, 4, 8, 16]
 
@@ -35,6 +35,34 @@ def upscaled(image: npt.NDArray[Any], scale: int) -> torch.Tensor:
     """The whole image by `Taps`."""
     rows, columns = (Taps.of(np.arange(scale * size), scale, size) for size in image.shape)
     return upscale_window(torch.from_numpy(image), rows, columns)
+
+
+class TestResizeArray:
+    """The bicubic upscaling that models are compared with."""
+
+    @pytest.mark.parametrize("shape", [(11, 9), (11, 9, 3)])
+    def test_integers_are_rounded_once(self, shape: tuple[int, ...]) -> None:
+        image = an_image(*shape)
+        planes = np.moveaxis(np.atleast_3d(image).astype("f4"), 2, 0)
+        exact = np.stack([by_pillow(plane, 22, 18) for plane in planes], 2).reshape(22, 18, *shape[2:])
+        result = bicubic_resize_array(image, 22, 18)
+        assert result.dtype == np.uint8
+        assert np.abs(result - np.clip(exact, 0, 255)).max() < 0.501
+
+    def test_integers_are_clipped_to_their_type(self) -> None:
+        edges = np.array([[-(2**31), 2**31 - 1] * 4] * 8, "i4")
+        result = bicubic_resize_array(edges, 16, 16)
+        assert (result.min(), result.max()) == (-(2**31), 2**31 - 1)
+
+    def test_32_bits_keep_their_last_digits(self) -> None:
+        assert (bicubic_resize_array(np.full((8, 8), 2**31 - 5, "u4"), 16, 16) == 2**31 - 5).all()
+
+    def test_floats_are_neither_rounded_nor_clipped(self) -> None:
+        edges = np.array([[0, 1] * 4] * 8, "f4")
+        result = bicubic_resize_array(edges, 16, 16)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, by_pillow(edges, 16, 16), atol=1e-6, rtol=0)
+        assert result.min() < 0 < 1 < result.max()
 
 
 class TestResize:

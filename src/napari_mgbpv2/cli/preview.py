@@ -88,10 +88,8 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     larger = (Span(span.start * scale, span.stop * scale) for span in (rows, columns))
     after = _pixels(result.data, result.axes, *larger)
     low, high = _shown_range(before)
-    size = (after.shape[1], after.shape[0])
-    # Pillow weighs colours by alpha, as is right
-    left = Image.fromarray(_to_8_bits(before, low, high)).resize(size, Image.Resampling.BICUBIC)
-    picture = np.concatenate([np.asarray(left), _to_8_bits(after, low, high)], axis=1)
+    left = _enlarged(_stretched(before, low, high), *after.shape[:2])
+    picture = np.concatenate([np.rint(each).astype(np.uint8) for each in (left, _stretched(after, low, high))], axis=1)
     name = destination.name if isinstance(destination, Path) else last_part(destination)
     made, content = PngInfo(), io.BytesIO()
     made.add_text(MARKER, f"preview of {recordable(name)}")  # by which it is known again
@@ -148,11 +146,27 @@ def _shown_range(pixels: npt.NDArray[Any]) -> tuple[float, float]:
     return float(low), float(max(high, np.nextafter(low, np.inf)))
 
 
-def _to_8_bits(pixels: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+def _stretched(pixels: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.float64]:
+    """Map pixels from low..high to 0..255, clipped and not rounded; alpha from its own range."""
     scaled = (np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low) * 255
     if _has_alpha(pixels):
         scaled[..., -1] = np.nan_to_num(pixels[..., -1].astype(np.float64)) / opaque_value(pixels.dtype) * 255
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.clip(scaled, 0, 255)
+
+
+def _enlarged(pixels: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
+    """Enlarge values of 0 to 255 bicubically; the colour of a pixel counts by its alpha."""
+    from napari_mgbpv2.resampling import bicubic_resize_array  # needs torch, which checking a path does not
+
+    if not _has_alpha(pixels):
+        larger: npt.NDArray[np.float64] = bicubic_resize_array(pixels, height, width)
+        return np.clip(larger, 0, 255)
+    alpha = pixels[..., -1:]
+    weighted = bicubic_resize_array(np.concatenate([pixels[..., :-1] * alpha, alpha], axis=2), height, width)
+    # Where nothing is visible, colours are 0 / 0; any colour does there.
+    colours = weighted[..., :-1] / np.maximum(weighted[..., -1:], 1e-6)
+    enlarged: npt.NDArray[np.float64] = np.concatenate([colours, weighted[..., -1:]], axis=2)
+    return np.clip(enlarged, 0, 255)
 
 
 def _has_alpha(pixels: npt.NDArray[Any]) -> bool:
