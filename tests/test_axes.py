@@ -98,7 +98,7 @@ class TestNames:
         assert (letter == "s") == (axis == "s")
 
     def test_names_without_y_and_x_are_an_error_that_lists_them(self) -> None:
-        with pytest.raises(ImageError, match=r"named u, v, w, which does not say which are y and x: .* axes="):
+        with pytest.raises(ImageError, match=r"named u, v, w, and y and x cannot be identified .* axes="):
             axes_of_names(("u", "v", "w"), (5, 6, 7))
 
     @pytest.mark.parametrize("names", [("dim_0", "dim_1"), (None, None), ("0", "1"), ("phony_dim_0", "phony_dim_1")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numcodecs
 import numpy as np
 import pytest
 import tifffile
+import xarray
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources import as_array, open_source
 from source_files import CYX, CZYX, all_of, assert_reads, cut, pixels, unit_scale, write_ome_zarr
+
+YX = CYX[1:]
 
 
 class TestZarrArrays:
@@ -320,7 +324,7 @@ class TestOMEZarr:
         source = open_source(write_ome_zarr(tmp_path / "a.zarr", [image], CYX, [unit_scale(3)], channels=channels))
         assert source.axes == "cyx"
 
-    @pytest.mark.parametrize("size", [0.0, -0.5, float("nan"), float("inf")])
+    @pytest.mark.parametrize("size", [0.0, -float("inf"), float("nan"), float("inf")])
     def test_a_pixel_size_that_is_no_length_is_unknown(self, tmp_path: Path, size: float) -> None:
         transforms = [{"type": "scale", "scale": [1.0, 1.0, size, 0.5]}]
         source = open_source(write_ome_zarr(tmp_path / "a.zarr", [pixels(1, 1, 20, 30)], CZYX, [transforms]))
@@ -492,3 +496,155 @@ class TestOpenStores:
     def test_what_is_no_number_is_refused(self) -> None:
         with pytest.raises(SourceError, match="this Array: holds complex64 values"):
             as_array(zarr.create_array({}, data=np.ones((4, 4), "c8")))
+
+
+class TestXarray:
+    """What xarray writes: names, coordinates, and values that are packed by the CF conventions."""
+
+    VALUES = np.where(np.arange(40)[:, None] < 5, np.nan, np.arange(50) / 4 + 273.25).astype("f4")
+
+    def written(
+        self, folder: Path, version: Any = 2, encoding: dict[str, Any] | None = None, **coordinates: Any
+    ) -> Path:
+        data = xarray.Dataset({"image": (("lat", "lon"), self.VALUES)}, coords=coordinates)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about consolidated metadata
+            data.to_zarr(folder / "a.zarr", encoding={"image": encoding or {}}, zarr_format=version)
+        return folder / "a.zarr"
+
+    @pytest.mark.parametrize("version", [2, 3])
+    @pytest.mark.parametrize("stored", ["i2", "u1", "i4"])
+    def test_packed_values_are_read_as_floats_and_said(self, tmp_path: Path, version: Any, stored: str) -> None:
+        fill = int(np.iinfo(stored).max)
+        packing = {"dtype": stored, "scale_factor": 0.25, "add_offset": 273.15, "_FillValue": fill}
+        source = open_source(self.written(tmp_path, version, packing))
+        assert source.data.dtype == ("f8" if stored == "i4" else "f4")
+        np.testing.assert_allclose(np.asarray(source.data), self.VALUES, atol=0.13)
+        np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(source)).data), np.asarray(source.data))
+        assert any("are packed (scale_factor 0.25, add_offset 273.15)" in note for note in source.notes)
+
+    @pytest.mark.parametrize(
+        "attributes", [{"scale_factor": 0}, {"add_offset": "much"}, {"scale_factor": float("inf")}]
+    )
+    def test_a_packing_that_is_no_line_is_refused(self, tmp_path: Path, attributes: dict[str, Any]) -> None:
+        array = zarr.create_array(tmp_path / "a.zarr", data=pixels(4, 5), zarr_format=2)
+        array.attrs.update(attributes)
+        with pytest.raises(SourceError, match=r"a\.zarr: its values are packed by .*correct these attributes"):
+            open_source(tmp_path / "a.zarr")
+
+    @pytest.mark.parametrize("version", [2, 3])
+    @pytest.mark.parametrize("stored", ["i2", "f4"])
+    def test_the_fill_value_that_xarray_writes_is_missing(self, tmp_path: Path, version: Any, stored: str) -> None:
+        data = open_source(self.written(tmp_path, version, {"dtype": stored, "_FillValue": -9999})).data
+        if stored == "f4":
+            np.testing.assert_array_equal(np.asarray(data), self.VALUES)
+        else:
+            assert data.nodata == -9999
+
+    def test_a_fill_value_of_zero_is_a_value(self, tmp_path: Path) -> None:
+        attributes: dict[str, Any] = {"_ARRAY_DIMENSIONS": ["y", "x"]}
+        zarr.create_array(tmp_path / "a.zarr", data=pixels(4, 5), zarr_format=2, fill_value=0, attributes=attributes)
+        assert open_source(tmp_path / "a.zarr").data.nodata is None
+
+    @pytest.mark.parametrize("member", ["", "image"], ids=["dataset", "variable"])
+    def test_even_coordinates_are_pixel_size_and_position(self, tmp_path: Path, member: str) -> None:
+        lon = ("lon", 100 + 0.25 * np.arange(50, dtype="f4"), {"units": "um"})
+        lat = ("lat", 60 - 0.5 * np.arange(40), {"units": "degrees_north"})
+        source = open_source(self.written(tmp_path, lon=lon, lat=lat) / member)
+        assert source.axes == "yx"
+        assert source.pixel_size == pytest.approx({"y": 0.5, "x": 0.25})
+        assert source.translation == pytest.approx({"y": -60, "x": 100})
+        assert source.units == {"y": None, "x": "micrometer"}
+        assert any("positions along y are minus them" in note for note in source.notes)
+        assert any("lat (degrees_north) is not carried" in note for note in source.notes)
+
+    def test_uneven_coordinates_are_not_carried_and_said(self, tmp_path: Path) -> None:
+        source = open_source(self.written(tmp_path, lon=("lon", np.arange(50.0) ** 2)))
+        assert source.pixel_size == {"y": 1, "x": 1}
+        assert "coordinates lon are not evenly spaced" in source.notes[0]
+
+    def test_of_a_dataset_the_image_is_taken_and_not_what_it_is_placed_by(self, tmp_path: Path) -> None:
+        grid = np.zeros((40, 50))
+        two = ("lat", "lon")
+        path = self.written(tmp_path, latitudes=(two, grid), longitudes=(two, grid), spatial_ref=0)
+        assert_reads(open_source(path), self.VALUES)
+
+
+class TestLabels:
+    """Label images: numbers of objects, which no network may mix."""
+
+    def written(self, folder: Path) -> Path:
+        write_ome_zarr(folder / "a.ome.zarr", [pixels(40, 50)], YX, [unit_scale(2)])
+        labels = zarr.open_group(folder / "a.ome.zarr").create_group("labels")
+        labels.attrs["ome"] = {"version": "0.5", "labels": ["nuclei"]}
+        write_ome_zarr(folder / "a.ome.zarr" / "labels" / "nuclei", [pixels(40, 50)], YX, [unit_scale(2)])
+        nuclei = zarr.open_group(folder / "a.ome.zarr" / "labels" / "nuclei")
+        nuclei.attrs["ome"] = {**nuclei.attrs["ome"], "image-label": {}}
+        return folder / "a.ome.zarr"
+
+    @pytest.mark.parametrize("member", ["labels", "labels/nuclei", "labels/nuclei/0"])
+    def test_labels_are_refused(self, tmp_path: Path, member: str) -> None:
+        with pytest.raises(SourceError, match=r"label image.*the numbers of objects, which a network would mix"):
+            open_source(self.written(tmp_path) / member)
+
+    def test_an_open_group_of_labels_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="is a label image"):
+            as_array(zarr.open_group(self.written(tmp_path) / "labels" / "nuclei", mode="r"))
+
+    def test_the_image_that_they_are_of_is_read(self, tmp_path: Path) -> None:
+        assert_reads(open_source(self.written(tmp_path)), pixels(40, 50))
+
+
+class TestCollections:
+    """Groups of several images."""
+
+    @pytest.mark.parametrize("version", ["0.4", "0.5"])
+    def test_series_are_those_that_a_collection_lists(self, tmp_path: Path, version: str) -> None:
+        root = zarr.open_group(tmp_path / "a.zarr", zarr_format=2 if version == "0.4" else 3)
+        listed = {"series": ["left", "right"]}
+        said: dict[str, Any] = {"bioformats2raw.layout": 3}
+        root.attrs.update(said if version == "0.4" else {"ome": {"version": "0.5", **said}})
+        root.create_group("OME").attrs.update(listed if version == "0.4" else {"ome": {"version": "0.5", **listed}})
+        for number, name in enumerate(listed["series"]):
+            image = pixels(40, 50) + number
+            write_ome_zarr(tmp_path / "a.zarr" / name, [image], YX, [unit_scale(2)], version=version)
+        assert_reads(open_source(tmp_path / "a.zarr", series=1), pixels(40, 50) + 1)
+        with pytest.raises(SourceError, match="has no series 2; choose 0 to 1"):
+            open_source(tmp_path / "a.zarr", series=2)
+
+    def test_a_well_lists_its_images(self, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr").attrs["ome"] = {"well": {"images": [{"path": "0"}, {"path": "1"}]}}
+        with pytest.raises(SourceError, match="is a well of a plate; give one of its images: 0, 1"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_a_group_of_groups_lists_them(self, tmp_path: Path) -> None:
+        zarr.open_group(tmp_path / "a.zarr").create_group("A")
+        with pytest.raises(SourceError, match="holds no array but the groups A: give one of them"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_consolidated_metadata_of_before_hide_no_image(self, tmp_path: Path) -> None:
+        group = zarr.open_group(tmp_path / "a.zarr", zarr_format=2)
+        zarr.consolidate_metadata(tmp_path / "a.zarr", zarr_format=2)
+        group.create_array("image", data=pixels(40, 50))
+        assert_reads(open_source(tmp_path / "a.zarr"), pixels(40, 50))
+
+
+class TestFlippedAxes:
+    """How viewers' users mirror an image without touching its pixels."""
+
+    def test_a_negative_scale_reads_the_pixels_in_the_reverse_order_at_the_same_position(self, tmp_path: Path) -> None:
+        image = pixels(40, 50)
+        transforms = [{"type": "scale", "scale": [-0.5, 0.25]}, {"type": "translation", "translation": [100.0, 20.0]}]
+        group = zarr.open_group(tmp_path / "a.zarr")
+        group.create_array("0", data=image, chunks=(16, 16))
+        axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+        dataset = {"path": "0", "coordinateTransformations": transforms}
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+        source = open_source(tmp_path / "a.zarr")
+        assert_reads(source, image[::-1])
+        np.testing.assert_array_equal(source.data[3:9, 5:7], image[::-1][3:9, 5:7])
+        np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(source.data))), image[::-1])
+        assert source.pixel_size == {"y": 0.5, "x": 0.25}
+        assert source.translation == {"y": 100 - 0.5 * 39, "x": 20}  # of the last row, which comes first now
+        assert source.units == {"y": "micrometer", "x": "micrometer"}
+        assert "axis y has a negative scale" in source.notes[0]

@@ -449,6 +449,23 @@ class TestInputs:
         array.attrs["_ARRAY_DIMENSIONS"] = ["z", "y", "x"]
         assert mgbp.upscale(array, model=NETWORK).shape == (60, 200, 12)
 
+    @pytest.mark.parametrize("kind", ["zarr", "xarray", "chunked"])
+    @pytest.mark.parametrize("dtype", ["i2", "f4"])
+    def test_the_fill_value_among_the_attributes_of_an_array_is_missing(
+        self, tmp_path: Path, kind: str, dtype: str
+    ) -> None:
+        image = an_image(40, 30, dtype=dtype)
+        image[10:20, 10:20] = -99
+        attributes: dict[str, Any] = {"_FillValue": -99}
+        array: Any = xarray.DataArray(image, dims=("y", "x"), attrs=attributes)
+        array = array.chunk(y=17) if kind == "chunked" else array
+        if kind == "zarr":
+            array = zarr.create_array(tmp_path / "a.zarr", data=image, attributes=attributes)
+        result = mgbp.upscale(array, model=NETWORK, value_range=(0, 255)).compute()
+        masked = np.ma.masked_equal(image, -99)
+        expected = mgbp.upscale(masked, model=NETWORK, value_range=(0, 255)).compute()
+        np.testing.assert_array_equal(result, expected.filled(np.nan if dtype == "f4" else -99))
+
     @pytest.mark.parametrize("keeps_gradients", [False, True])
     def test_a_torch_tensor_is_an_image(self, keeps_gradients: bool) -> None:
         image = an_image(40, 30, dtype="f4")

@@ -70,9 +70,9 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
 
 
 def dimension_names(image: Any) -> tuple[str, ...] | None:
-    """Return the names of the dimensions of an xarray or Zarr array; None where it has none that mean something.
+    """Return the names of the dimensions of an xarray or Zarr array, or None if it is without names.
 
-    Names that libraries fill in, such as xarray's "dim_0", mean nothing.
+    Names that libraries fill in, such as xarray's "dim_0", do not count.
     """
     names = getattr(image, "dims", None) or getattr(getattr(image, "metadata", None), "dimension_names", None)
     if names is None and hasattr(image, "metadata"):  # xarray's convention for version 2 of Zarr
@@ -99,7 +99,7 @@ def axes_of_names(names: Sequence[str], shape: Sequence[int]) -> str:
     Raises
     ------
     ImageError
-        One cannot tell by the names which dimensions are y and x.
+        The names do not identify y and x.
     """
     lower = [name.strip().lower() for name in names]
     letters = [""] * len(lower)
@@ -112,8 +112,8 @@ def axes_of_names(names: Sequence[str], shape: Sequence[int]) -> str:
             letters[number] = letter
     if not {"y", "x"} <= set(letters):
         raise ImageError(
-            f"the dimensions are named {', '.join(names)}, which does not say which are y and x: say what they are "
-            'with axes=, such as "zyx".'
+            f"the dimensions are named {', '.join(names)}, and y and x cannot be identified among them: give their "
+            'axes with axes=, such as "zyx".'
         )
     for number, name in enumerate(lower):
         if letters[number]:

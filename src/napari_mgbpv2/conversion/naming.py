@@ -104,9 +104,10 @@ def destinations_of(
     if single and not is_folder:
         return [output]
     if not is_folder and str(output).lower().endswith((*ZARR_ENDINGS, *TIFF_ENDINGS, *OTHER_ENDINGS)):
-        raise DestinationError(
-            f"{shown(str(output))}: several sources need a folder for their results, not the name of an image"
-        )
+        what = "several sources need a folder for their results"
+        if len(sources) == 1:
+            what = "an image found in a folder needs a folder for its result"
+        raise DestinationError(f"{shown(str(output))}: {what}, not the name of an image")
     found: dict[Destination, str] = {}
     for source, folder in zip(sources, folders or [None] * len(sources), strict=True):
         suffix = f"x{scale}" if scale else "upscaled"

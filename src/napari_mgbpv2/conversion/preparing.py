@@ -111,7 +111,7 @@ def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan, identity
     if unknown := set(axes) - set(_NGFF_ORDER):
         raise ImageError(
             f"{source.path}: has the axes {plan.axes!r}; OME-Zarr takes t, c, z, y and x, not {', '.join(unknown)}: "
-            "say what they are with axes=."
+            "give the axes with axes=."
         )
     wanted = "".join(sorted(axes, key=_NGFF_ORDER.index))
     sizes = dict(zip(axes, plan.layout.shape, strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_mgbpv2.addresses import expanded, is_url, without_slash
 from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.sources.cf import missing_value
 from napari_mgbpv2.sources.describing import described_as
 from napari_mgbpv2.sources.finding import check_file, find_sources
 from napari_mgbpv2.sources.image import ArrayLike, FileArray, ImageSource, UnfitPicture, UnknownFormat, bare_source
@@ -27,6 +28,7 @@ __all__ = [
     "described_as",
     "find_sources",
     "long_unit",
+    "missing_value_of",
     "open_source",
 ]
 
@@ -147,6 +149,16 @@ def as_array(store: object) -> Any:
     from napari_mgbpv2.sources.zarrs import open_store
 
     return open_store(store)
+
+
+def missing_value_of(array: Any) -> float | None:
+    """Return the value of missing pixels by the attributes of an open Zarr or xarray array, or None."""
+    if hasattr(getattr(array, "metadata", None), "zarr_format"):
+        from napari_mgbpv2.sources.zarr_pixels import nodata_of
+
+        return nodata_of(array)
+    attributes = getattr(array, "attrs", None)
+    return missing_value(attributes) if isinstance(attributes, Mapping) else None
 
 
 def _first_bytes(path: str) -> bytes:

@@ -91,3 +91,38 @@ class TurnedArray(FileArray):
             pixels = pixels.swapaxes(self._y, self._x)
         flipped_axes = tuple(axis for axis, flip in ((self._y, self._flip_y), (self._x, self._flip_x)) if flip)
         return np.ascontiguousarray(np.flip(pixels, flipped_axes) if flipped_axes else pixels)
+
+
+class FlippedArray(FileArray):
+    """Pixels that are read in the reverse order along some axes, window by window.
+
+    Parameters
+    ----------
+    pixels
+        As they are stored.
+    flipped
+        Numbers of the axes to reverse.
+    reopen
+        The call that builds the same array again.
+    """
+
+    def __init__(self, pixels: FileArray, flipped: tuple[int, ...], reopen: Reopen) -> None:
+        self._pixels, self._flipped = pixels, flipped
+        super().__init__(pixels.path, pixels.shape, pixels.dtype, reopen)
+        self.nodata = pixels.nodata
+
+    @property
+    def piece_shape(self) -> tuple[int, ...]:
+        """Pixels along each axis of what is decoded at a time."""
+        return self._pixels.piece_shape
+
+    def identity(self) -> dict[str, Any]:
+        """What the pixels come from."""
+        return self._pixels.identity()
+
+    def _read(self, window: Window) -> Pixels:
+        stored = list(window)
+        for axis in self._flipped:
+            part, size = window[axis], self.shape[axis]
+            stored[axis] = slice(size - part.stop, size - part.start)
+        return np.ascontiguousarray(np.flip(self._pixels[tuple(stored)], self._flipped))

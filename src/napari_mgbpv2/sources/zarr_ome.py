@@ -15,9 +15,10 @@ import zarr
 from napari_mgbpv2.axes import AXIS_NAMES
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.sources.colour_profiles import fitting_profile
-from napari_mgbpv2.sources.image import ImageSource, axes_or, is_filled_in, pick, placed
+from napari_mgbpv2.sources.image import FileArray, ImageSource, axes_or, is_filled_in, pick, placed
+from napari_mgbpv2.sources.oriented import FlippedArray
 from napari_mgbpv2.sources.units import long_unit
-from napari_mgbpv2.sources.zarr_pixels import ZarrArray, child_of
+from napari_mgbpv2.sources.zarr_pixels import child_of, packing_note, pixels_of_array
 
 _AXIS_TYPES = {"time": "t", "channel": "c"}
 _OWN_ATTRIBUTE = "napari_mgbpv2"  # how a result of ours came to be
@@ -56,10 +57,22 @@ def open_multiscale(
     if "coordinateSystems" in multiscale:
         raise SourceError(f"{path}: is OME-Zarr {version}, which is too new; convert it to 0.4 or 0.5.")
     dataset = pick(path, "OME-Zarr", "level", multiscale["datasets"], level)
-    data = ZarrArray(path, child_of(path, group, dataset["path"]))
+    array = child_of(path, group, dataset["path"])
+    data = pixels_of_array(path, array)
     described = _described_axes(multiscale, data.ndim)
     axes = axes_or(said_axes, data.shape, lambda: _ome_axes(path, described, data.ndim))
     scale, offset = _level_transform(path, group, multiscale, dataset, data.shape)
+    flipped = tuple(
+        number for number, step in enumerate(scale) if -math.inf < step < 0 and axes[number] in placed(axes)
+    )
+    if flipped:
+        sizes = data.shape
+        data = FlippedArray(data, flipped, (_flipped_pixels, (path, array, flipped)))
+        offset = [
+            start + step * (size - 1) if step < 0 else start
+            for start, step, size in zip(offset, scale, sizes, strict=True)
+        ]
+        scale = [abs(step) for step in scale]
     pixel_size, units, translation = _placement(axes, described, scale, offset)
     channels = _channels(ome)
     names = _each(channels, "label", str)
@@ -79,7 +92,19 @@ def open_multiscale(
         path=path,
         kind=f"OME-Zarr {version}",
         icc_profile=fitting_profile(_stored_profile(group), data.shape[axes.index("s")] if "s" in axes else 1),
+        notes=(*packing_note(path, array), *_flip_note("".join(axes[number] for number in flipped))),
     )
+
+
+def _flipped_pixels(path: str, array: zarr.Array[Any], flipped: tuple[int, ...]) -> FileArray:
+    return FlippedArray(pixels_of_array(path, array), flipped, (_flipped_pixels, (path, array, flipped)))
+
+
+def _flip_note(axes: str) -> tuple[str, ...]:
+    if not axes:
+        return ()
+    which = f"axis {axes} has" if len(axes) == 1 else f"axes {', '.join(axes)} have"
+    return (f"its {which} a negative scale: the pixels are read in the reverse order, at the same position",)
 
 
 def _stored_profile(group: zarr.Group) -> bytes | None:
@@ -93,14 +118,57 @@ def _stored_profile(group: zarr.Group) -> bytes | None:
 
 
 def image_group(path: str, group: zarr.Group, series: int) -> tuple[zarr.Group, dict[str, Any], int]:
-    """Return the group of an image, its OME metadata, and which of the group's multiscales it is."""
+    """Return the group of an image, its OME metadata, and which of the group's multiscales it is.
+
+    Raises
+    ------
+    SourceError
+        It is a plate, a well, or holds labels; or a collection without such a series.
+    """
     ome = _ome_metadata(group)
     if "plate" in ome:
         raise SourceError(f"{path}: is a plate of many images; give one of them, such as A/1/0 in it.")
-    if "bioformats2raw.layout" in ome and "multiscales" not in ome:
-        image = child_of(path, group, str(series))
-        return image, _ome_metadata(image), 0
+    if "multiscales" not in ome:
+        if "well" in ome:
+            fields = [str(image.get("path")) for image in _list_of(ome["well"], "images")]
+            raise SourceError(
+                f"{path}: is a well of a plate; give one of its images: {', '.join(fields) or 'it has none'}."
+            )
+        if isinstance(ome.get("labels"), list):
+            raise SourceError(f"{path}: holds label images alone ({', '.join(map(str, ome['labels']))}); {_LABELS}")
+        if "bioformats2raw.layout" in ome:
+            return _image_of_collection(path, group, series)
+    refuse_labels(path, group)
     return group, ome, series
+
+
+_LABELS = (
+    "the values are the numbers of objects, which a network would mix: give the image itself, and enlarge labels by "
+    "repeating pixels, such as labels.repeat(4, -2).repeat(4, -1)."
+)
+
+
+def refuse_labels(path: str, group: zarr.Group) -> None:
+    """Raise `SourceError` if a group is a label image."""
+    if "image-label" in _ome_metadata(group):
+        raise SourceError(f"{path}: is a label image; {_LABELS}")
+
+
+def _image_of_collection(path: str, group: zarr.Group, series: int) -> tuple[zarr.Group, dict[str, Any], int]:
+    """Return an image of a bioformats2raw collection by the paths that it lists, or else by its number."""
+    listed = group.get("OME")
+    names = _list_of(_ome_metadata(listed), "series") if isinstance(listed, zarr.Group) else []
+    name = str(pick(path, "collection", "series", names, series)) if names else str(series)
+    image = child_of(path, group, name)
+    if not isinstance(image, zarr.Group):
+        raise SourceError(f"{path}: {name!r} in it is no image; copy it again.")
+    return image, _ome_metadata(image), 0
+
+
+def _list_of(document: Any, key: str) -> list[Any]:
+    """Return a list in metadata that may be damaged; empty if there is none."""
+    found = document.get(key) if isinstance(document, dict) else None
+    return found if isinstance(found, list) else []
 
 
 @contextmanager

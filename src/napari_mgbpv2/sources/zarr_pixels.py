@@ -17,6 +17,8 @@ from zarr.storage import LocalStore
 from napari_mgbpv2.addresses import is_url, shown
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.object_stores import is_of_network, reason_of, redacted
+from napari_mgbpv2.sources.cf import missing_value, packing_of
+from napari_mgbpv2.sources.converted import ConvertedArray
 from napari_mgbpv2.sources.finding import ZARR_MARKERS, is_zarr
 from napari_mgbpv2.sources.image import FileArray, Pixels, Window
 from napari_mgbpv2.sources.remote import ZARR_METADATA, RemoteStore, remote_store
@@ -40,7 +42,7 @@ class ZarrArray(FileArray):
     """
 
     def __init__(self, path: str, array: zarr.Array[Any]) -> None:
-        super().__init__(path, array.shape, array.dtype, (ZarrArray, (path, array)), _nodata(array))
+        super().__init__(path, array.shape, array.dtype, (ZarrArray, (path, array)), nodata_of(array))
         self._array = array
         bounds = getattr(array.store, "bounds", None)
         if bounds is not None:
@@ -95,13 +97,50 @@ class ZarrArray(FileArray):
                 raise SourceError(f"{file}: this shard is empty, the Zarr is damaged: copy or write it again.")
 
 
-def _nodata(array: zarr.Array[Any]) -> float | None:
-    """Return the value of missing pixels, where the attributes say one as CF, xarray and GDAL do."""
-    for name in ("_FillValue", "missing_value", "nodata"):
-        said = array.attrs.get(name)
-        if isinstance(said, (int, float)) and not isinstance(said, bool):
-            return float(said)
-    return None
+def nodata_of(array: zarr.Array[Any]) -> float | None:
+    """Return the value of missing pixels by the attributes, or by the metadata of what xarray has written.
+
+    In version 2 of Zarr, xarray keeps ``_FillValue`` as the array's fill value. A fill value of 0 is the default of
+    other writers, and means something in packed values alone.
+    """
+    attributes = dict(array.attrs)
+    found = missing_value(attributes)
+    if found is not None or array.metadata.zarr_format != 2 or "_ARRAY_DIMENSIONS" not in attributes:
+        return found
+    fill, packed = array.metadata.fill_value, {"scale_factor", "add_offset"} & set(attributes)
+    return missing_value({"_FillValue": fill}) if fill is not None and (packed or fill != 0) else None
+
+
+def pixels_of_array(path: str, array: zarr.Array[Any]) -> FileArray:
+    """Return the pixels of a Zarr array with their true values, where CF's attributes say that they are packed.
+
+    Raises
+    ------
+    SourceError
+        It has no pixels, or they are no numbers.
+    """
+    stored = ZarrArray(path, array)
+    packing = packing_of(path, dict(array.attrs)) if stored.dtype.kind in "uif" else None
+    if packing is None:
+        return stored
+    missing, line = stored.nodata, packing  # in floats, it is NaN already
+    return ConvertedArray(
+        stored,
+        lambda values: line.unpack(values, missing),
+        packing.dtype_for(stored.dtype),
+        (pixels_of_array, (path, array)),
+    )
+
+
+def packing_note(path: str, array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Return a sentence on packed values that have been unpacked; none for others."""
+    packing = packing_of(path, dict(array.attrs)) if np.dtype(array.dtype).kind in "uif" else None
+    if packing is None:
+        return ()
+    return (
+        f"its {array.dtype} values are packed (scale_factor {packing.factor:.10g}, add_offset {packing.offset:.10g}) "
+        f"and are read as {packing.dtype_for(array.dtype)}",
+    )
 
 
 def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
@@ -114,7 +153,11 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
     """
     store, root = _store_of(path)
     try:
-        return zarr.open(store, mode="r", path=root)
+        node = zarr.open(store, mode="r", path=root)
+        if isinstance(node, zarr.Group) and not isinstance(store, RemoteStore):
+            # consolidated metadata may be older than what is there; only a network makes them worth it
+            return zarr.open_group(store, mode="r", path=root, use_consolidated=False)
+        return node
     except SourceError:  # a document that was refused
         raise
     except Exception as error:  # damaged JSON, unknown codecs and data types all end here
@@ -158,14 +201,39 @@ def arrays_in(path: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
         raise SourceError(f"{path}: something in it cannot be read as Zarr ({error}); copy it again.") from error
 
 
-def only_array(path: str, arrays: Mapping[str, zarr.Array[Any]]) -> zarr.Array[Any]:
-    """Return the array; raises `SourceError` if there is none or more than one."""
-    if len(arrays) != 1:
-        names = ", ".join(sorted(arrays))
-        what = f"several arrays ({names}); give one of them" if arrays else "no array"
-        raise SourceError(f"{path}: this Zarr group holds {what}.")
-    (array,) = arrays.values()
-    return array
+def only_array(path: str, group: zarr.Group, arrays: Mapping[str, zarr.Array[Any]]) -> zarr.Array[Any]:
+    """Return the image among the arrays of a group: the only one that is not a coordinate of another.
+
+    Raises
+    ------
+    SourceError
+        There is none or more than one; the message lists what there is.
+    """
+    images = {name: array for name, array in arrays.items() if array.ndim >= 2}
+    named = {each for array in images.values() for each in _coordinates_of(array)}
+    chosen = {name: array for name, array in images.items() if name not in named} or images or dict(arrays)
+    if len(chosen) == 1:
+        return next(iter(chosen.values()))
+    if chosen:
+        raise SourceError(
+            f"{path}: this Zarr group holds several arrays ({', '.join(sorted(chosen))}); give one of them."
+        )
+    groups = _groups_in(group)
+    holds = f"no array but the groups {', '.join(groups)}: give one of them" if groups else "no array"
+    raise SourceError(f"{path}: this Zarr group holds {holds}.")
+
+
+def _coordinates_of(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Return the names of the coordinates of an array, as xarray writes them."""
+    said = (array.attrs.get(name) for name in ("coordinates", "grid_mapping"))
+    return tuple(name for text in said if isinstance(text, str) for name in text.split())
+
+
+def _groups_in(group: zarr.Group) -> list[str]:
+    try:
+        return sorted(group.group_keys())
+    except Exception:  # the store does not list its members, or one of them is damaged
+        return []
 
 
 def child_of(path: str, group: zarr.Group, name: str) -> Any:
@@ -176,3 +244,19 @@ def child_of(path: str, group: zarr.Group, name: str) -> Any:
         raise SourceError(f"{path}: nothing is at {name!r} in this Zarr; choose another or copy it again.") from None
     except Exception as error:
         raise SourceError(f"{path}: {name!r} in it cannot be read as Zarr ({error}); copy it again.") from error
+
+
+def parent_group(array: zarr.Array[Any]) -> zarr.Group | None:
+    """Return the group that an array is in, even if the array was opened by its own folder, or None."""
+    store, path = array.store, array.path
+    if not path and isinstance(store, LocalStore):
+        folder = store.root.resolve()
+        if not is_zarr(str(folder.parent)):
+            return None
+        store, path = FolderStore(str(folder.parent), read_only=True), folder.name
+    if not path:
+        return None
+    try:
+        return zarr.open_group(store, mode="r", path=path.rpartition("/")[0], use_consolidated=False)
+    except Exception:  # there is none, or it is damaged, which spoils no pixel of the array
+        return None

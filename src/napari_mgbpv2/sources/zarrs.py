@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import zarr
@@ -21,8 +22,17 @@ from napari_mgbpv2.sources.image import (
     pick,
     pixel_dtype,
 )
-from napari_mgbpv2.sources.zarr_ome import image_group, open_multiscale, telling_of_damage
-from napari_mgbpv2.sources.zarr_pixels import ZarrArray, arrays_in, child_of, only_array, open_node
+from napari_mgbpv2.sources.zarr_grids import grid_of
+from napari_mgbpv2.sources.zarr_ome import image_group, open_multiscale, refuse_labels, telling_of_damage
+from napari_mgbpv2.sources.zarr_pixels import (
+    arrays_in,
+    child_of,
+    only_array,
+    open_node,
+    packing_note,
+    parent_group,
+    pixels_of_array,
+)
 
 
 def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
@@ -52,8 +62,8 @@ def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> Imag
     if "multiscales" in ome:
         with telling_of_damage(path):
             return open_multiscale(path, group, ome, series, level, said_axes)
-    only = only_array(path, arrays_in(path, group))
-    return _open_array(path, only, "Zarr group of one array", series, level, said_axes)
+    only = only_array(path, group, arrays_in(path, group))
+    return _open_array(path, only, "array of a Zarr group", series, level, said_axes, group)
 
 
 def open_store(store: object) -> Any:
@@ -106,20 +116,37 @@ def _full_resolution(where: str, node: zarr.Group) -> zarr.Array[Any]:
     sizes = [math.prod(level.shape) for level in levels if level is not None]
     if len(sizes) == len(arrays) > 1 and all(finer > coarser for finer, coarser in itertools.pairwise(sizes)):
         return arrays["0"]
-    return only_array(where, arrays)
+    return only_array(where, group, arrays)
 
 
 def _open_array(
-    path: str, array: zarr.Array[Any], kind: str, series: int, level: int, said_axes: str | None
+    path: str,
+    array: zarr.Array[Any],
+    kind: str,
+    series: int,
+    level: int,
+    said_axes: str | None,
+    parent: zarr.Group | None = None,
 ) -> ImageSource:
     only_image(path, kind, series, level)
-    data = ZarrArray(path, array)
+    parent = parent or parent_group(array)
+    if parent is not None:
+        refuse_labels(path, parent)
+    data = pixels_of_array(path, array)
     axes = axes_or(said_axes, data.shape, lambda: _named_axes(path, array) or guess_axes(path, data.shape))
-    return bare_source(data, axes, path, kind)
+    source = bare_source(data, axes, path, kind)
+    grid = grid_of(array, axes, parent)
+    return replace(
+        source,
+        pixel_size=source.pixel_size | grid.pixel_size,
+        units=source.units | grid.units,
+        translation=source.translation | grid.position,
+        notes=(*packing_note(path, array), *grid.notes),
+    )
 
 
 def _named_axes(path: str, array: zarr.Array[Any]) -> str | None:
-    """Return the axes by their names; None if they have none."""
+    """Return the axes by the names of the dimensions, or None for an array without names."""
     names = dimension_names(array)
     try:
         return None if names is None else axes_of_names(names, array.shape)

@@ -48,11 +48,25 @@ def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
     if not all(size > 0 for size in shape):
         raise ImageError(f"the image has the shape {shape}; every axis must have a known size of at least 1.")
     if axes is not None:
-        return image, check_axes(axes, shape)
-    if own_axes is not None:
-        return image, own_axes
-    names = dimension_names(image)
-    return image, guess_axes(shape) if names is None else axes_of_names(names, shape)
+        axes = check_axes(axes, shape)
+    elif own_axes is not None:
+        axes = own_axes
+    else:
+        names = dimension_names(image)
+        axes = guess_axes(shape) if names is None else axes_of_names(names, shape)
+    return _with_missing(image), axes
+
+
+def _with_missing(image: Any) -> Any:
+    """Return an array that marks the missing pixels that its attributes declare; itself if they declare none."""
+    if not hasattr(image, "attrs") or np.dtype(image.dtype).kind not in "uif":
+        return image
+    from napari_mgbpv2.lazy import lazy_source
+    from napari_mgbpv2.sources import missing_value_of
+    from napari_mgbpv2.sources.cf import WithMissing
+
+    missing = missing_value_of(image)
+    return image if missing is None else WithMissing(lazy_source(image), missing)
 
 
 def _as_array(image: Any) -> tuple[Any, str | None]:
