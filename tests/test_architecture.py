@@ -70,7 +70,7 @@ WITH_WINDOWS = {"plugin"} if not find_spec("napari") or not find_spec("qtpy") el
 
 # What the files of a room that is a folder may load beyond that, all of them together: the room reaches for them later.
 IN_FILES = {
-    "conversion": {"dask", "scipy"},
+    "conversion": {"dask", "distributed", "scipy"},
     "sources": {"imagecodecs", "PIL", "tifffile", "zarr"},
     "plugin": HEAVY - {"distributed"},
 }

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
+import re
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,13 @@ import pytest
 from distributed import Client, Future, LocalCluster
 
 import napari_mgbpv2 as mgbp
+from dask_processes import a_worker, site_without_the_package
 from examples import Array, a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run, workers
+from napari_mgbpv2.conversion.worker_checks import Event, Requirements, WorkerChecks
+from napari_mgbpv2.conversion.worker_plugin import ConversionPlugin
 from napari_mgbpv2.errors import Cancelled, ClusterError, SourceError
 from napari_mgbpv2.ome_zarr.storage import Folder
 from test_resume import content
@@ -129,9 +136,26 @@ class TestErrors:
             run(prepare(job(source, destination, model)), client=found)
         assert not destination.with_name("result.ome.zarr.partial").exists()
 
-    def test_workers_that_do_not_see_the_files_are_told(self, client: Client) -> None:
-        with pytest.raises(ClusterError, match="storage that all of them share"):
-            workers.check_workers(client, Folder(Path("no such place")))
+    def test_workers_that_do_not_see_the_output_are_told_by_name(
+        self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        of = Requirements.of
+        elsewhere = Folder(Path("no such place"))
+        monkeypatch.setattr(Requirements, "of", lambda *given: replace(of(*given), storage=elsewhere))
+        with pytest.raises(ClusterError, match=r"worker tcp://\S+ .*does not see .*storage that all of them share"):
+            run(prepare(job(source, destination, model)), client=client)
+
+    @pytest.mark.parametrize(("gone", "said"), [(True, "has no model file"), (False, "has another model file at")])
+    def test_workers_with_another_model_file_are_told_by_name(
+        self, client: Client, source: Path, destination: Path, tmp_path: Path, gone: bool, said: str
+    ) -> None:
+        model = save_model(a_network(), tmp_path / "mine.safetensors")
+        prepared = prepare(job(source, destination, model))
+        model.unlink()
+        if not gone:
+            save_model(a_network(seed=1), model)
+        with pytest.raises(ClusterError, match=rf"worker tcp://\S+ .*{said} {re.escape(str(model))}"):
+            run(prepared, client=client)
 
     def test_nobody_at_the_address_is_told(self, source: Path, destination: Path, capsys: Any) -> None:
         workers_timeout = workers.CONNECT_SECONDS
@@ -161,12 +185,97 @@ class TestErrors:
         assert len(set(lost)) == 3
         assert content(destination) == alone(source, model)
 
+    def test_an_error_that_is_no_dead_worker_is_not_called_one(
+        self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(self: Future, timeout: float | None = None) -> Any:
+            raise ZeroDivisionError("a fault")
+
+        monkeypatch.setattr(Future, "result", fail)
+        with pytest.raises(ZeroDivisionError, match="a fault"):
+            run(prepare(job(source, destination, model)), client=client)
+
+    def test_processes_that_have_been_started_anew_get_the_work_again(
+        self, client: Client, source: Path, destination: Path, model: Path
+    ) -> None:
+        """A worker may come back at the address that it had."""
+        told: list[Report] = []
+
+        def tell(report: Report) -> None:
+            told.append(report)
+            if len(told) == 5:
+                client.run(lose_all_plugins)
+
+        run(prepare(job(source, destination, model)), client=client, tell=tell)
+        assert content(destination) == alone(source, model)
+
     def test_a_shard_at_which_workers_die_again_and_again_is_told(
         self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cluster, "MOST_DEATHS", 1)
         with pytest.raises(ClusterError, match="die again and again at shard"):
             run(prepare(job(Deadly(), destination, model)), client=client)
+
+
+async def lose_all_plugins(dask_worker: Any) -> None:
+    for name, plugin in list(dask_worker.plugins.items()):
+        if isinstance(plugin, ConversionPlugin):
+            await dask_worker.plugin_remove(name=name)
+
+
+class TestChecks:
+    """Of workers that join while a conversion is under way."""
+
+    @pytest.fixture
+    def checks(self, client: Client) -> Iterator[tuple[WorkerChecks, list[str]]]:
+        """Checks in which the workers of the cluster have passed, and what is said of others."""
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        notes: list[str] = []
+        requirements = Requirements(None, None, Folder(Path(__file__).parent))
+        checks = WorkerChecks(client, requirements, "a conversion", b"", self.events.put, notes.append)
+        checks.update(client.nthreads())
+        for _ in range(2):
+            self.events.get(timeout=60)()
+        assert len(checks.usable) == 2
+        assert not notes
+        yield checks, notes
+        checks.close()
+
+    def joined(self, client: Client, checks: WorkerChecks) -> None:
+        """Wait for a third worker, and for its check."""
+        client.wait_for_workers(3, timeout=60)
+        checks.update(client.nthreads())
+        self.events.get(timeout=60)()
+
+    def test_one_without_the_package_is_refused_by_name(
+        self, client: Client, checks: tuple[WorkerChecks, list[str]], tmp_path: Path
+    ) -> None:
+        site = site_without_the_package(tmp_path)
+        with a_worker(client.scheduler.address, "bare", site=site, bare=True):
+            self.joined(client, checks[0])
+        assert len(checks[0].usable) == 2
+        (note,) = checks[1]
+        assert re.match(r"worker tcp://\S+ \(name bare\) lacks napari-mgbpv2: install napari-mgbpv2==", note)
+
+    def test_one_that_can_do_the_work_is_used(self, client: Client, checks: tuple[WorkerChecks, list[str]]) -> None:
+        with a_worker(client.scheduler.address, "late"):
+            self.joined(client, checks[0])
+            assert len(checks[0].usable) == 3
+        assert not checks[1]
+
+    def test_the_work_is_removed_from_the_workers_at_the_end(
+        self, client: Client, checks: tuple[WorkerChecks, list[str]]
+    ) -> None:
+        assert all(client.run(has_plugins).values())
+        checks[0].close()
+        deadline = time.monotonic() + 60
+        while any(client.run(has_plugins).values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(client.run(has_plugins).values())
+
+
+def has_plugins(dask_worker: Any) -> bool:
+    return "a conversion" in dask_worker.plugins
 
 
 class Deadly:

@@ -117,7 +117,7 @@ class Running:
 def wait_for_shards(destination: Path, count: int, ended: Callable[[], bool] = lambda: False) -> None:
     """Wait until unfinished work has that many shards, or is over."""
     journal = destination.with_name(f"{destination.name}.partial") / JOURNAL
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not ended() and time.monotonic() < deadline:
         try:
             if journal.read_bytes().count(b"\n") > count:  # behind a line about the job

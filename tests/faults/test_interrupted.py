@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from distributed import Client
 from folder import SMALL_SHARDS, Folder, wait_for_shards
 from table import Row, content_of
 
+from dask_processes import a_scheduler, a_worker, site_of_another_version
 from examples import a_network, an_image
 from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run
@@ -162,6 +164,29 @@ def test_model_changed(row: Row, folder: Folder, source: Path) -> None:
     begins(folder, source)
     save_model(a_network(seed=1), folder.model, overwrite=True)
     row.is_shown_by(folder.upscale(source, *SMALL_SHARDS, "--resume"))
+
+
+def test_worker_refused(
+    row: Row, folder: Folder, source: Path, differing: Callable[[], set[str]], tmp_path: Path
+) -> None:
+    site = site_of_another_version(tmp_path, "0.0.9")
+    with (
+        a_scheduler(tmp_path) as (_, address),
+        a_worker(address, "old", site=site),
+        a_worker(address, "right"),
+        Client(address) as client,
+    ):
+        client.wait_for_workers(2, timeout=60)
+        outcome = folder.upscale(source, *SMALL_SHARDS, "--scheduler", address)
+    row.is_shown_by(outcome)
+    assert differing() == set()
+
+
+def test_scheduler_killed(row: Row, folder: Folder, source: Path, tmp_path: Path) -> None:
+    with a_scheduler(tmp_path) as (scheduler, address), a_worker(address, "right"):
+        running = folder.starts(source, "--scheduler", address)
+        scheduler.kill()
+        row.is_shown_by(running.finished())
 
 
 def test_worker_killed(

@@ -80,7 +80,8 @@ def convert(
     cancelled
         Asked before each step; the conversion ends when it says so.
     client
-        A client of `distributed`, whose workers share the work; they must see the source and the destination.
+        A client of `distributed`, whose workers share the work. Workers that have another version of this package or
+        another model file, or do not see the source and the destination, are refused with a warning; the others work.
     record_paths
         Whether the result says the whole paths of the source's files; by default their names, sizes and times of
         change alone. Of an address, it says scheme, host and path.
@@ -104,7 +105,7 @@ def convert(
     Cancelled
         ``cancelled`` said so.
     ClusterError
-        The cluster has no workers, they do not see the files, or they died again and again.
+        The cluster has no workers that can do the work, they died again and again, or the scheduler has ended.
     OutOfMemory
         There is not enough memory, even for smaller tiles. They are tried, with a warning, where nothing is lost by it.
     ImageError, ModelError, TilingError, DeviceError
@@ -166,7 +167,8 @@ def run(
     tell
         Called with a `Report` after each step.
     note
-        Called with a sentence where something has to be waited for before the work begins.
+        Called with a sentence where something has to be waited for before the work begins, and for each worker of a
+        cluster that cannot be used. By default, the latter are warnings.
 
     Returns
     -------
@@ -195,6 +197,6 @@ def run(
         else:
             from napari_mgbpv2.conversion.cluster import run_on_cluster
 
-            run_on_cluster(prepared, work, writer, tally, client)
+            run_on_cluster(prepared, work, writer, tally, client, note)
         prepared.check_source()
         return writer.commit()

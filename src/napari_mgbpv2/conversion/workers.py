@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,41 +13,9 @@ from napari_mgbpv2.errors import ClusterError
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_mgbpv2.ome_zarr import Storage
-
 CONNECT_SECONDS = 20.0
-PATIENCE = 60.0  # seconds without any worker before the work is given up
+PATIENCE = 60.0  # seconds without any worker before a conversion ends
 _MISSING = "several workers need dask.distributed: pip install 'napari-mgbpv2[distributed]'."
-
-
-def check_workers(client: Any, storage: Storage) -> None:
-    """Raise `ClusterError` unless there are workers that can do the work: with this package, and the same files.
-
-    Parameters
-    ----------
-    client
-        Of the cluster.
-    storage
-        What is to be written to.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not client.nthreads():
-        if time.monotonic() > deadline:
-            raise ClusterError(f"the cluster has had no workers for {PATIENCE:.0f} s; start some.")
-        time.sleep(0.5)
-    try:
-        seen = client.run(_sees, storage)
-    except ImportError as error:
-        raise ClusterError("the workers of the cluster lack napari-mgbpv2; install it where they run.") from error
-    if blind := [worker for worker, sees in seen.items() if not sees]:
-        raise ClusterError(
-            f"{storage.destination} is not the same place for the workers ({', '.join(blind[:3])}): "
-            "source and destination must lie on storage that all of them share."
-        )
-
-
-def _sees(storage: Storage) -> bool:
-    return storage.is_there()
 
 
 @contextlib.contextmanager

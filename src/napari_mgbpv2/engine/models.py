@@ -12,7 +12,7 @@ from napari_mgbpv2.checkpoints import load_model
 from napari_mgbpv2.engine.running import Engine
 from napari_mgbpv2.engine.thread import in_engine_thread
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import file_hash
+from napari_mgbpv2.model_zoo import file_hash, find_content
 from napari_mgbpv2.network import Network, fold_channels
 
 _engines: dict[tuple[str, bool, str, str], Engine] = {}
@@ -43,16 +43,17 @@ class ModelFile:
         return cls(path, file_hash(path))
 
     def load(self) -> Network:
-        """Load the network, if the file is still the same.
+        """Load the network, if the file is still the same; that of a packaged model may lie in another folder here.
 
         Raises
         ------
         ModelError
             The file has gone or changed.
         """
-        if not self.path.is_file() or file_hash(self.path) != self.sha256:
+        path = find_content(self.path, self.sha256)
+        if path is None:
             raise ModelError(f"{self.path}: the model has been changed or removed since the work was planned.")
-        return load_model(self.path, cycles=self.cycles)
+        return load_model(path, cycles=self.cycles)
 
 
 def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> Engine:

@@ -1,7 +1,7 @@
 """The models that there are, by name, and the cards of model files: torch-free, so that menus fill at once."""
 
 from napari_mgbpv2.model_zoo.cards import ModelCard, description_of, file_hash, read_card, read_header
-from napari_mgbpv2.model_zoo.packaged import DEFAULT_SCALE, FOLDER, default_model, find_model, list_models
+from napari_mgbpv2.model_zoo.packaged import DEFAULT_SCALE, FOLDER, default_model, find_content, find_model, list_models
 from napari_mgbpv2.model_zoo.published import (
     LICENCE,
     PUBLISHED,
@@ -23,6 +23,7 @@ __all__ = [
     "default_model",
     "description_of",
     "file_hash",
+    "find_content",
     "find_model",
     "find_published",
     "list_models",

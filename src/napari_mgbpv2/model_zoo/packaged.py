@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo.cards import ModelCard, read_card
+from napari_mgbpv2.model_zoo.cards import ModelCard, file_hash, read_card
 
 FOLDER = Path(__file__).parents[1] / "models"
 DEFAULT_SCALE = 4  # where nobody says one
@@ -57,3 +58,21 @@ def default_model(scale: int | None, channels: int = 3) -> ModelCard:
         offered = ", ".join(dict.fromkeys(str(card.scale) for card in cards if card.scale))
         raise ModelError(f"no packaged model upscales {scale} times; scales with a model: {offered}.")
     return next((card for card in of_scale if card.channels == channels), of_scale[0])
+
+
+def find_content(path: str | os.PathLike[str], sha256: str) -> Path | None:
+    """Return a model file that has the expected content; None where there is none.
+
+    Parameters
+    ----------
+    path
+        Where it was. Where it is missing or another file, a packaged model of the same name is tried: another machine
+        may have this package in another folder.
+    sha256
+        Hash of the content, in hexadecimal.
+    """
+    given = Path(path)
+    for candidate in (given, FOLDER / given.name):
+        if candidate.is_file() and file_hash(candidate) == sha256:
+            return candidate
+    return None

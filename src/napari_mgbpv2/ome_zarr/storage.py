@@ -147,8 +147,8 @@ class Folder:
         return self.path
 
     def is_there(self) -> bool:
-        """Whether this process sees the folder."""
-        return self.path.is_dir()
+        """Whether this process sees the folder, and that of the run: another machine may have a folder of that name."""
+        return (self.path / f"{RUN_FOLDER}{self.run}" if self.run else self.path).is_dir()
 
     def sizes(self) -> Callable[[str], int | None]:
         """Return a function that looks at a file."""
