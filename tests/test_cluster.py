@@ -233,9 +233,11 @@ class TestChecks:
         notes: list[str] = []
         requirements = Requirements(None, None, Folder(Path(__file__).parent))
         checks = WorkerChecks(client, requirements, "a conversion", b"", self.events.put, notes.append)
+        while len(client.nthreads()) != 2:  # workers of the tests before may be ending, or starting
+            time.sleep(0.1)
         checks.update(client.nthreads())
         for _ in range(2):
-            self.events.get(timeout=60)()
+            self.events.get(timeout=120)()
         assert len(checks.usable) == 2
         assert not notes
         yield checks, notes
@@ -243,9 +245,9 @@ class TestChecks:
 
     def joined(self, client: Client, checks: WorkerChecks) -> None:
         """Wait for a third worker, and for its check."""
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(3, timeout=120)
         checks.update(client.nthreads())
-        self.events.get(timeout=60)()
+        self.events.get(timeout=120)()
 
     def test_one_without_the_package_is_refused_by_name(
         self, client: Client, checks: tuple[WorkerChecks, list[str]], tmp_path: Path

@@ -109,7 +109,7 @@ class Running:
 
     def ends(self) -> tuple[int, str, str]:
         """Wait for its end; return its status as a shell has it, and what it has printed and said."""
-        printed, errors = self.process.communicate(timeout=60)
+        printed, errors = self.process.communicate(timeout=240)
         code = self.process.returncode
         return (code if code >= 0 else 128 - code), printed, errors
 

@@ -176,7 +176,7 @@ def test_worker_refused(
         a_worker(address, "right"),
         Client(address) as client,
     ):
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=240)
         outcome = folder.upscale(source, *SMALL_SHARDS, "--scheduler", address)
     row.is_shown_by(outcome)
     assert differing() == set()
