@@ -56,6 +56,17 @@ class TestImages:
         np.save(folder.path / "image.npy", an_image(20, 20) > 99)
         row.is_shown_by(folder.upscale(folder.path / "image.npy"))
 
+    def test_label_image(self, row: Row, folder: Folder) -> None:
+        group = zarr.create_group(folder.path / "nuclei.zarr")
+        group.create_array("0", data=an_image(20, 20, dtype="u2"))
+        group.attrs["ome"] = {"version": "0.5", "image-label": {}, "multiscales": [{"datasets": [{"path": "0"}]}]}
+        row.is_shown_by(folder.upscale(folder.path / "nuclei.zarr"))
+
+    def test_packed_by_no_line(self, row: Row, folder: Folder) -> None:
+        packing = {"scale_factor": "much"}
+        zarr.create_array(folder.path / "a.zarr", data=an_image(20, 20, dtype="i2"), attributes=packing)
+        row.is_shown_by(folder.upscale(folder.path / "a.zarr"))
+
     def test_no_pixels(self, row: Row, folder: Folder) -> None:
         np.save(folder.path / "image.npy", np.ones((0, 20), "u1"))
         row.is_shown_by(folder.upscale(folder.path / "image.npy"))

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
+import xarray
 import zarr
 from folder import SMALL_SHARDS, Folder, on_posix, wait_for_shards
 from PIL import Image
@@ -267,3 +268,10 @@ class TestArrays:
                 raise ConnectionError("the camera is off")
 
         row.is_shown_by(folder.calls(mgbp.convert, Camera(), folder.destination, **options))
+
+    def test_uneven_lists(self, row: Row, folder: Folder, options: dict[str, Any]) -> None:
+        row.is_shown_by(folder.calls(mgbp.convert, [[1, 2], [3]], folder.destination, **options))
+
+    def test_unknown_dimensions(self, row: Row, folder: Folder, options: dict[str, Any]) -> None:
+        image = xarray.DataArray(np.zeros((3, 40, 50), "u2"), dims=("u", "v", "w"))
+        row.is_shown_by(folder.calls(mgbp.convert, image, folder.destination, **options | {"axes": None}))
