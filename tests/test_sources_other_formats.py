@@ -84,6 +84,13 @@ class TestNifti:
         assert open_source(tmp_path / "mirrored.nii").translation == {"z": 0.0, "y": 0.0, "x": 0.0}
         assert open_source(tmp_path / "turned.nii").translation == {"z": 0.0, "y": 0.0, "x": 0.0}
 
+    def test_a_position_that_is_not_carried_is_stated(self, tmp_path: Path) -> None:
+        upright = np.array([[0.5, 0, 0, 7], [0, 0.25, 0, -8], [0, 0, 2, 9], [0, 0, 0, 1]])
+        write_nifti(tmp_path / "upright.nii", pixels(50, 40, 6), upright)
+        write_nifti(tmp_path / "mirrored.nii", pixels(50, 40, 6), upright * [[-1], [1], [1], [1]])
+        assert open_source(tmp_path / "upright.nii").notes == ()
+        assert "mirrored or turned" in open_source(tmp_path / "mirrored.nii").notes[0]
+
     def test_windows_of_a_compressed_file_decode_it_once(self, tmp_path: Path) -> None:
         write_nifti(tmp_path / "a.nii.gz", pixels(50, 40, 6))
         source = open_source(tmp_path / "a.nii.gz")

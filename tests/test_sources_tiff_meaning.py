@@ -406,6 +406,16 @@ class TestBands:
         source = self.opened(tmp_path, 4, photometric="rgb", extrasamples=["unspecified"], extratags=[tag])
         assert source.channel_names == ("B2", "B3", "B4", "NIR")
 
+    @pytest.mark.parametrize(("scale", "offset", "is_packed"), [("0.0001", "-0.1", True), ("1", "0", False)])
+    def test_values_that_gdal_packs_are_stated(self, tmp_path: Path, scale: str, offset: str, is_packed: bool) -> None:
+        items = "".join(
+            f'<Item name="{role.upper()}" sample="0" role="{role}">{text}</Item>'
+            for role, text in (("offset", offset), ("scale", scale))
+        )
+        tag = (42112, "s", 0, f"<GDALMetadata>{items}</GDALMetadata>", True)
+        notes = self.opened(tmp_path, 3, photometric="rgb", extratags=[tag]).notes
+        assert any("are packed (offset -0.1, scale 0.0001)" in note for note in notes) == is_packed
+
     def test_alpha_is_alpha(self, tmp_path: Path) -> None:
         source = self.opened(tmp_path, 4, photometric="rgb", extrasamples=["unassalpha"])
         assert source.axes == "yxs"

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "ctzyx"}  # x is the first in the file, and varies fastest
 
+_LOST = "its axes are mirrored or turned against those of the scanner: its position and orientation are not carried"
+
 
 def open_nifti(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
     """Open a NIfTI image; its axes are those of the voxels, in the order t, z, y, x.
 
     Voxels that are scaled have their scaled values, as 32-bit floats. The position is read where the axes lie along
-    those of the scanner; turned and mirrored images have none.
+    those of the scanner; of turned and mirrored images it is not carried, with a note.
 
     Raises
     ------
@@ -124,9 +126,11 @@ def _placement(image: Nifti1Pair, axes: str) -> dict[str, Any]:
         affine[:3, :3], np.diag([steps.get(axis, 1.0) for axis in "xyz"]), rtol=1e-4
     )
     place = dict(zip("xyz", map(float, affine[:3, 3]), strict=True)) if straight else {}
+    lost = not straight and affine is not None and bool(np.any(affine[:3, 3]))
     known = [axis for axis in axes if axis not in "cs"]
     return {
         "pixel_size": {axis: sizes.get(axis, 1.0) for axis in known},
         "units": {axis: (time if axis == "t" else space) if axis in sizes else None for axis in known},
         "translation": {axis: place.get(axis, 0.0) for axis in known},
+        "notes": (_LOST,) if lost else (),
     }

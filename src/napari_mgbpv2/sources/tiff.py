@@ -57,6 +57,7 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing
         swapped = turn_of(full.keyframe)[0]
         if turn := full.keyframe.tags.valueof(274) if any(turn_of(full.keyframe)) else None:
             calibration.notes.append(f"its orientation ({turn}) is not upright: it has been turned")
+        calibration.notes += _scaling_note(full.keyframe)
         if not coloured and "c" in axes:
             calibration.channel_names = _band_names(full.keyframe)
             calibration.channel_colors = []
@@ -119,16 +120,30 @@ def _band_names(page: tifffile.TiffPage) -> list[str]:
     for number, kind in enumerate(page.extrasamples):
         if kind in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA):
             names[first_extra + number] = "Alpha"
+    for number, role, text in _gdal_items(page):
+        if role == "description" and 0 <= number < len(names) and text:
+            names[number] = text
+    return names
+
+
+def _gdal_items(page: tifffile.TiffPage) -> list[tuple[int, str, str]]:
+    """Return number of the band, role and text of each item of GDAL's metadata; none if they are damaged."""
     text = page.tags.valueof(42112)
     try:
         items = ET.fromstring(text.strip("\0 \n") if isinstance(text, str) else "<none/>").iter("Item")
-        for item in items:
-            number = int(item.get("sample", "-1"))
-            if item.get("role") == "description" and 0 <= number < len(names) and (item.text or "").strip():
-                names[number] = (item.text or "").strip()
+        return [(int(item.get("sample", "-1")), item.get("role", ""), (item.text or "").strip()) for item in items]
     except (ET.ParseError, ValueError):
-        pass  # damaged names spoil no pixel
-    return names
+        return []  # damaged metadata spoil no pixel
+
+
+def _scaling_note(page: tifffile.TiffPage) -> tuple[str, ...]:
+    """Return a sentence on values that are packed by GDAL's scale and offset; none for others."""
+    said = {role: text for number, role, text in _gdal_items(page) if role in ("scale", "offset") and number <= 0}
+    packed = {role: text for role, text in said.items() if text not in ("", {"scale": "1", "offset": "0"}[role])}
+    if not packed:
+        return ()
+    line = ", ".join(f"{role} {text}" for role, text in packed.items())
+    return (f"its values are packed ({line}) and are carried as they are stored: the same applies to the result",)
 
 
 def _one_each(values: Sequence[str], channels: int) -> tuple[str, ...] | None:
