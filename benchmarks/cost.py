@@ -18,9 +18,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.inference import PreparedNetwork, Workspace
-from napari_mgbpv2.inference.products import ConvolutionProduct, MatrixProduct
-from napari_mgbpv2.network import MGBPv2, scaling_modules
+from napari_mgbpv2.model.network import MGBPv2, scaling_modules
+from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.runtime.inference.gemm import ConvolutionProduct, MatrixProduct
 
 TILE = 783
 SHAPES = ((2048, 512, 512), (2048, 256, 256), (1024, 512, 576))

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.resampling import bicubic_resize_array
+from napari_mgbpv2.imaging.resampling import bicubic_resize_array
 from napari_mgbpv2.training.options import make_options
 from napari_mgbpv2.training.trainer import train
 from quality import Picture, load, psnr

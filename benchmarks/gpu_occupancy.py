@@ -32,10 +32,10 @@ import torch
 from torch import Tensor
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.engine import Engine, release_device_memory
-from napari_mgbpv2.engine.replaying import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
-from napari_mgbpv2.network import MGBPv2, scaling_modules
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.network import MGBPv2, scaling_modules
+from napari_mgbpv2.runtime import Engine, release_device_memory
+from napari_mgbpv2.runtime.cuda_graphs import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from identity import prepared_identity
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
-from napari_mgbpv2.model_zoo import find_model, read_card
+from napari_mgbpv2.model.zoo import find_model, read_card
 
 
 class Generated:

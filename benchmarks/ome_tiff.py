@@ -21,10 +21,10 @@ import zarr
 from PIL import Image
 from zarr.codecs import BloscCodec
 
-from napari_mgbpv2.model_zoo import packaged
-from napari_mgbpv2.ome_tiff import COMPRESSIONS, write_ome_tiff
+from napari_mgbpv2.io.writers.ome_tiff import COMPRESSIONS, write_ome_tiff
+from napari_mgbpv2.model.zoo import packaged
 
-SAMPLE = Path(packaged.__file__).parents[1] / "samples" / "astronaut.png"
+SAMPLE = Path(packaged.__file__).parents[2] / "samples" / "astronaut.png"
 CHUNK, SHARD = 512, 2048
 
 

@@ -18,10 +18,10 @@ import dask
 import numpy as np
 import torch
 
-from napari_mgbpv2.engine import get_engine, in_engine_thread
-from napari_mgbpv2.lazy import as_dask
-from napari_mgbpv2.resampling import Taps, upscale_window
+from napari_mgbpv2.imaging.resampling import Taps, upscale_window
+from napari_mgbpv2.runtime import get_engine, in_engine_thread
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling.lazy import as_dask
 
 
 def seconds(work: Callable[[], object]) -> float:

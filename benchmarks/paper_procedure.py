@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_mgbpv2.network import MGBPv2, module_label
+from napari_mgbpv2.model.network import MGBPv2, module_label
 
 Forward = Callable[[Tensor], Tensor]
 

@@ -25,7 +25,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.resampling import bicubic_resize_array
+from napari_mgbpv2.imaging.resampling import bicubic_resize_array
 
 Picture = npt.NDArray[Any]  # (H, W) or (H, W, 3), uint8
 Upscaler = Callable[[Picture], Picture]

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.engine import PRECISIONS, choose_device, choose_precision
 from napari_mgbpv2.errors import DeviceError
+from napari_mgbpv2.runtime import PRECISIONS, choose_device, choose_precision
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
 

@@ -25,11 +25,11 @@ import skimage.data
 from PIL import Image
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.model_zoo import default_model
-from napari_mgbpv2.network import configurations
-from napari_mgbpv2.resampling import bicubic_resize_array
-from napari_mgbpv2.training.metrics import luma, psnr, ssim
-from napari_mgbpv2.training.niqe import niqe
+from napari_mgbpv2.imaging.resampling import bicubic_resize_array
+from napari_mgbpv2.metrics.niqe import niqe
+from napari_mgbpv2.metrics.scores import luma, psnr, ssim
+from napari_mgbpv2.model.network import configurations
+from napari_mgbpv2.model.zoo import default_model
 from napari_mgbpv2.training.synthetic import numbered_generator
 from napari_mgbpv2.training.synthetic.camera import Camera
 from napari_mgbpv2.training.synthetic.fields import random_field

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from qtpy.QtCore import QEventLoop, QTimer
 
-from napari_mgbpv2.model_zoo import list_models
+from napari_mgbpv2.model.zoo import list_models
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.finetuning.working import Request, finetune
 from napari_mgbpv2.plugin.layer_image import read_layer

@@ -15,13 +15,13 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.checkpoints import load_model
-from napari_mgbpv2.conversion.areas import Areas
 from napari_mgbpv2.conversion.job import TILE_CACHE_BYTES
-from napari_mgbpv2.conversion.walking import Walk, plan_walk
-from napari_mgbpv2.model_zoo import default_model
-from napari_mgbpv2.network import configurations
-from napari_mgbpv2.tiling import Span, TileGrid, plan_grid
+from napari_mgbpv2.conversion.work_queue import Areas
+from napari_mgbpv2.model.checkpoints import load_model
+from napari_mgbpv2.model.network import configurations
+from napari_mgbpv2.model.zoo import default_model
+from napari_mgbpv2.tiling.grid import Span, TileGrid, plan_grid
+from napari_mgbpv2.tiling.shard_order import Walk, plan_walk
 
 Owners = npt.NDArray[np.int32]
 

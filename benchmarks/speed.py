@@ -33,12 +33,12 @@ from PIL import Image
 from torch import Tensor
 
 import napari_mgbpv2 as mgbp
-import napari_mgbpv2.lazy  # what is imported when it is needed is not to be timed
 import napari_mgbpv2.upscaling
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.inference import PreparedNetwork, Workspace
-from napari_mgbpv2.network import MGBPv2, pad_to_natural
-from napari_mgbpv2.resampling import bicubic_resize
+import napari_mgbpv2.upscaling.lazy  # what is imported when it is needed is not to be timed
+from napari_mgbpv2.imaging.resampling import bicubic_resize
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.network import MGBPv2, pad_to_natural
+from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
 from paper_procedure import PaperNetwork, average_of_patches
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"

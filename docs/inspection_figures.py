@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import napari_mgbpv2 as mgbp
+from napari_mgbpv2.imaging.resampling import Taps
 from napari_mgbpv2.inspection import DeepFilter, consistency_map
-from napari_mgbpv2.resampling import Taps
 
 FOLDER = Path(__file__).parent / "pictures"
 MODEL, NOISY = "x4", "x4-perceptual"

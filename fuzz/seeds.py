@@ -14,7 +14,7 @@ import tifffile
 import torch
 from targets import a_model, model_archive
 
-from napari_mgbpv2.checkpoints import published_state_dict, save_model
+from napari_mgbpv2.model.checkpoints import published_state_dict, save_model
 
 SCALE = {"type": "scale", "scale": [1.0, 0.5, 0.5]}
 SHIFT = {"type": "translation", "translation": [0.0, 1.5, 1.5]}

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 import zarr
 
-from napari_mgbpv2.checkpoints import load_model, published_state_dict
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.network import MGBPv2
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.model.checkpoints import load_model, published_state_dict
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import MGBPv2
 
 
 def checkpoints(data: bytes) -> None:

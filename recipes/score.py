@@ -1,6 +1,6 @@
 """Measures packaged models anew and writes the scores and the guard into their cards; their weights stay as they are.
 
-python recipes/score.py src/napari_mgbpv2/models/*.safetensors
+python recipes/score.py src/napari_mgbpv2/model/weights/*.safetensors
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from napari_mgbpv2.checkpoints import load_model, save_model
-from napari_mgbpv2.engine import measure_guard
-from napari_mgbpv2.model_zoo import read_card
+from napari_mgbpv2.model.checkpoints import load_model, save_model
+from napari_mgbpv2.model.zoo import read_card
+from napari_mgbpv2.runtime import measure_guard
 from quality import card_scores
 
 

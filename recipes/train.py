@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from score import with_scores
 
-from napari_mgbpv2.checkpoints import load_model, save_model
-from napari_mgbpv2.model_zoo import read_card
+from napari_mgbpv2.model.checkpoints import load_model, save_model
+from napari_mgbpv2.model.zoo import read_card
 from napari_mgbpv2.training.options import make_options, options_from_file
 from napari_mgbpv2.training.trainer import Report, train
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.lazy import TiledImage
-from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import MGBPv2
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling.lazy import TiledImage
 
 Array = npt.NDArray[Any]
 

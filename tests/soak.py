@@ -136,8 +136,8 @@ def convert(destination: Path, kind: str, seed: int, **options: Any) -> None:
     """Write an image that its seed decides, as a conversion does."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from napari_mgbpv2.ome_tiff import write_ome_tiff
-    from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter
+    from napari_mgbpv2.io.writers.ome_tiff import write_ome_tiff
+    from napari_mgbpv2.io.writers.ome_zarr import ImageLayout, OMEZarrWriter
 
     job = {"kind": kind, "seed": seed}
     layout = ImageLayout(
@@ -306,8 +306,8 @@ class Soak:
 
 def tidied(destination: Path, kind: str) -> None:
     """Do what a next run does about a finished image."""
-    from napari_mgbpv2.ome_zarr import place_at
-    from napari_mgbpv2.ome_zarr.place import Place
+    from napari_mgbpv2.io.storage.local_transaction import Place
+    from napari_mgbpv2.io.writers.ome_zarr import place_at
 
     place = place_at(destination, overwrite=True, is_file=kind == "tiff")
     assert isinstance(place, Place)
@@ -335,8 +335,8 @@ def soak(kills: int, seed: int = 0, folder: Path | None = None) -> Outcome | Non
         import tifffile  # noqa: F401
         import yaozarrs.v05  # noqa: F401
 
-        import napari_mgbpv2.ome_tiff
-        import napari_mgbpv2.ome_zarr  # noqa: F401
+        import napari_mgbpv2.io.writers.ome_tiff
+        import napari_mgbpv2.io.writers.ome_zarr  # noqa: F401
 
         run = Soak(Path(place), library, seed)
         number, said = 0, time.monotonic()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from napari_mgbpv2.sources import ImageSource
+from napari_mgbpv2.io.readers import ImageSource
 
 Array = npt.NDArray[Any]
 

@@ -15,7 +15,7 @@ from napari_mgbpv2.addresses import (
     recordable,
     redact,
 )
-from napari_mgbpv2.wording import printable
+from napari_mgbpv2.formatting import printable
 
 SECRET = "https://user:pass@host.org:8443/a%20b/cells.zarr?X-Amz-Signature=abc,(d)&t=1#part"
 

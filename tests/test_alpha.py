@@ -14,11 +14,11 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import Array, CountingSource, a_network, an_image
-from napari_mgbpv2.alpha import REACH, VisibleColours, has_alpha, opaque_value
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.ome_zarr import halve
-from napari_mgbpv2.ome_zarr.halving import halve_visible
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.imaging.alpha import REACH, VisibleColours, has_alpha, opaque_value
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.io.writers.ome_zarr import halve
+from napari_mgbpv2.io.writers.ome_zarr.downsampling import halve_visible
+from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.training.data import ImageSamples
 
 NETWORK = a_network(scale=2)

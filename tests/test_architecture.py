@@ -1,4 +1,4 @@
-"""The house rules: which room may import which, which may name a heavy package, and what importing one loads.
+"""The rules of the tree: which package may import which, which may name a heavy package, and what importing one loads.
 
 Three guards, because none sees everything: import-linter follows every import, also inside functions, but not when it
 runs; ruff sees heavy imports at module level, but no dynamic ones; a fresh interpreter sees what is really loaded, but
@@ -30,34 +30,37 @@ HEAVY = {
 }
 TORCH = {"numpy", "PIL", "torch", "safetensors"}
 
-# What `import napari_mgbpv2.<room>` may load.
+# What `import napari_mgbpv2.<package>` may load, or of a module where the modules of a package differ.
 AT_IMPORT = {
+    "_moved": set(),
     "_version": set(),
-    "errors": set(),
     "addresses": set(),
-    "object_stores": set(),
-    "config": set(),
-    "network": TORCH,
-    "checkpoints": TORCH,
-    "inference": TORCH,
-    "tiling": {"numpy"},
-    "resampling": TORCH,
-    "noise": {"numpy"},
-    "values": {"numpy"},
-    "alpha": {"numpy"},
-    "axes": set(),
     "caching": set(),
-    "files": set(),
-    "downloads": set(),
-    "model_zoo": set(),
-    "wording": set(),
-    "lazy": {"numpy", "scipy", "dask"},  # dask.array looks for scipy
-    "engine": TORCH,
-    "exporting": TORCH,
-    "ome_tiff": {"numpy"},
-    "ome_zarr": {"numpy", "zarr"},
-    "sources": {"numpy"},
+    "errors": set(),
+    "formatting": set(),
+    "paths": set(),
+    "model": set(),
+    "model.config": set(),
+    "model.downloads": set(),
+    "model.zoo": set(),
+    "model.network": TORCH,
+    "model.checkpoints": TORCH,
+    "imaging": set(),
+    "imaging.alpha": {"numpy"},
+    "imaging.axes": set(),
+    "imaging.noise": {"numpy"},
+    "imaging.values": {"numpy"},
+    "imaging.resampling": TORCH,
+    "tiling": {"numpy"},
+    "metrics": TORCH,
+    "io": {"numpy"},
+    "io.storage": set(),
+    "io.readers": {"numpy"},
+    "io.writers.ome_tiff": {"numpy"},
+    "io.writers.ome_zarr": {"numpy", "zarr"},
+    "runtime": TORCH,
     "upscaling": {"numpy"},
+    "export": TORCH,
     "conversion": {"numpy"},
     "training": TORCH,
     "inspection": TORCH,
@@ -65,18 +68,23 @@ AT_IMPORT = {
     "plugin": set(),
 }
 
-# Rooms whose files need more than this package does; their own tests import them.
+# Packages whose files need more than this package does; their own tests import them.
 WITH_WINDOWS = {"plugin"} if not find_spec("napari") or not find_spec("qtpy") else set()
 
-# What the files of a room that is a folder may load beyond that, all of them together: the room reaches for them later.
+# What the files of a folder may load beyond that, all of them together: the package imports them later.
 IN_FILES = {
+    "model": TORCH,
+    "imaging": TORCH,
+    "io": {"imagecodecs", "PIL", "tifffile", "zarr"},
+    "io.readers": {"imagecodecs", "PIL", "tifffile", "zarr"},
+    "io.storage": {"numpy", "zarr"},
+    "upscaling": {"dask", "scipy"},
     "conversion": {"dask", "distributed", "scipy"},
-    "sources": {"imagecodecs", "PIL", "tifffile", "zarr"},
     "plugin": HEAVY - {"distributed"},
 }
 
-TORCH_ROOMS = sorted(room for room, allowed in AT_IMPORT.items() if "torch" in allowed)
-LIGHT_ROOMS = sorted(set(AT_IMPORT) - set(TORCH_ROOMS))
+TORCH_PACKAGES = sorted(package for package, allowed in AT_IMPORT.items() if "torch" in allowed)
+LIGHT_PACKAGES = sorted(set(AT_IMPORT) - set(TORCH_PACKAGES))
 
 
 def heavy_modules_after(statement: str) -> set[str]:
@@ -87,15 +95,16 @@ def heavy_modules_after(statement: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def rooms_on_disk() -> set[str]:
+def packages_on_disk() -> set[str]:
     """Name the modules and folders directly below the package."""
     folders = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
     return folders | {file.stem for file in PACKAGE.glob("*.py")} - {"__init__"}
 
 
-def modules_of(room: str) -> list[str]:
-    """Name a room and, if it is a folder, every module in it."""
-    files = sorted((PACKAGE / room).rglob("*.py")) or [PACKAGE / f"{room}.py"]
+def modules_of(package: str) -> list[str]:
+    """Name a package and, if it is a folder, every module in it."""
+    path = PACKAGE.joinpath(*package.split("."))
+    files = sorted(path.rglob("*.py")) or [path.with_suffix(".py")]
     dotted = (".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files)
     return [name.removesuffix(".__init__") for name in dotted]
 
@@ -112,7 +121,7 @@ def ruff_findings(*arguments: str, source: str | None = None) -> subprocess.Comp
 
 
 class TestContracts:
-    """import-linter: rooms import downward, one door a dependency."""
+    """import-linter: packages import downward, one package per dependency."""
 
     def test_every_import_keeps_to_the_contracts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(PROJECT)
@@ -120,44 +129,45 @@ class TestContracts:
 
 
 class TestModuleLevelImports:
-    """ruff: heavy packages and rooms are imported where they are needed, not at module level."""
+    """ruff: heavy packages and packages are imported where they are needed, not at module level."""
 
-    def test_no_light_room_imports_a_heavy_one_at_module_level(self) -> None:
+    def test_no_light_package_imports_a_heavy_one_at_module_level(self) -> None:
         done = ruff_findings("src")
         assert done.returncode == 0, done.stdout + done.stderr
 
     @pytest.mark.parametrize(
         "statement",
-        ["import torch", "from dask import array", "from napari_mgbpv2 import engine", "from . import tiling"],
+        ["import torch", "from dask import array", "from napari_mgbpv2 import runtime", "from . import tiling"],
     )
     def test_the_rule_can_fail(self, statement: str) -> None:
-        done = ruff_findings("--stdin-filename", "src/napari_mgbpv2/upscaling.py", "-", source=f"{statement}\n")
+        done = ruff_findings("--stdin-filename", "src/napari_mgbpv2/upscaling/plan.py", "-", source=f"{statement}\n")
         assert re.search("TID25[23]", done.stdout)
 
 
 class TestLoading:
-    """A fresh interpreter: what importing a room loads."""
+    """A fresh interpreter: what importing a package loads."""
 
     def test_importing_the_package_loads_nothing_heavy(self) -> None:
         assert heavy_modules_after("import napari_mgbpv2; dir(napari_mgbpv2); napari_mgbpv2.__version__") == set()
 
-    @pytest.mark.parametrize("room", LIGHT_ROOMS)
-    def test_a_light_room_loads_only_its_own_dependencies(self, room: str) -> None:
-        assert heavy_modules_after(importing([f"napari_mgbpv2.{room}"])) - AT_IMPORT[room] == set()
+    @pytest.mark.parametrize("package", LIGHT_PACKAGES)
+    def test_a_light_package_loads_only_its_own_dependencies(self, package: str) -> None:
+        assert heavy_modules_after(importing([f"napari_mgbpv2.{package}"])) - AT_IMPORT[package] == set()
 
     @pytest.mark.parametrize(
-        "room", [room for room in LIGHT_ROOMS if (PACKAGE / room).is_dir() and room not in WITH_WINDOWS]
+        "package",
+        [name for name in LIGHT_PACKAGES if PACKAGE.joinpath(*name.split(".")).is_dir() and name not in WITH_WINDOWS],
     )
-    def test_the_files_of_a_light_room_load_only_its_own_dependencies(self, room: str) -> None:
-        loaded = heavy_modules_after(importing(modules_of(room)))
-        assert loaded - AT_IMPORT[room] - IN_FILES.get(room, set()) == set()
+    def test_the_files_of_a_light_package_load_only_its_own_dependencies(self, package: str) -> None:
+        loaded = heavy_modules_after(importing(modules_of(package)))
+        assert loaded - AT_IMPORT[package] - IN_FILES.get(package, set()) == set()
 
     def test_the_torch_core_and_the_trainer_load_only_torch(self) -> None:
-        modules = [module for room in TORCH_ROOMS for module in modules_of(room)]
+        modules = [module for package in TORCH_PACKAGES for module in modules_of(package)]
         assert heavy_modules_after(importing(modules)) - TORCH == set()
 
-    def test_every_room_has_a_rule(self) -> None:
-        assert rooms_on_disk() == set(AT_IMPORT)
+    def test_every_package_has_a_rule(self) -> None:
+        assert packages_on_disk() == {name.partition(".")[0] for name in AT_IMPORT}
 
     def test_the_probe_can_fail(self) -> None:
         assert heavy_modules_after("import zarr") >= {"numpy", "zarr"}

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_mgbpv2.axes import axes_of_names, check_axes, dimension_names, guess_axes
 from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.imaging.axes import axes_of_names, check_axes, dimension_names, guess_axes
 
 
 class TestGuessing:

@@ -26,11 +26,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from examples import a_network
-from napari_mgbpv2.checkpoints import card_of, export_model, load_model, locate, published_state_dict, save_model
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import find_model, read_card
-from napari_mgbpv2.network import Ensemble, MGBPv2, Network, configurations
+from napari_mgbpv2.model.checkpoints import card_of, export_model, load_model, locate, published_state_dict, save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import Ensemble, MGBPv2, Network, configurations
+from napari_mgbpv2.model.zoo import find_model, read_card
 
 State = dict[str, Tensor]
 
@@ -148,7 +148,7 @@ class TestRoundTrip:
         count = "len(os.listdir('/proc/self/task'))"
         script = f"""
             import os, time, torch
-            from napari_mgbpv2.checkpoints import load_model
+            from napari_mgbpv2.model.checkpoints import load_model
             before, deadline = {count}, time.monotonic() + 30
             load_model("x4")  # in half precision: taking it to single is work for several threads
             while {count} > before:  # the system takes them from its list a moment after they have ended

@@ -15,11 +15,11 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
-from napari_mgbpv2.resampling import bicubic_resize_array
-from napari_mgbpv2.sources import open_source
-from napari_mgbpv2.wording import readable_bytes
+from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.imaging.resampling import bicubic_resize_array
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.model.checkpoints import save_model
 
 COMMAND = [str(Path(sys.executable).parent / "mgbpv2-upscale")]
 

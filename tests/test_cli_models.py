@@ -13,10 +13,10 @@ import torch
 
 import napari_mgbpv2 as mgbp
 from examples import a_network
-from napari_mgbpv2.checkpoints import export_model, load_model, save_model
 from napari_mgbpv2.cli.models import main
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.model_zoo import file_hash, find_model, find_published, preset, published
+from napari_mgbpv2.model.checkpoints import export_model, load_model, save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.zoo import file_hash, find_model, find_published, preset, published
 from web import serving, use_cache
 
 COMMAND = str(Path(sys.executable).parent / "mgbpv2-models")

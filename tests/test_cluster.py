@@ -18,13 +18,13 @@ from distributed import Client, Future, LocalCluster
 import napari_mgbpv2 as mgbp
 from dask_processes import a_worker, site_without_the_package
 from examples import Array, a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run, workers
 from napari_mgbpv2.conversion.worker_checks import Event, Requirements, WorkerChecks
 from napari_mgbpv2.conversion.worker_plugin import ConversionPlugin
 from napari_mgbpv2.errors import Cancelled, ClusterError, SourceError
-from napari_mgbpv2.ome_zarr.storage import Folder
+from napari_mgbpv2.io.storage.backends import Folder
+from napari_mgbpv2.model.checkpoints import save_model
 from test_resume import content
 
 

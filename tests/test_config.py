@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import MGBPv2
 
 K3, K5, K7 = (ModelConfig(kernel=kernel) for kernel in (3, 5, 7))  # the published networks
 

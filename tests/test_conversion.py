@@ -14,12 +14,12 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import Array, CountedTiles, a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
-from napari_mgbpv2.conversion.retrying import smaller_tile, with_tile
-from napari_mgbpv2.conversion.working import ShardWork
+from napari_mgbpv2.conversion.oom import smaller_tile, with_tile
+from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.model.checkpoints import save_model
 
 NETWORK = a_network()
 

@@ -16,11 +16,11 @@ import torch
 
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine import Engine, models, release_device_memory
-from napari_mgbpv2.engine.replaying import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
-from napari_mgbpv2.inference import PreparedNetwork, Workspace
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.runtime import Engine, models, release_device_memory
+from napari_mgbpv2.runtime.cuda_graphs import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
+from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.tiling.grid import Span
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 

@@ -15,9 +15,12 @@ import torch
 
 import napari_mgbpv2 as mgbp
 from examples import TINY, a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine import (
+from napari_mgbpv2.errors import DeviceError
+from napari_mgbpv2.imaging.resampling import Taps, bicubic_resize
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import Ensemble
+from napari_mgbpv2.runtime import (
     Engine,
     ModelFile,
     available_devices,
@@ -29,12 +32,9 @@ from napari_mgbpv2.engine import (
     measure_guard,
     release_device_memory,
 )
-from napari_mgbpv2.engine.even import EvenTiles
-from napari_mgbpv2.errors import DeviceError
-from napari_mgbpv2.inference import PreparedNetwork
-from napari_mgbpv2.network import Ensemble
-from napari_mgbpv2.resampling import Taps, bicubic_resize
-from napari_mgbpv2.tiling import EVEN_TILES_KEPT, Span
+from napari_mgbpv2.runtime.constant_tiles import EvenTiles
+from napari_mgbpv2.runtime.inference import PreparedNetwork
+from napari_mgbpv2.tiling.grid import EVEN_TILES_KEPT, Span
 
 CPU = torch.device("cpu")
 

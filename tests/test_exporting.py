@@ -21,14 +21,14 @@ from torch import Tensor
 
 import napari_mgbpv2 as mgbp
 from examples import TINY, a_network, an_image
-from napari_mgbpv2.checkpoints import export_model, load_model, save_model
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.exporting import FORMS, UpscalingGraph, export
-from napari_mgbpv2.exporting.checks import TOLERANCE, ExportedModel
-from napari_mgbpv2.model_zoo import find_model, list_models, read_card
-from napari_mgbpv2.network import Ensemble, Network, configurations, fold_channels
-from napari_mgbpv2.resampling import bicubic_resize
+from napari_mgbpv2.export import FORMS, UpscalingGraph, export
+from napari_mgbpv2.export.checks import TOLERANCE, ExportedModel
+from napari_mgbpv2.imaging.resampling import bicubic_resize
+from napari_mgbpv2.model.checkpoints import export_model, load_model, save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import Ensemble, Network, configurations, fold_channels
+from napari_mgbpv2.model.zoo import find_model, list_models, read_card
 
 SMALL = ModelConfig(features=(4, 3), steps=1)
 GRAPHS = {"torch-export": "a.pt2", "torchscript": "a.pt", "onnx": "a.onnx"}

@@ -17,8 +17,8 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import open_source
-from napari_mgbpv2.sources.zarr_stores import unpacks_to_more
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.io.readers.zarr.stores import unpacks_to_more
 from source_files import pixels
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links are those of POSIX")

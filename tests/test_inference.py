@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from examples import TINY, a_network
-from napari_mgbpv2 import inference
-from napari_mgbpv2.checkpoints import load_model
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.inference import PreparedNetwork, Workspace
-from napari_mgbpv2.inference.products import (
+from napari_mgbpv2.model.checkpoints import load_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import MGBPv2, pad_to_natural
+from napari_mgbpv2.runtime import inference
+from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.runtime.inference.gemm import (
     ConvolutionProduct,
     MatrixProduct,
     Product,
@@ -29,9 +30,8 @@ from napari_mgbpv2.inference.products import (
     make_product,
     processor_vendor,
 )
-from napari_mgbpv2.inference.toom_cook import toom_cook
-from napari_mgbpv2.inference.upscaling_steps import ConvolutionStep, ProductStep
-from napari_mgbpv2.network import MGBPv2, pad_to_natural
+from napari_mgbpv2.runtime.inference.toom_cook import toom_cook
+from napari_mgbpv2.runtime.inference.transposed_convolution import ConvolutionStep, ProductStep
 
 DATA = Path(__file__).parent / "data" / "network"
 CASES = json.loads((DATA / "index.json").read_text())

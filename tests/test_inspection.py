@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import napari_mgbpv2 as mgbp
 from examples import Array, CountingSource, a_network, an_image
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import DeviceError, ImageError, ModelError
+from napari_mgbpv2.imaging.noise import noise_window
+from napari_mgbpv2.imaging.resampling import Taps, bicubic_resize, shrink
 from napari_mgbpv2.inspection import DeepFilter, deep_filter
-from napari_mgbpv2.network import Ensemble, Network, fold_channels
-from napari_mgbpv2.noise import noise_window
-from napari_mgbpv2.resampling import Taps, bicubic_resize, shrink
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import Ensemble, Network, fold_channels
 
 RELATIVE = 1e-5  # of the largest value that is compared
 STEP = 1e-6  # of a pixel, so small that it turns no ReLU

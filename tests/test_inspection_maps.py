@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import napari_mgbpv2 as mgbp
 from examples import Array, CountingSource, a_network, an_image
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ImageError, ModelError
+from napari_mgbpv2.imaging.resampling import shrink
 from napari_mgbpv2.inspection import consistency_map, invention_map
-from napari_mgbpv2.network import Ensemble
-from napari_mgbpv2.resampling import shrink
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import Ensemble
 
 NOISY = a_network(ModelConfig(features=(6, 5, 4), channels=3), scale=4)
 SILENT = a_network(ModelConfig(features=(6, 5, 4), noise_channels=0), scale=4)

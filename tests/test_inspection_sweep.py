@@ -18,15 +18,15 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.sweep import main
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ImageError, MGBPv2Error, ModelError
 from napari_mgbpv2.inspection import SweepRow, as_csv, noise_sweep, plot_sweep
+from napari_mgbpv2.metrics.niqe import niqe
+from napari_mgbpv2.metrics.scores import luma, psnr, rmse_y
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.training.feature_networks import VGG19
 from napari_mgbpv2.training.losses import contextual_loss
-from napari_mgbpv2.training.metrics import luma, psnr, rmse_y
-from napari_mgbpv2.training.niqe import niqe
 
 NOISY = a_network(ModelConfig(features=(6, 4), steps=1), scale=2)
 COMMAND = [str(Path(sys.executable).parent / "mgbpv2-sweep")]

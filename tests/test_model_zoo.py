@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import default_model, file_hash, find_model, list_models, packaged, read_card
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.zoo import default_model, file_hash, find_model, list_models, packaged, read_card
 
 CONFIG = ModelConfig(features=(4, 3), channels=1)
 
@@ -55,7 +55,7 @@ class TestPackagedModels:
 
     def test_cards_are_read_without_torch(self) -> None:
         code = (
-            "import sys; from napari_mgbpv2.model_zoo import list_models; assert list_models();"
+            "import sys; from napari_mgbpv2.model.zoo import list_models; assert list_models();"
             "assert not {'torch', 'safetensors', 'numpy'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True)

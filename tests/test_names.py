@@ -17,17 +17,17 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.command import parser_of, run_command
 from napari_mgbpv2.cli.output import CLOSED_PIPE, write_line, write_path
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.conversion import ConversionJob, prepare
-from napari_mgbpv2.conversion.naming import check_ending, destinations_of, name_of
+from napari_mgbpv2.conversion.destinations import check_ending, destinations_of, name_of
 from napari_mgbpv2.errors import DestinationError, ModelError
-from napari_mgbpv2.network import Ensemble
-from napari_mgbpv2.sources import find_sources
-from napari_mgbpv2.sources.finding import search
-from napari_mgbpv2.sources.results import is_result
+from napari_mgbpv2.io.readers import find_sources
+from napari_mgbpv2.io.readers.discovery import search
+from napari_mgbpv2.io.results import is_result
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.network import Ensemble
 
 ODD = ["plate [x]1", "a::b", "star *", "what ?", "#1", "{x}", "%20 +", "a\\b", "~", "new\nline", "quote'\"", "-o"]
 posix = pytest.mark.skipif(os.name == "nt", reason="names there are no bytes")

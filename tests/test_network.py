@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from examples import TINY, a_network
-from napari_mgbpv2.checkpoints import configuration_of, export_model, load_model, published_state_dict
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.network import (
+from napari_mgbpv2.model.checkpoints import configuration_of, export_model, load_model, published_state_dict
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import (
     Ensemble,
     MGBPv2,
     Network,

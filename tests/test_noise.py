@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_mgbpv2.noise import CELL, noise_window
+from napari_mgbpv2.imaging.noise import CELL, noise_window
 
 SIDE = 1024
 FIVE_SIGMA = 5 / SIDE  # of the mean of a million independent numbers of unit variance

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from examples import CountingSource, an_image
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
-from napari_mgbpv2.ome_tiff import COMPRESSIONS, read_provenance, tiff_dtype, tiles, write_ome_tiff, writer
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.io.writers.ome_tiff import COMPRESSIONS, read_provenance, tiff_dtype, tiles, write_ome_tiff, writer
 
 INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4"]
 FLOATS = ["f4", "f8"]

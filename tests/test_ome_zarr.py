@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from yaozarrs import validate_zarr_store
 
-import napari_mgbpv2.ome_zarr as room
+import napari_mgbpv2.io.writers.ome_zarr as room
 from napari_mgbpv2.errors import Cancelled, DestinationError
-from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter, StoredShard, free_space, halve
+from napari_mgbpv2.io.writers.ome_zarr import ImageLayout, OMEZarrWriter, StoredShard, free_space, halve
 
 INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"]
 FLOATS = ["f2", "f4", "f8"]
@@ -876,7 +876,7 @@ def test_an_old_image_that_a_killed_run_had_replaced_goes(path: Path) -> None:
 KILLED = """
 import sys, time
 import numpy as np
-from napari_mgbpv2.ome_zarr import StoredShard, ImageLayout, OMEZarrWriter
+from napari_mgbpv2.io.writers.ome_zarr import StoredShard, ImageLayout, OMEZarrWriter
 
 layout = ImageLayout((70, 45), np.dtype("u2"), "yx", (1, 1), (None, None), (0, 0), "x", None, None, {}, 16, 32)
 with OMEZarrWriter(sys.argv[1], layout) as writer:
@@ -887,7 +887,7 @@ with OMEZarrWriter(sys.argv[1], layout) as writer:
 
 
 def run_until_written(path: Path) -> subprocess.Popen[bytes]:
-    source = str(Path(room.__file__).parents[2])
+    source = str(Path(room.__file__).parents[4])
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path)],
         stdout=subprocess.PIPE,

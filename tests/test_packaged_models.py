@@ -14,9 +14,9 @@ import pytest
 
 import napari_mgbpv2 as mgbp
 from examples import an_image
-from napari_mgbpv2.model_zoo import ModelCard, default_model
-from napari_mgbpv2.network import configurations
-from napari_mgbpv2.resampling import bicubic_resize_array
+from napari_mgbpv2.imaging.resampling import bicubic_resize_array
+from napari_mgbpv2.model.network import configurations
+from napari_mgbpv2.model.zoo import ModelCard, default_model
 from napari_mgbpv2.upscaling import plan_upscale
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "quality.py"

@@ -16,7 +16,7 @@ import napari_mgbpv2 as mgbp
 from examples import Array, a_network
 from napari_mgbpv2.cli.preview import write_preview
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
 
 NETWORK = a_network(scale=2)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

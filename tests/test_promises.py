@@ -20,9 +20,9 @@ import napari_mgbpv2 as mgbp
 from examples import TINY, CountingSource, a_network, an_image, counted_image, untiled
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.errors import Cancelled, TilingError
-from napari_mgbpv2.lazy import as_dask
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.upscaling import plan_upscale
+from napari_mgbpv2.upscaling.lazy import as_dask
 
 NETWORK = a_network()
 SCALE = 4

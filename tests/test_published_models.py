@@ -15,11 +15,12 @@ import torch
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import download_model, export_model, load_model, published_state_dict, save_model
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.downloads import cache_folder, download
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import (
+from napari_mgbpv2.model.checkpoints import download_model, export_model, load_model, published_state_dict, save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.downloads import cache_folder, download
+from napari_mgbpv2.model.network import Ensemble, MGBPv2, Network, configurations
+from napari_mgbpv2.model.zoo import (
     PublishedModel,
     file_hash,
     find_published,
@@ -28,8 +29,7 @@ from napari_mgbpv2.model_zoo import (
     published,
     published_at,
 )
-from napari_mgbpv2.network import Ensemble, MGBPv2, Network, configurations
-from napari_mgbpv2.tiling import plan_grid
+from napari_mgbpv2.tiling.grid import plan_grid
 from web import FileServer, serving, use_cache
 
 PUBLISHED_SHAPES = json.loads((Path(__file__).parent / "data" / "published_state_dicts.json").read_text())
@@ -113,7 +113,7 @@ class TestRegistry:
 
     def test_all_of_this_loads_neither_torch_nor_pooch(self) -> None:
         code = (
-            "import sys; from napari_mgbpv2.model_zoo import list_published, preset\n"
+            "import sys; from napari_mgbpv2.model.zoo import list_published, preset\n"
             "assert [(model.card, model.is_here) for model in list_published()] and preset('boe-fidelity')\n"
             "assert not {'torch', 'numpy', 'pooch', 'requests'} & set(sys.modules)"
         )
@@ -340,7 +340,7 @@ class TestWrongFiles:
 def give_up_after(connections: int) -> None:
     """Try to download over a line that breaks as often."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_mgbpv2.downloads._CONNECTIONS", connections)
+        patch.setattr("napari_mgbpv2.model.downloads._CONNECTIONS", connections)
         with pytest.raises(ModelError, match=r"could not be brought .*run the same again to go on"):
             download_model("small")
 

@@ -25,8 +25,8 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.cli.upscale import main
+from napari_mgbpv2.model.checkpoints import save_model
 from source_files import write_ome_zarr
 from zarr_server import serving
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from napari_mgbpv2.cli.upscale import main
-from napari_mgbpv2.conversion.verifying import faults_of
+from napari_mgbpv2.conversion.verification import faults_of
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.ome_tiff import write_ome_tiff
-from napari_mgbpv2.ome_zarr import DamagedShards, ImageLayout, OMEZarrWriter, halve, kept_at, tidy_finished
-from napari_mgbpv2.ome_zarr import writer as writing
-from napari_mgbpv2.ome_zarr.locking import Lock
+from napari_mgbpv2.io.storage.locks import Lock
+from napari_mgbpv2.io.writers.ome_tiff import write_ome_tiff
+from napari_mgbpv2.io.writers.ome_zarr import DamagedShards, ImageLayout, OMEZarrWriter, halve, kept_at, tidy_finished
+from napari_mgbpv2.io.writers.ome_zarr import writer as writing
 from test_ome_zarr import a_layout, an_image, names, stored, write_image, write_levels
 
 JOB = {"scale": 4, "seed": 0}
@@ -171,7 +171,7 @@ class TestPublishing:
             "        if not left[0]: os._exit(9)\n"
             "        return function(*a, **k)\n"
             "    return call\n"
-            "from napari_mgbpv2.ome_zarr.place import Place\n"
+            "from napari_mgbpv2.io.storage.local_transaction import Place\n"
             "publish = Place.publish\n"
             "def armed(self, *a):\n"
             "    for name in ('replace', 'rename', 'unlink', 'rmdir', 'link'):\n"
@@ -233,7 +233,7 @@ class TestPublishing:
     def test_metadata_that_ome_zarr_does_not_allow_are_refused_at_the_start(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from napari_mgbpv2.ome_zarr import shards
+        from napari_mgbpv2.io.writers.ome_zarr import shards
 
         wrong = {"ome": {"version": "0.5", "multiscales": [{"axes": [], "datasets": []}]}}
         monkeypatch.setattr(shards, "ome_attributes", lambda layout, ranges: wrong)
@@ -246,7 +246,7 @@ class TestLock:
     def test_one_is_taken_after_its_process_was_killed_at_any_moment(self, tmp_path: Path) -> None:
         lock = tmp_path / "a.lock"
         program = (
-            "import sys, time; from pathlib import Path; from napari_mgbpv2.ome_zarr.locking import Lock\n"
+            "import sys, time; from pathlib import Path; from napari_mgbpv2.io.storage.locks import Lock\n"
             "held = Lock(Path(sys.argv[1]), Path('a')); print('held', flush=True); time.sleep(60)"
         )
         process = subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from examples import a_network
-from napari_mgbpv2 import inference
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.engine.replaying import MOST_KINDS, RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
-from napari_mgbpv2.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.runtime import inference
+from napari_mgbpv2.runtime.cuda_graphs import MOST_KINDS, RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
+from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
 
 NOISY = ModelConfig(features=(6, 5, 4), noise_channels=1)
 SIDE = NOISY.natural_up(40)

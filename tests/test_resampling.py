@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from examples import an_image
-from napari_mgbpv2.resampling import Taps, bicubic_resize, bicubic_resize_array, shrink, upscale_window
+from napari_mgbpv2.imaging.resampling import Taps, bicubic_resize, bicubic_resize_array, shrink, upscale_window
 
 FACTORS = [2, 3, 4, 8, 16]
 

@@ -14,8 +14,8 @@ import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
-from napari_mgbpv2.ome_zarr import ShardStore, StoredShard
-from napari_mgbpv2.ome_zarr.storage import Folder
+from napari_mgbpv2.io.storage.backends import Folder
+from napari_mgbpv2.io.writers.ome_zarr import ShardStore, StoredShard
 
 NETWORK = a_network()
 # 200 x 140 px make 800 x 560: 7 x 5 shards, and 6 of two further levels

@@ -20,7 +20,7 @@ import zarr
 from PIL import Image
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import ImageSource, open_source
+from napari_mgbpv2.io.readers import ImageSource, open_source
 from source_files import all_of, assert_reads, cut, pixels
 
 
@@ -160,12 +160,14 @@ def test_the_name_has_no_suffixes(file_name: str, name: str) -> None:
     ],
 )
 def test_units_have_long_names(written: object, long_name: str | None) -> None:
-    from napari_mgbpv2.sources import long_unit
+    from napari_mgbpv2.io.readers import long_unit
 
     assert long_unit(written) == long_name
 
 
 def test_importing_loads_no_format_library() -> None:
-    check = "import sys, napari_mgbpv2.sources; print({'zarr', 'tifffile', 'PIL', 'torch', 'dask'} & set(sys.modules))"
+    check = (
+        "import sys, napari_mgbpv2.io.readers; print({'zarr', 'tifffile', 'PIL', 'torch', 'dask'} & set(sys.modules))"
+    )
     printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "set()"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.sources import ImageSource, bare_source, described_as, open_source
+from napari_mgbpv2.io.readers import ImageSource, bare_source, described_as, open_source
 from source_files import CZYX, pixels, unit_scale, write_ome_zarr
 
 

@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import find_sources
+from napari_mgbpv2.io.readers import find_sources
 from source_files import pixels
 
 

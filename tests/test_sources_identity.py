@@ -16,7 +16,7 @@ import zarr
 from PIL import Image
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import bare_source, open_source
+from napari_mgbpv2.io.readers import bare_source, open_source
 from source_files import CYX, pixels, unit_scale, write_ome_zarr
 
 
@@ -130,6 +130,6 @@ class TestArraysInMemory:
 
         lazy = bare_source(da.zeros((40, 50), dtype="u2"), "yx", "array", "array")
         assert lazy.fingerprint()["sha256"] is None
-        monkeypatch.setattr("napari_mgbpv2.sources.identity._HASHED_BYTES", 3999)
+        monkeypatch.setattr("napari_mgbpv2.io.fingerprints._HASHED_BYTES", 3999)
         large = bare_source(pixels(40, 50), "yx", "array", "array").fingerprint()
         assert (large["sha256"], large["shape"], large["dtype"]) == (None, [40, 50], "<u2")

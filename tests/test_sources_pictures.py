@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
 from source_files import Array, all_of, assert_reads, cut, pixels
 
 

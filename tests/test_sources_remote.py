@@ -21,7 +21,7 @@ import pytest
 import zarr
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
 from s3 import a_bucket, serving_s3
 from source_files import CYX, CZYX, all_of, assert_reads, pixels, unit_scale, write_ome_zarr
 from zarr_server import ZarrServer, serving

@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
 from source_files import Array, all_of, assert_reads, cut, pixels
 
 
@@ -164,7 +164,7 @@ class TestTiffPixels:
         assert str(tmp_path / "a.tif") not in [file.path for file in process.open_files()]
 
     def test_kept_segments_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("napari_mgbpv2.sources.tiff_pixels._CACHE_BYTES", 4 * 16 * 16 * 2)
+        monkeypatch.setattr("napari_mgbpv2.io.readers.tiff.pixels._CACHE_BYTES", 4 * 16 * 16 * 2)
         tifffile.imwrite(tmp_path / "a.tif", pixels(64, 64), tile=(16, 16), compression="zstd")
         source = open_source(tmp_path / "a.tif")
         decoded = count_decoded(monkeypatch)
@@ -326,7 +326,7 @@ DimensionOrder="XYZCT" Type="uint16" SizeX="50" SizeY="40" SizeZ="2" SizeC="1" S
 
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list to which the index of each segment is appended when it is decoded."""
-    from napari_mgbpv2.sources.tiff_pixels import TiffArray
+    from napari_mgbpv2.io.readers.tiff.pixels import TiffArray
 
     decoded: list[int] = []
     decode = TiffArray._decode

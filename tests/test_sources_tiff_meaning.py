@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 
 import napari_mgbpv2 as mgbp
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.sources import find_sources, open_source
-from napari_mgbpv2.sources.units import convert_length
-from napari_mgbpv2.training.data.finding import find_images
+from napari_mgbpv2.io.readers import find_sources, open_source
+from napari_mgbpv2.io.units import convert_length
+from napari_mgbpv2.training.data.discovery import find_images
 from source_files import Array, all_of, assert_reads, pixels
 
 NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"

@@ -18,7 +18,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import as_array, open_source
+from napari_mgbpv2.io.readers import as_array, open_source
 from source_files import CYX, CZYX, all_of, assert_reads, cut, pixels, unit_scale, write_ome_zarr
 
 YX = CYX[1:]

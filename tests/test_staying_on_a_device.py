@@ -17,12 +17,12 @@ from hypothesis.extra import numpy as arrays
 
 import napari_mgbpv2 as mgbp
 from examples import TINY, Array, a_network, an_image, counted_image
-from napari_mgbpv2.engine import Engine, fetch_as
-from napari_mgbpv2.engine.transfers import Transfers
-from napari_mgbpv2.lazy import TiledImage, as_dask
-from napari_mgbpv2.network import Ensemble
+from napari_mgbpv2.imaging.values import ValueMap
+from napari_mgbpv2.model.network import Ensemble
+from napari_mgbpv2.runtime import Engine, fetch_as
+from napari_mgbpv2.runtime.transfers import Transfers
 from napari_mgbpv2.upscaling import plan_upscale
-from napari_mgbpv2.values import ValueMap
+from napari_mgbpv2.upscaling.lazy import TiledImage, as_dask
 
 NETWORK = a_network()
 TYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import TilingError
-from napari_mgbpv2.tiling import BLEND, LARGEST_SHARE, LARGEST_TILE, WINDOWS, Span, TileAxis, plan_grid
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.tiling.grid import BLEND, LARGEST_SHARE, LARGEST_TILE, WINDOWS, Span, TileAxis, plan_grid
 
 PUBLISHED = ModelConfig()  # K=3: natural sizes are 47, 63, 79, ...
 SMALL = ModelConfig(features=(4, 4, 4))

@@ -22,22 +22,22 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2 import files
-from napari_mgbpv2.checkpoints import load_model, save_model
+from napari_mgbpv2 import paths
 from napari_mgbpv2.cli.finetune import main
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import Cancelled, MGBPv2Error, ModelError, SourceError, TrainingError
-from napari_mgbpv2.model_zoo import find_model, read_card
-from napari_mgbpv2.network import configurations
+from napari_mgbpv2.model.checkpoints import load_model, save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import configurations
+from napari_mgbpv2.model.zoo import find_model, read_card
 from napari_mgbpv2.training import learner as learner_module
 from napari_mgbpv2.training import state as state_module
 from napari_mgbpv2.training.feature_networks import VGG19
-from napari_mgbpv2.training.learner import Learner
+from napari_mgbpv2.training.initialization import with_noise_input
 from napari_mgbpv2.training.objectives import Fidelity
+from napari_mgbpv2.training.optimization_step import Learner
 from napari_mgbpv2.training.optimizers import learning_rate_at, make_optimizer
 from napari_mgbpv2.training.options import TrainingOptions, make_options, options_from_file
-from napari_mgbpv2.training.parallel import Team
-from napari_mgbpv2.training.starting import with_noise_input
+from napari_mgbpv2.training.process_group import Team
 from napari_mgbpv2.training.trainer import Report, train
 
 SMALL = {"features": [6, 5, 4], "noise_channels": 1}
@@ -343,7 +343,7 @@ class TestTrust:
         def full(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(files.os, "fsync", full)
+        monkeypatch.setattr(paths.os, "fsync", full)
         with pytest.raises(TrainingError, match=r"cannot be written \(No space left on device\); what was there"):
             state_module.save_state(path.parent, {"step": 99})
         assert path.read_bytes() == before

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from examples import CountingSource, an_image
 from napari_mgbpv2.errors import DestinationError, ImageError, SourceError
-from napari_mgbpv2.resampling import bicubic_resize, shrink
-from napari_mgbpv2.sources import ImageSource, open_source
-from napari_mgbpv2.sources.pictures import PictureArray
+from napari_mgbpv2.imaging.resampling import bicubic_resize, shrink
+from napari_mgbpv2.io.readers import ImageSource, open_source
+from napari_mgbpv2.io.readers.pictures import PictureArray
 from napari_mgbpv2.training.data import (
     ImageSamples,
     Pair,
@@ -40,7 +40,7 @@ from napari_mgbpv2.training.data import (
 from napari_mgbpv2.training.data import preparing as preparing_room
 from napari_mgbpv2.training.data.degradation import Span, degraded_crop, reach
 from napari_mgbpv2.training.data.mixed_samples import MixedSamples
-from napari_mgbpv2.training.data.preparing import spans
+from napari_mgbpv2.training.data.prepared_folder import spans
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 
 Array = npt.NDArray[Any]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.resampling import shrink
+from napari_mgbpv2.imaging.resampling import shrink
 from napari_mgbpv2.training.discriminator import Discriminator, ShiftCorrelations
 from napari_mgbpv2.training.losses import relativistic_discriminator_loss, relativistic_generator_loss
 

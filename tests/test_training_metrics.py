@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageFilter
 from skimage.metrics import structural_similarity
 
-import napari_mgbpv2.training.niqe as niqe_module
+import napari_mgbpv2.metrics.niqe as niqe_module
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.resampling import shrink
-from napari_mgbpv2.training.metrics import luma, niqe_over_scales, psnr, rmse_y, ssim
-from napari_mgbpv2.training.niqe import PristineModel, niqe
+from napari_mgbpv2.imaging.resampling import shrink
+from napari_mgbpv2.metrics.niqe import PristineModel, niqe
+from napari_mgbpv2.metrics.scores import luma, niqe_over_scales, psnr, rmse_y, ssim
 
 Array = npt.NDArray[Any]
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from examples import a_network
-from napari_mgbpv2.checkpoints import load_model, save_model
-from napari_mgbpv2.network import fold_channels
+from napari_mgbpv2.model.checkpoints import load_model, save_model
+from napari_mgbpv2.model.network import fold_channels
 from napari_mgbpv2.training import material
+from napari_mgbpv2.training.initialization import starting_network
 from napari_mgbpv2.training.options import make_options
-from napari_mgbpv2.training.starting import starting_network
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 from napari_mgbpv2.training.synthetic.camera import Camera
 from napari_mgbpv2.training.synthetic.fields import blurred, random_field, random_light, random_micrograph

@@ -22,13 +22,13 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import TINY, Array, CountingSource, a_network, an_image, counted_image, untiled
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import DeviceError, ImageError, MGBPv2Error, ModelError, SourceError, TilingError
-from napari_mgbpv2.inference import PreparedNetwork
-from napari_mgbpv2.lazy import as_dask
-from napari_mgbpv2.resampling import bicubic_resize
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.imaging.resampling import bicubic_resize
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.runtime.inference import PreparedNetwork
 from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
+from napari_mgbpv2.upscaling.lazy import as_dask
 from napari_mgbpv2.upscaling.ranges import sampled_extremes
 
 NETWORK = a_network()
@@ -240,7 +240,7 @@ class TestNoSeams:
         assert errors[0] < 1e-5 < 1e-2 < errors[1]
 
     def test_an_ensemble_of_other_kernels_is_seamless_too(self) -> None:
-        from napari_mgbpv2.network import Ensemble
+        from napari_mgbpv2.model.network import Ensemble
 
         configs = [ModelConfig(features=(4, 4, 3), kernel=kernel) for kernel in (3, 5, 7)]
         torch.manual_seed(0)
@@ -530,7 +530,7 @@ class TestModels:
         np.testing.assert_array_equal(result.compute(), before)
 
     def test_a_model_file_that_changes_after_planning_is_noticed(self, tmp_path: Path) -> None:
-        from napari_mgbpv2.checkpoints import save_model
+        from napari_mgbpv2.model.checkpoints import save_model
 
         path = save_model(a_network(seed=1), tmp_path / "a.safetensors", scale=4)
         result = mgbp.upscale(an_image(20, 20), model=path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.values import ValueMap, check_pixels
+from napari_mgbpv2.imaging.values import ValueMap, check_pixels
 
 SMALL_INTEGERS = ["u1", "i1", "u2", "i2", ">u2"]
 LARGE_INTEGERS = ["u4", "i4", "u8", "i8", ">i4"]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.conversion.areas import Areas
-from napari_mgbpv2.conversion.walking import plan_walk
-from napari_mgbpv2.tiling import Span, plan_grid
+from napari_mgbpv2.conversion.work_queue import Areas
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.tiling.grid import Span, plan_grid
+from napari_mgbpv2.tiling.shard_order import plan_walk
 
 MOST = 256 * 2**20 // 12  # pixels of three samples
 CONFIG = ModelConfig(features=(6, 5, 4), steps=2, kernel=3)

@@ -14,10 +14,10 @@ import zarr
 from PIL import Image
 
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import export_model, save_model
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.model_zoo import find_published, published
-from napari_mgbpv2.network import Ensemble, Network
+from napari_mgbpv2.model.checkpoints import export_model, save_model
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.network import Ensemble, Network
+from napari_mgbpv2.model.zoo import find_published, published
 from s3 import a_bucket, serving_s3
 from source_files import CYX, write_ome_zarr
 from web import serving as serving_a_file

@@ -14,7 +14,7 @@ from folder import Folder
 from table import FAULTS, Row
 
 from examples import a_network
-from napari_mgbpv2.checkpoints import save_model
+from napari_mgbpv2.model.checkpoints import save_model
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from folder import SMALL_SHARDS, Folder, on_posix, wait_for_shards
 from table import Row
 
 from examples import an_image
-from napari_mgbpv2.ome_zarr import shards
+from napari_mgbpv2.io.writers.ome_zarr import shards
 
 
 class Disk:

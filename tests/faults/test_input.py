@@ -21,9 +21,9 @@ from table import Outcome, Row, content_of
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import published_state_dict
-from napari_mgbpv2.engine import Engine
-from napari_mgbpv2.lazy import MOST_CHUNKS
+from napari_mgbpv2.model.checkpoints import published_state_dict
+from napari_mgbpv2.runtime import Engine
+from napari_mgbpv2.upscaling.lazy import MOST_CHUNKS
 
 GIGABYTE = 2**30
 BOMB = 2**28
@@ -206,7 +206,8 @@ class TestModels:
 SHORT_OF_MEMORY = """
 import resource, sys
 import torch, yaozarrs, zarr
-import napari_mgbpv2.conversion.local, napari_mgbpv2.engine, napari_mgbpv2.lazy, napari_mgbpv2.ome_zarr
+import napari_mgbpv2.conversion.local, napari_mgbpv2.io.writers.ome_zarr
+import napari_mgbpv2.runtime, napari_mgbpv2.upscaling.lazy
 from napari_mgbpv2.cli.upscale import main
 
 torch.nn.functional.conv2d(torch.ones(1, 3, 64, 64), torch.ones(3, 3, 3, 3))

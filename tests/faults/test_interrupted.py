@@ -22,9 +22,9 @@ from table import Row, content_of
 
 from dask_processes import a_scheduler, a_worker, site_of_another_version
 from examples import a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
 from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run
 from napari_mgbpv2.errors import Cancelled
+from napari_mgbpv2.model.checkpoints import save_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 

@@ -13,8 +13,8 @@ from user import WAIT
 
 from examples import an_image
 from napari_mgbpv2 import upscale
+from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.plugin.batch.widget import BatchWidget
-from napari_mgbpv2.sources import open_source
 
 
 @pytest.fixture

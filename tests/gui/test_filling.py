@@ -14,13 +14,13 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from examples import a_network, an_image
-from napari_mgbpv2.axes import guess_axes
+from napari_mgbpv2.imaging.axes import guess_axes
 from napari_mgbpv2.plugin.filling import Pyramid, fill
 from napari_mgbpv2.plugin.filling.coarse_level import ThumbnailLevel
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.upscaled_level import bicubic
 from napari_mgbpv2.plugin.layer_image import LayerImage, read_layer
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import plan_upscale
 
 
@@ -132,7 +132,7 @@ class TestWhatIsShown:
     def test_bicubic_is_what_the_network_is_given(self) -> None:
         import torch
 
-        from napari_mgbpv2.resampling import bicubic_resize
+        from napari_mgbpv2.imaging.resampling import bicubic_resize
 
         pixels = an_image(30, 20, dtype="f4")
         compute = plan_upscale(pixels, model=a_network(scale=4)).compute_tile

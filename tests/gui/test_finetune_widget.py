@@ -12,8 +12,8 @@ from user import WAIT
 
 from examples import a_network
 from napari_mgbpv2 import list_models
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.plugin.finetuning.widget import FinetuneWidget
 from napari_mgbpv2.plugin.models import FOLDER_VARIABLE, MODELS
 from napari_mgbpv2.plugin.sample_data import astronaut

@@ -13,8 +13,8 @@ from qtpy.QtCore import Qt
 from user import User
 
 from examples import an_image
+from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.plugin.upscaling.widget import FLIP_KEY
-from napari_mgbpv2.sources import open_source
 
 NAMES = ("first", "second")
 

@@ -13,9 +13,9 @@ from qtpy.QtCore import QPoint, Qt
 
 import napari_mgbpv2 as mgbp
 from examples import CountingSource, a_network, an_image
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.inspection import consistency_map, deep_filter, invention_map
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.plugin.inspecting.widget import InspectWidget
 from napari_mgbpv2.plugin.inspecting.working import Kind
 

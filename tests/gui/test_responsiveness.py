@@ -14,7 +14,7 @@ from qtpy.QtCore import QTimer
 from user import User
 
 from examples import an_image
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import TileUpscaler
 
 TILE_SECONDS = 1.5

@@ -15,8 +15,8 @@ from user import User
 
 from examples import a_network, an_image
 from napari_mgbpv2 import upscale
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.sources import open_source
+from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.model.checkpoints import save_model
 
 Answers = Callable[[QMessageBox.StandardButton], list[str]]
 

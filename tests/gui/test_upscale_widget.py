@@ -12,9 +12,9 @@ import zarr
 from user import User
 
 from examples import a_network, an_image
-from napari_mgbpv2 import engine, list_models, upscale
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.config import ModelConfig
+from napari_mgbpv2 import list_models, runtime, upscale
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.model.config import ModelConfig
 
 
 def layer_data(kind: str) -> tuple[Any, dict[str, Any]]:
@@ -168,7 +168,7 @@ class TestAddingALayer:
 
     def test_removing_it_gives_the_memory_of_the_device_back(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
         given_back: list[bool] = []
-        monkeypatch.setattr(engine, "release_device_memory", lambda: given_back.append(True))
+        monkeypatch.setattr(runtime, "release_device_memory", lambda: given_back.append(True))
         user.viewer.add_image(an_image(60, 50))
         filled = user.adds_layer()
         user.sees(slice(None), slice(None))

@@ -15,10 +15,10 @@ from napari.utils.notifications import notification_manager
 from examples import an_image
 from napari_mgbpv2 import upscale
 from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.io.readers import ImageSource, open_source
 from napari_mgbpv2.plugin.filling import fill
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.writer import write_image
-from napari_mgbpv2.sources import ImageSource, open_source
 from napari_mgbpv2.upscaling import plan_upscale
 
 

@@ -18,8 +18,8 @@ from napari_mgbpv2._version import __version__
 from napari_mgbpv2.addresses import redact
 from napari_mgbpv2.cli.output import OutputClosed, accept_any_text, discard_output, flush, say
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.files import why_not_written
-from napari_mgbpv2.wording import printable
+from napari_mgbpv2.formatting import printable
+from napari_mgbpv2.paths import why_not_written
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 INTERRUPTED = 130  # what a shell gives for Ctrl-C

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from napari_mgbpv2.config import ModelConfig
-from napari_mgbpv2.model_zoo import (
+from napari_mgbpv2.model.config import ModelConfig
+from napari_mgbpv2.model.zoo import (
     LICENCE,
     PUBLISHED,
     ModelCard,
@@ -36,8 +36,8 @@ def facts_of(source: str) -> dict[str, Any]:
     published = PUBLISHED.get(source)
     if published is not None and not published.is_here and not os.path.isfile(source):
         return _of_published(published) | _of_networks(published.configs)
-    from napari_mgbpv2.checkpoints import card_of, load_model, locate
-    from napari_mgbpv2.network import configurations
+    from napari_mgbpv2.model.checkpoints import card_of, load_model, locate
+    from napari_mgbpv2.model.network import configurations
 
     path = locate(source)
     network = load_model(path)

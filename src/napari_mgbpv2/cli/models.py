@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_mgbpv2.cli.command import parser_of, path_of, run_command
 from napari_mgbpv2.cli.output import write_line, write_path, write_text
-from napari_mgbpv2.wording import readable_bytes
+from napari_mgbpv2.formatting import readable_bytes
 
 _DESCRIPTION = """\
 Say which models there are and what is known of them; download the ones that the network's authors have published;
@@ -155,18 +155,18 @@ def _for_people(name: str, value: Any) -> str:
 
 
 def _download(options: argparse.Namespace) -> None:
-    from napari_mgbpv2.model_zoo import LICENCE, find_published
+    from napari_mgbpv2.model.zoo import LICENCE, find_published
 
     model = find_published(options.name)
     if not model.is_here and options.source is None:
         write_line(f"{model.name}: about {readable_bytes(model.size)}; {LICENCE}", sys.stderr)
-    from napari_mgbpv2.checkpoints import download_model
+    from napari_mgbpv2.model.checkpoints import download_model
 
     write_path(download_model(options.name, options.source))
 
 
 def _export(options: argparse.Namespace) -> None:
-    from napari_mgbpv2.exporting import export
+    from napari_mgbpv2.export import export
 
     names = ("form", "scale", "grey", "noise", "precision", "authors", "licence", "overwrite")
     given = {name: getattr(options, name) for name in names}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from napari_mgbpv2.wording import printable
+from napari_mgbpv2.formatting import printable
 
 CLOSED_PIPE = 141  # what a shell gives for a program that SIGPIPE has ended
 

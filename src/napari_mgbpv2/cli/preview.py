@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.addresses import Destination, absolute, last_part, recordable
-from napari_mgbpv2.alpha import ALPHA_SAMPLES, opaque_value
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.files import why_not_written, write_whole
-from napari_mgbpv2.sources import ArrayLike, open_source
-from napari_mgbpv2.sources.finding import IMAGE_SUFFIXES
-from napari_mgbpv2.sources.results import MARKER, is_result
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.imaging.alpha import ALPHA_SAMPLES, opaque_value
+from napari_mgbpv2.io.readers import ArrayLike, open_source
+from napari_mgbpv2.io.readers.discovery import IMAGE_SUFFIXES
+from napari_mgbpv2.io.results import MARKER, is_result
+from napari_mgbpv2.paths import why_not_written, write_whole
+from napari_mgbpv2.tiling.grid import Span
 
 SIDE = 512  # pixels of the result that are shown
 _STRETCH = (0.5, 99.5)  # percentiles of the source shown as black and white where its type has more than 8 bits
@@ -156,7 +156,7 @@ def _stretched(pixels: npt.NDArray[Any], low: float, high: float) -> npt.NDArray
 
 def _enlarged(pixels: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
     """Enlarge values of 0 to 255 bicubically; the colour of a pixel counts by its alpha."""
-    from napari_mgbpv2.resampling import bicubic_resize_array  # needs torch, which checking a path does not
+    from napari_mgbpv2.imaging.resampling import bicubic_resize_array  # needs torch, which checking a path does not
 
     if not _has_alpha(pixels):
         larger: npt.NDArray[np.float64] = bicubic_resize_array(pixels, height, width)

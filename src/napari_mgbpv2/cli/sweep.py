@@ -13,7 +13,7 @@ from napari_mgbpv2.addresses import expanded
 from napari_mgbpv2.cli.command import parser_of, path_of, run_command
 from napari_mgbpv2.cli.output import say, write_path
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.files import write_whole
+from napari_mgbpv2.paths import write_whole
 
 if TYPE_CHECKING:
     from napari_mgbpv2.training.feature_networks import FeatureNetwork
@@ -70,7 +70,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
     from napari_mgbpv2.inspection import as_csv, noise_sweep, plot_sweep
     from napari_mgbpv2.inspection.sweep import AMPLITUDES
-    from napari_mgbpv2.sources import open_source
+    from napari_mgbpv2.io.readers import open_source
 
     inputs = [each for each in (options.target, options.source) if each is not None]
     if options.plot is not None and options.plot.absolute() == options.output.absolute():

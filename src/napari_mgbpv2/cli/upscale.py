@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination, absolute, as_destination, expanded, shown
 from napari_mgbpv2.cli.command import run_command, sentence_of
-from napari_mgbpv2.cli.telling import Human, Machine, Quiet
+from napari_mgbpv2.cli.reporting import Human, Machine, Quiet
 from napari_mgbpv2.cli.upscale_options import parser
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
-from napari_mgbpv2.conversion.naming import OTHER_ENDINGS, TIFF_ENDINGS, ZARR_ENDINGS, destinations_of
-from napari_mgbpv2.conversion.retrying import run_in_memory
+from napari_mgbpv2.conversion.destinations import OTHER_ENDINGS, TIFF_ENDINGS, ZARR_ENDINGS, destinations_of
+from napari_mgbpv2.conversion.oom import run_in_memory
 from napari_mgbpv2.errors import DestinationError, ImageError, ModelError
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_mgbpv2.sources.finding import LeftOut
+    from napari_mgbpv2.io.readers.discovery import LeftOut
 
 _FOR_UPSCALE = ("axes", "noise", "seed", "tile", "overlap", "guard", "window", "value_range", "device", "precision")
 _FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit", "missing", "record_paths")
@@ -42,7 +42,7 @@ def _upscale(options: argparse.Namespace) -> int:
         return verify(options.source, command="mgbpv2-upscale", quiet=options.quiet, as_json=options.json)
     if options.output is None:
         parser().error("the following arguments are required: -o/--output")
-    from napari_mgbpv2.sources.finding import search
+    from napari_mgbpv2.io.readers.discovery import search
 
     chosen = _chosen(options)
     scale, model = chosen.pop("scale", None), chosen.pop("model", None)
@@ -150,14 +150,14 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
     said = {name: value for name, value in given.items() if value is not None}
     if options.preset is None:
         return said
-    from napari_mgbpv2.model_zoo import preset
+    from napari_mgbpv2.model.zoo import preset
 
     return {**preset(options.preset), **said}
 
 
 def _scale_of(model: str | None) -> int | None:
     """Scale that a model is for, as its card says it; None where there is no card."""
-    from napari_mgbpv2.model_zoo import DEFAULT_SCALE, find_model, read_card
+    from napari_mgbpv2.model.zoo import DEFAULT_SCALE, find_model, read_card
 
     if model is None:
         return DEFAULT_SCALE

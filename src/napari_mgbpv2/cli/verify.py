@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from napari_mgbpv2.addresses import as_destination, expanded, shown
 from napari_mgbpv2.cli.command import sentence_of
 from napari_mgbpv2.cli.output import say, write_line, write_text
-from napari_mgbpv2.conversion.verifying import contents_of, faults_of
+from napari_mgbpv2.conversion.verification import contents_of, faults_of
 from napari_mgbpv2.errors import MGBPv2Error
 
 

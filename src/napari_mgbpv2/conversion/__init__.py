@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination, absolute, as_destination
 from napari_mgbpv2.conversion.job import Asked, ConversionJob, Prepared, Progress
 from napari_mgbpv2.conversion.local import run_here
-from napari_mgbpv2.conversion.preparing import prepare
+from napari_mgbpv2.conversion.oom import run_in_memory
+from napari_mgbpv2.conversion.plan import prepare
 from napari_mgbpv2.conversion.progress import Report, Tally, Tell
 from napari_mgbpv2.conversion.publishing import comparable, finished_before, tiff_of
-from napari_mgbpv2.conversion.retrying import run_in_memory
-from napari_mgbpv2.conversion.working import ShardWork
+from napari_mgbpv2.conversion.shards import ShardWork
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -56,8 +56,8 @@ def convert(
     Parameters
     ----------
     source
-        Path or URL of an image: TIFF, PNG, JPEG, Zarr, OME-Zarr and others, see `napari_mgbpv2.sources.open_source`. Or
-        an array, as `upscale` takes it.
+        Path or URL of an image: TIFF, PNG, JPEG, Zarr, OME-Zarr and others, see
+        `napari_mgbpv2.io.readers.open_source`. Or an array, as `upscale` takes it.
     destination
         The OME-Zarr to write, by custom ending in ``.ome.zarr``; also in an object store, ``s3://bucket/name.ome.zarr``.
         If it ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF.
@@ -175,7 +175,7 @@ def run(
     Path or str
         The destination: absolute, or its address.
     """
-    from napari_mgbpv2.ome_zarr import OMEZarrWriter
+    from napari_mgbpv2.io.writers.ome_zarr import OMEZarrWriter
 
     job, layout = prepared.job, prepared.layout
     if job.resume and finished_before(prepared):

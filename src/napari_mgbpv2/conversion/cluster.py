@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mgbpv2.conversion import workers
-from napari_mgbpv2.conversion.areas import Areas
 from napari_mgbpv2.conversion.job import Prepared
 from napari_mgbpv2.conversion.local import MOST_DAMAGES
 from napari_mgbpv2.conversion.progress import Tally
+from napari_mgbpv2.conversion.shards import ShardWork
+from napari_mgbpv2.conversion.work_queue import Areas
 from napari_mgbpv2.conversion.worker_checks import Event, Requirements, WorkerChecks
-from napari_mgbpv2.conversion.working import ShardWork
 from napari_mgbpv2.errors import ClusterError, MGBPv2Error
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.ome_zarr import DamagedShards, Index, OMEZarrWriter, ShardStore, StoredShard
+    from napari_mgbpv2.io.writers.ome_zarr import DamagedShards, Index, OMEZarrWriter, ShardStore, StoredShard
 
 Note = Callable[[str], None]
 
@@ -256,7 +256,7 @@ class _Run:
         from distributed import KilledWorker
 
         from napari_mgbpv2.conversion.worker_plugin import NotPreparedError
-        from napari_mgbpv2.ome_zarr import DamagedShards
+        from napari_mgbpv2.io.writers.ome_zarr import DamagedShards
 
         if not self.is_connected:
             raise self.lost_scheduler() from error
@@ -334,7 +334,7 @@ def _make_shard(name: str, store: ShardStore, index: Index, level: int) -> tuple
 
 @contextlib.contextmanager
 def _told(store: ShardStore) -> Iterator[None]:
-    from napari_mgbpv2.ome_zarr import telling_errors
+    from napari_mgbpv2.io.writers.ome_zarr import telling_errors
 
     with telling_errors(store.storage.destination):
         yield

@@ -9,15 +9,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination
-from napari_mgbpv2.conversion.naming import TIFF_ENDINGS
-from napari_mgbpv2.conversion.walking import Walk, plan_walk
+from napari_mgbpv2.conversion.destinations import TIFF_ENDINGS
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import ImageSource
-from napari_mgbpv2.tiling import EVEN_TILES_KEPT
+from napari_mgbpv2.io.readers import ImageSource
+from napari_mgbpv2.tiling.grid import EVEN_TILES_KEPT
+from napari_mgbpv2.tiling.shard_order import Walk, plan_walk
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.ome_zarr import ImageLayout
+    from napari_mgbpv2.io.writers.ome_zarr import ImageLayout
     from napari_mgbpv2.upscaling.choosing import Model
 
 Progress = Callable[[int, int], None]
@@ -125,7 +125,7 @@ class Prepared:
         SourceError
             It has, or it is missing.
         """
-        from napari_mgbpv2.ome_zarr import differences
+        from napari_mgbpv2.io.writers.ome_zarr import differences
 
         if different := differences(self.identity, self.source.fingerprint()):
             raise SourceError(

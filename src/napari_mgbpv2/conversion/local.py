@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from napari_mgbpv2.conversion.job import IN_FLIGHT, Prepared
 from napari_mgbpv2.conversion.progress import Tally
-from napari_mgbpv2.conversion.working import ShardWork
+from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.errors import DestinationError
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, StoredShard
+    from napari_mgbpv2.io.writers.ome_zarr import Index, OMEZarrWriter, StoredShard
 
 MOST_DAMAGES = 10  # times that something of what has been written is found damaged, and made again
 
@@ -90,7 +90,7 @@ class _Climbing:
 
     def _build(self, index: Index, level: int) -> StoredShard | None:
         """Make a shard; None where what it is made from is damaged, and has to be made again before it."""
-        from napari_mgbpv2.ome_zarr import DamagedShards
+        from napari_mgbpv2.io.writers.ome_zarr import DamagedShards
 
         self._tally.check()
         try:

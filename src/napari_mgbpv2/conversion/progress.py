@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.conversion.job import Asked, Prepared, Progress
-from napari_mgbpv2.conversion.working import ShardWork
+from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.errors import Cancelled
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import ComputeTile, TilePixels
-    from napari_mgbpv2.ome_zarr import Index, OMEZarrWriter, StoredShard
+    from napari_mgbpv2.io.writers.ome_zarr import Index, OMEZarrWriter, StoredShard
+    from napari_mgbpv2.upscaling.lazy import ComputeTile, TilePixels
 
 STOPPED = "stopped before the image was complete"
 

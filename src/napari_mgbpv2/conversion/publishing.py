@@ -9,9 +9,9 @@ from typing import Any
 
 from napari_mgbpv2.addresses import absolute
 from napari_mgbpv2.conversion.job import Asked, Prepared
-from napari_mgbpv2.conversion.verifying import faults_of
+from napari_mgbpv2.conversion.verification import faults_of
 from napari_mgbpv2.errors import DestinationError, MGBPv2Error
-from napari_mgbpv2.sources.identity import recorded_source, without_folders
+from napari_mgbpv2.io.fingerprints import recorded_source, without_folders
 
 
 def finished_before(prepared: Prepared) -> bool:
@@ -24,8 +24,8 @@ def finished_before(prepared: Prepared) -> bool:
     DestinationError
         It is a result of ours, but of another job, and may not be overwritten; or something is missing from it.
     """
-    from napari_mgbpv2.ome_tiff import read_provenance
-    from napari_mgbpv2.ome_zarr import differences, kept_at, provenance_of, tidy_finished
+    from napari_mgbpv2.io.writers.ome_tiff import read_provenance
+    from napari_mgbpv2.io.writers.ome_zarr import differences, kept_at, provenance_of, tidy_finished
 
     destination, overwrite = absolute(prepared.job.destination), prepared.job.overwrite
     tidy_finished(destination, is_file=prepared.job.makes_tiff)
@@ -56,7 +56,7 @@ def finished_before(prepared: Prepared) -> bool:
 
 def tiff_of(prepared: Prepared, cancelled: Asked | None, folder: Path, levels: list[Any]) -> Path:
     """Write the levels of a complete pyramid into an OME-TIFF in a folder, and return the file."""
-    from napari_mgbpv2.ome_tiff import write_ome_tiff
+    from napari_mgbpv2.io.writers.ome_tiff import write_ome_tiff
 
     layout, path = prepared.layout, folder / "image.ome.tif"
     path.unlink(missing_ok=True)  # of a run that was stopped while it wrote

@@ -17,11 +17,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import shown
-from napari_mgbpv2.model_zoo import file_hash, find_content
+from napari_mgbpv2.model.zoo import file_hash, find_content
 
 if TYPE_CHECKING:
     from napari_mgbpv2.conversion.job import Prepared
-    from napari_mgbpv2.ome_zarr import Storage
+    from napari_mgbpv2.io.writers.ome_zarr import Storage
 
 Event = Callable[[], None]
 
@@ -53,7 +53,7 @@ class Requirements:
     @classmethod
     def of(cls, prepared: Prepared, storage: Storage) -> Requirements:
         """Return what the workers of a conversion have to have."""
-        from napari_mgbpv2.engine import ModelFile
+        from napari_mgbpv2.runtime import ModelFile
 
         model, source = prepared.plan.compute_tile.model, prepared.source.path
         file = (str(model.path), model.sha256) if isinstance(model, ModelFile) else None

@@ -11,9 +11,9 @@ from distributed import WorkerPlugin, get_worker
 from distributed.protocol.pickle import loads
 
 if TYPE_CHECKING:
+    from napari_mgbpv2.conversion.shards import ShardWork
     from napari_mgbpv2.conversion.worker_checks import Requirements
-    from napari_mgbpv2.conversion.working import ShardWork
-    from napari_mgbpv2.lazy import ComputeTile, TiledImage, TilePixels
+    from napari_mgbpv2.upscaling.lazy import ComputeTile, TiledImage, TilePixels
 
 _STALE_SECONDS = 3600.0  # after which the work of a client that was killed is removed from a worker
 

@@ -13,6 +13,7 @@ from napari_mgbpv2.errors import ClusterError
 if TYPE_CHECKING:
     from distributed import Client
 
+
 CONNECT_SECONDS = 20.0
 PATIENCE = 60.0  # seconds without any worker before a conversion ends
 _MISSING = "several workers need dask.distributed: pip install 'napari-mgbpv2[distributed]'."
@@ -37,7 +38,7 @@ def local_workers(count: int) -> Iterator[Client]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise ClusterError(_MISSING) from error
-    from napari_mgbpv2.engine import choose_device
+    from napari_mgbpv2.runtime import choose_device
 
     threads = max(1, (os.cpu_count() or 1) // count)
     with dask.config.set(

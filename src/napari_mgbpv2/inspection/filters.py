@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_mgbpv2.engine import choose_device
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.inspection.freezing import Area, FrozenNetwork, Grid
 from napari_mgbpv2.inspection.networks import network_of
-from napari_mgbpv2.network import configurations
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.model.network import configurations
+from napari_mgbpv2.runtime import choose_device
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_mgbpv2.engine import in_engine_thread
-from napari_mgbpv2.network import MGBPv2, Network, fold_channels, reflect
-from napari_mgbpv2.noise import noise_window
-from napari_mgbpv2.resampling import Taps
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.imaging.noise import noise_window
+from napari_mgbpv2.imaging.resampling import Taps
+from napari_mgbpv2.model.network import MGBPv2, Network, fold_channels, reflect
+from napari_mgbpv2.runtime import in_engine_thread
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import UpscalePlan
 
 Numbers = npt.NDArray[np.float64]

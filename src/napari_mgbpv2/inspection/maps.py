@@ -13,19 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_mgbpv2.engine import in_engine_thread
 from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.imaging.resampling import shrink
+from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.inspection.networks import require_noise
-from napari_mgbpv2.resampling import shrink
-from napari_mgbpv2.tiling import Span, TileAxis, TileGrid
+from napari_mgbpv2.runtime import in_engine_thread
+from napari_mgbpv2.tiling.grid import Span, TileAxis, TileGrid
 from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan, plan_upscale
-from napari_mgbpv2.values import ValueMap
 
 if TYPE_CHECKING:
     import dask.array as da
 
-    from napari_mgbpv2.lazy import TiledImage, TiledLayout
     from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.upscaling.lazy import TiledImage, TiledLayout
 
 Pixels = npt.NDArray[np.float32]
 
@@ -74,7 +74,7 @@ def invention_map(
     ImageError
         There are fewer than 2 draws, the amplitude is 0, or as `upscale` raises it.
     """
-    from napari_mgbpv2.lazy import as_dask
+    from napari_mgbpv2.upscaling.lazy import as_dask
 
     plan = plan_upscale(image, model=model, seed=seed, **options)
     maps = invention_images(plan, amplitude, samples)
@@ -83,7 +83,7 @@ def invention_map(
 
 def invention_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int = 8) -> tuple[TiledImage, TiledImage]:
     """Make the images behind `invention_map` for a plan; parameters and errors as it has them."""
-    from napari_mgbpv2.lazy import TiledImage
+    from napari_mgbpv2.upscaling.lazy import TiledImage
 
     require_noise(plan)
     if samples < 2:
@@ -117,7 +117,7 @@ def consistency_map(model: Model | None, image: Any, **options: Any) -> da.Array
     dask.array.Array
         Of the image's shape, float32, in its own values. NaN where the kernel meets a pixel that is not finite.
     """
-    from napari_mgbpv2.lazy import CHUNK, as_dask
+    from napari_mgbpv2.upscaling.lazy import CHUNK, as_dask
 
     plan = plan_upscale(image, model=model, **options)
     return as_dask(consistency_image(plan), max(1, CHUNK // plan.scale))
@@ -125,7 +125,7 @@ def consistency_map(model: Model | None, image: Any, **options: Any) -> da.Array
 
 def consistency_image(plan: UpscalePlan) -> TiledImage:
     """Make the image behind `consistency_map` for a plan."""
-    from napari_mgbpv2.lazy import TiledImage
+    from napari_mgbpv2.upscaling.lazy import TiledImage
 
     layout, side = plan.layout, max(1, BLOCK // plan.scale)
     shape = tuple(

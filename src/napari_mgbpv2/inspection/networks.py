@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from napari_mgbpv2.engine import ModelFile
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.network import Network, accepts_noise
+from napari_mgbpv2.model.network import Network, accepts_noise
+from napari_mgbpv2.runtime import ModelFile
 from napari_mgbpv2.upscaling import UpscalePlan
 
 

@@ -14,15 +14,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_mgbpv2.engine import in_engine_thread
 from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.imaging.resampling import shrink
+from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.inspection.networks import require_noise
-from napari_mgbpv2.resampling import shrink
-from napari_mgbpv2.training.losses import contextual_loss
-from napari_mgbpv2.training.metrics import luma, psnr, rmse_y
-from napari_mgbpv2.training.niqe import BLOCK, niqe
+from napari_mgbpv2.metrics.contextual import contextual_loss
+from napari_mgbpv2.metrics.niqe import BLOCK, niqe
+from napari_mgbpv2.metrics.scores import luma, psnr, rmse_y
+from napari_mgbpv2.runtime import in_engine_thread
 from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
-from napari_mgbpv2.values import ValueMap
 
 if TYPE_CHECKING:
     from napari_mgbpv2.upscaling.choosing import Model
@@ -43,7 +43,7 @@ class SweepRow:
     psnr
         In dB, over all channels; higher is better.
     rmse
-        Of luma in 0..255, as `napari_mgbpv2.training.metrics.rmse_y` has it; lower is better.
+        Of luma in 0..255, as `napari_mgbpv2.metrics.scores.rmse_y` has it; lower is better.
     niqe
         Of luma; lower is better. None for images of less than two blocks of 96 x 96 px.
     contextual

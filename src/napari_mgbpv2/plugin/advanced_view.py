@@ -11,7 +11,7 @@ from superqt import QCollapsible
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.plugin.parts_view import keep_narrow
 from napari_mgbpv2.plugin.settings import Defaults
-from napari_mgbpv2.tiling import WINDOWS
+from napari_mgbpv2.tiling.grid import WINDOWS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 LARGEST = 16_384

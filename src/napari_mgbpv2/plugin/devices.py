@@ -34,7 +34,7 @@ def find_devices() -> tuple[Device, ...]:
 
     The first call loads torch, which takes seconds.
     """
-    from napari_mgbpv2.engine import available_devices, device_title
+    from napari_mgbpv2.runtime import available_devices, device_title
 
     names = available_devices()
     numbered = [name for name in names if name.startswith("cuda:")]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from napari_mgbpv2.conversion import Report
-from napari_mgbpv2.conversion.retrying import is_out_of_memory
+from napari_mgbpv2.conversion.oom import is_out_of_memory
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.wording import readable_bytes, readable_seconds
+from napari_mgbpv2.formatting import readable_bytes, readable_seconds
 
 EXPECTED = (MGBPv2Error, MemoryError, OSError)  # errors that one sentence tells all about
 

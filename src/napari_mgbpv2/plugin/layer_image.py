@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.axes import AXIS_NAMES, check_axes, guess_axes
 from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.imaging.axes import AXIS_NAMES, check_axes, guess_axes
 
 _LETTERS = frozenset("tczyx")
 

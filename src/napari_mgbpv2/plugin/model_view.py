@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider
 
-from napari_mgbpv2.model_zoo import ModelCard, default_model, list_models
+from napari_mgbpv2.model.zoo import ModelCard, default_model, list_models
 from napari_mgbpv2.plugin.advanced_view import AdvancedView
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.device_view import DeviceView

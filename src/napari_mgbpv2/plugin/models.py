@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import ModelCard, list_models, read_card
+from napari_mgbpv2.model.zoo import ModelCard, list_models, read_card
 
 FOLDER_VARIABLE = "MGBPV2_MODELS"
 

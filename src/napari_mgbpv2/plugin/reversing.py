@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 
 
 class ReversedArray(LazyArray):

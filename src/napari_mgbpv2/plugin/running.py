@@ -10,7 +10,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
-from napari_mgbpv2.conversion.retrying import is_out_of_memory
+from napari_mgbpv2.conversion.oom import is_out_of_memory
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.plugin.jobs import EXPECTED, sentence_of
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.io.readers import ArrayLike, open_source
 from napari_mgbpv2.plugin.filling.comparable import Comparable
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
 from napari_mgbpv2.plugin.filling.upscaled_level import upscaled_level
-from napari_mgbpv2.sources import ArrayLike, open_source
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.ome_zarr import ImageLayout
+    from napari_mgbpv2.io.writers.ome_zarr import ImageLayout
 
 
 class StoredLevel(LazyArray):

@@ -47,7 +47,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     DestinationError
         Something is there already, it cannot be written, or OME-Zarr cannot hold the type.
     """
-    from napari_mgbpv2.ome_zarr import ImageLayout, OMEZarrWriter
+    from napari_mgbpv2.io.writers.ome_zarr import ImageLayout, OMEZarrWriter
     from napari_mgbpv2.plugin.filling import exact
 
     array = data[0] if isinstance(data, (list, tuple)) or hasattr(data, "shapes") else data
@@ -115,7 +115,7 @@ class _Place:
         return 0.0 if axis == "c" else self._placed.translate[self._axes.index(axis)]
 
     def unit(self, axis: str) -> str | None:
-        from napari_mgbpv2.sources.image import long_unit
+        from napari_mgbpv2.io.image import long_unit
 
         if axis == "c" or self._units is None:
             return None

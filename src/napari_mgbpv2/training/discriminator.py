@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-from napari_mgbpv2.resampling import shrink
-from napari_mgbpv2.training.losses import cut_to_multiple
+from napari_mgbpv2.imaging.resampling import cut_to_multiple, shrink
 
 FEATURES = (32, 64, 128, 256)  # of the CNN modules, from high to low resolution
 CONTRAST_FLOOR = 1 / 255  # contrasts below it, one step of an 8-bit image, are not amplified to full size
@@ -113,7 +112,7 @@ class ShiftCorrelations(nn.Module):
 
     The image x is normalised to n = (x - mu) / sqrt(var + c^2) with its mean and variance under a Gaussian of 7x7
     pixels, channel by channel, and multiplied with itself shifted by one pixel in four directions (the image wraps
-    around). These are the quantities whose distributions NIQE measures; see `napari_mgbpv2.training.niqe`, whose
+    around). These are the quantities whose distributions NIQE measures; see `napari_mgbpv2.metrics.niqe`, whose
     (x - mu) / (sqrt(var) + c) has no finite gradient where an image is flat.
 
     Parameters

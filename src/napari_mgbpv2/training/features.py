@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from napari_mgbpv2.downloads import cache_folder, download
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model_zoo import file_hash
+from napari_mgbpv2.model.downloads import cache_folder, download
+from napari_mgbpv2.model.zoo import file_hash
 from napari_mgbpv2.training.feature_networks import VGG19, EfficientNetLite, FeatureNetwork, Pooling
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in the beginning of its SHA-256

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from napari_mgbpv2.network import MGBPv2
+from napari_mgbpv2.model.network import MGBPv2
 from napari_mgbpv2.training.discriminator import Discriminator
 from napari_mgbpv2.training.feature_networks import FeatureNetwork
 from napari_mgbpv2.training.losses import multiscale_l1, perceptual_total, relativistic_discriminator_loss

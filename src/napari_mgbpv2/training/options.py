@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.addresses import expanded
-from napari_mgbpv2.config import ModelConfig
 from napari_mgbpv2.errors import TrainingError
-from napari_mgbpv2.sources.identity import recorded_source
+from napari_mgbpv2.io.fingerprints import recorded_source
+from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.training.synthetic import KINDS
 
 TRACKS = ("fidelity", "perceptual")

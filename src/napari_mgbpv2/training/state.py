@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from napari_mgbpv2.errors import TrainingError
-from napari_mgbpv2.files import write_whole
+from napari_mgbpv2.paths import write_whole
 
 STATE_FILE = "last.state"
 

@@ -20,18 +20,18 @@ from pathlib import Path
 
 import torch
 
-from napari_mgbpv2.checkpoints import save_model
-from napari_mgbpv2.engine import choose_device, choose_precision, measure_guard
 from napari_mgbpv2.errors import Cancelled, TrainingError
-from napari_mgbpv2.sources.identity import recorded_source
-from napari_mgbpv2.training.journal import Journal
-from napari_mgbpv2.training.learner import Learner
-from napari_mgbpv2.training.material import gather
+from napari_mgbpv2.io.fingerprints import recorded_source
+from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.runtime import choose_device, choose_precision, measure_guard
+from napari_mgbpv2.training.initialization import claim_folder, make_objective, starting_network
+from napari_mgbpv2.training.optimization_step import Learner
 from napari_mgbpv2.training.optimizers import learning_rate_at
 from napari_mgbpv2.training.options import TrainingOptions
-from napari_mgbpv2.training.parallel import Team
-from napari_mgbpv2.training.starting import claim_folder, make_objective, starting_network
+from napari_mgbpv2.training.process_group import Team
+from napari_mgbpv2.training.run_log import Journal
 from napari_mgbpv2.training.state import load_state, save_state, write_file
+from napari_mgbpv2.training.training_data import gather
 from napari_mgbpv2.training.validation import validate
 
 PATCH_NEAR = 120  # default patch size, in target pixels

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.network import MGBPv2
-from napari_mgbpv2.noise import noise_window
-from napari_mgbpv2.resampling import shrink
-from napari_mgbpv2.training.metrics import niqe_over_scales, psnr, rmse_y, ssim
-from napari_mgbpv2.training.niqe import PristineModel
+from napari_mgbpv2.imaging.noise import noise_window
+from napari_mgbpv2.imaging.resampling import shrink
+from napari_mgbpv2.metrics.niqe import PristineModel
+from napari_mgbpv2.metrics.scores import niqe_over_scales, psnr, rmse_y, ssim
+from napari_mgbpv2.model.network import MGBPv2
 
 Pair = tuple[Tensor, Tensor]
 

@@ -55,7 +55,7 @@ def upscale(
     axes
         One letter an axis: "y" and "x" are upscaled; "s" holds the samples of a colour pixel; channels ("c"), z, t
         and any other are carried along. By default the names that an xarray or Zarr array has, else guessed from
-        the shape: see `napari_mgbpv2.axes.guess_axes`.
+        the shape: see `napari_mgbpv2.imaging.axes.guess_axes`.
     noise
         Amplitude W of the noise input: 0 for fidelity, 1 for perceptual quality. Only for models that have one.
     seed
@@ -97,7 +97,7 @@ def upscale(
     DeviceError
         The device or precision is not available.
     """
-    from napari_mgbpv2.lazy import as_dask
+    from napari_mgbpv2.upscaling.lazy import as_dask
 
     plan = plan_upscale(
         image,

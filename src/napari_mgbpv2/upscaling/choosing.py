@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mgbpv2.axes import axes_of_names, check_axes, dimension_names, guess_axes
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.model_zoo import ModelCard, default_model
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.imaging.axes import axes_of_names, check_axes, dimension_names, guess_axes
+from napari_mgbpv2.model.zoo import ModelCard, default_model
+from napari_mgbpv2.tiling.grid import Span
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.engine import ModelFile
-    from napari_mgbpv2.network import Network
+    from napari_mgbpv2.model.network import Network
+    from napari_mgbpv2.runtime import ModelFile
 
     Model = str | os.PathLike[str] | ModelCard | Network
 
@@ -61,9 +61,9 @@ def _with_missing(image: Any) -> Any:
     """Return an array that marks the missing pixels that its attributes declare; itself if they declare none."""
     if not hasattr(image, "attrs") or np.dtype(image.dtype).kind not in "uif":
         return image
-    from napari_mgbpv2.lazy import lazy_source
-    from napari_mgbpv2.sources import missing_value_of
-    from napari_mgbpv2.sources.cf import WithMissing
+    from napari_mgbpv2.io.cf import WithMissing
+    from napari_mgbpv2.io.readers import missing_value_of
+    from napari_mgbpv2.upscaling.lazy import lazy_source
 
     missing = missing_value_of(image)
     return image if missing is None else WithMissing(lazy_source(image), missing)
@@ -75,7 +75,7 @@ def _as_array(image: Any) -> tuple[Any, str | None]:
     if isinstance(getattr(image, "shape", None), tuple) and isinstance(getattr(image, "dtype", None), np.dtype):
         return image, None
     if isinstance(getattr(image, "mode", None), str) and hasattr(image, "getbands"):
-        from napari_mgbpv2.sources.pictures import pixels_of
+        from napari_mgbpv2.io.readers.pictures import pixels_of
 
         return pixels_of(image)
     if all(hasattr(image, name) for name in ("detach", "cpu", "numpy")):  # a torch tensor, perhaps on a device
@@ -84,7 +84,7 @@ def _as_array(image: Any) -> tuple[Any, str | None]:
         return _converted(what, lambda: np.asarray(image)), None
     if hasattr(image, "shape") and hasattr(image, "dtype"):
         return image, None
-    from napari_mgbpv2.sources import as_array
+    from napari_mgbpv2.io.readers import as_array
 
     return as_array(image), None
 
@@ -119,9 +119,9 @@ def preferred_channels(axes: str, dtype: np.dtype[Any]) -> int:
 
 def open_model(model: Model | None, scale: int | None, channels: int) -> tuple[str, Network, ModelFile | None]:
     """Return a model's name, its network, and its file where it has one; None is the default for those channels."""
-    from napari_mgbpv2.checkpoints import load_model, locate
-    from napari_mgbpv2.engine import ModelFile
-    from napari_mgbpv2.network import Ensemble, MGBPv2
+    from napari_mgbpv2.model.checkpoints import load_model, locate
+    from napari_mgbpv2.model.network import Ensemble, MGBPv2
+    from napari_mgbpv2.runtime import ModelFile
 
     if model is None:
         model = default_model(scale, channels)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.alpha import visible_colours
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.tiling import plan_grid
+from napari_mgbpv2.imaging.alpha import visible_colours
+from napari_mgbpv2.imaging.values import ValueMap
+from napari_mgbpv2.tiling.grid import plan_grid
 from napari_mgbpv2.upscaling.choosing import (
     check_scale,
     fitting_scale,
@@ -24,11 +25,10 @@ from napari_mgbpv2.upscaling.choosing import (
 )
 from napari_mgbpv2.upscaling.ranges import Measure, choose_range
 from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
-from napari_mgbpv2.values import ValueMap
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import ComputeTile, TiledImage, TiledLayout, TilePixels
     from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.upscaling.lazy import ComputeTile, TiledImage, TiledLayout, TilePixels
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Finish:
         if self.nodata is None and not self.masked:
             if isinstance(blended, np.ndarray):
                 return self.values.from_unit(blended)
-            from napari_mgbpv2.engine import fetch_as
+            from napari_mgbpv2.runtime import fetch_as
 
             return fetch_as(self.values, blended)
         if not isinstance(blended, np.ndarray):
-            from napari_mgbpv2.engine import fetch
+            from napari_mgbpv2.runtime import fetch
 
             blended = fetch(blended)
         missing = np.isnan(blended)
@@ -144,7 +144,7 @@ class UpscalePlan:
         around
             Wraps the function that computes a tile: for progress and cancelling.
         """
-        from napari_mgbpv2.lazy import CACHE_BYTES, TiledImage
+        from napari_mgbpv2.upscaling.lazy import CACHE_BYTES, TiledImage
 
         compute = around(self.compute_blended_tile) if around else self.compute_blended_tile
         size = CACHE_BYTES if cache_bytes is None else cache_bytes
@@ -175,9 +175,9 @@ def plan_upscale(
     image, axes = image_and_axes(image, axes)
     ValueMap.of(image.dtype, value_range)  # what is wrong with the image is told before a model is loaded
     check_scale(scale)
-    from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision, in_engine_thread
-    from napari_mgbpv2.lazy import TiledLayout, is_masked, lazy_source
-    from napari_mgbpv2.network import Ensemble, accepts_noise, configurations, weights_hash
+    from napari_mgbpv2.model.network import Ensemble, accepts_noise, configurations, weights_hash
+    from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, in_engine_thread
+    from napari_mgbpv2.upscaling.lazy import TiledLayout, is_masked, lazy_source
 
     name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
     configs = configurations(network)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_mgbpv2.alpha import has_alpha
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.values import ValueMap
+from napari_mgbpv2.imaging.alpha import has_alpha
+from napari_mgbpv2.imaging.values import ValueMap
 
 MEASURED_BYTES = 256 * 2**20  # of an array in memory, which is measured whole; more would take seconds
 MOST_PIXELS = 2**24  # of an array in memory, or of a coarse level, that are looked at
@@ -178,7 +178,7 @@ def sampled_extremes(image: Any, axes: str, coarser: Sequence[Any] = ()) -> Extr
     coarser
         Lower resolutions of the same image, finest first, if there are any.
     """
-    from napari_mgbpv2.lazy import lazy_source
+    from napari_mgbpv2.upscaling.lazy import lazy_source
 
     nodata = getattr(image, "nodata", None)
     shape = tuple(int(size) for size in image.shape)

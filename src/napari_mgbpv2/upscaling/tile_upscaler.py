@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-from napari_mgbpv2.alpha import ALPHA_SAMPLES, opaque_value
 from napari_mgbpv2.errors import MGBPv2Error, SourceError, ValueRangeWarning
-from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.values import TileFrame, ValueMap, check_pixels, fill_missing
+from napari_mgbpv2.imaging.alpha import ALPHA_SAMPLES, opaque_value
+from napari_mgbpv2.imaging.values import TileFrame, ValueMap, check_pixels, fill_missing
+from napari_mgbpv2.tiling.grid import Span
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.engine import Engine, ModelFile
-    from napari_mgbpv2.lazy import TiledLayout, TilePixels
-    from napari_mgbpv2.network import Network
+    from napari_mgbpv2.model.network import Network
+    from napari_mgbpv2.runtime import Engine, ModelFile
+    from napari_mgbpv2.upscaling.lazy import TiledLayout, TilePixels
 
 _making = threading.Lock()
 _CONSTANT_ALPHA_REACH = 4  # source pixels around one that must be as opaque, or as invisible, for it to stay just that
@@ -100,7 +100,7 @@ class _TileSource:
         compute = self._compute
         assert self._window is not None
         if self._rest is not None:
-            from napari_mgbpv2.engine import enlarge
+            from napari_mgbpv2.runtime import enlarge
 
             result = result + enlarge(self._rest, self._window, core, compute._source_shape, compute.scale)
         restored: npt.NDArray[Any] = self.restore_range(result)
@@ -354,7 +354,7 @@ class TileUpscaler:
         return number * layout.groups[-1].stop + samples.start
 
     def _engine(self, *, folded: bool) -> Engine:
-        from napari_mgbpv2.engine import ModelFile, choose_device, choose_precision, engine_of, get_engine
+        from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, engine_of, get_engine
 
         with _making:  # whoever asks meanwhile waits: preparing a network takes time and memory
             if folded not in self._engines:

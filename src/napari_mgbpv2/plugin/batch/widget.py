@@ -7,16 +7,16 @@ from typing import Any
 
 from napari.utils.notifications import show_error, show_info
 
-from napari_mgbpv2.conversion.naming import destinations_of
-from napari_mgbpv2.conversion.retrying import is_kept
+from napari_mgbpv2.conversion.destinations import destinations_of
+from napari_mgbpv2.conversion.oom import is_kept
 from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.io.readers import find_sources
 from napari_mgbpv2.plugin.batch.view import BatchView
 from napari_mgbpv2.plugin.batch.working import FileState, State, run_batch
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.settings import read_defaults
 from napari_mgbpv2.plugin.upscaling.saving import How
-from napari_mgbpv2.sources import find_sources
 
 
 class BatchWidget(DockedWidget):

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from napari_mgbpv2.conversion import ConversionJob, prepare
-from napari_mgbpv2.conversion.retrying import is_kept, is_out_of_memory
+from napari_mgbpv2.conversion.oom import is_kept, is_out_of_memory
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.jobs import EXPECTED, Step, sentence_of

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_mgbpv2.plugin.filling.feed import Feed, nearest_first
 from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 
 Pixels = npt.NDArray[Any]
 Block = tuple[tuple[int, ...], int, int]  # position along the carried axes, row and column of the block
@@ -106,7 +106,7 @@ class CoarseLevel(LazyArray):
         return window
 
     def _make(self, part: Block) -> Pixels:
-        from napari_mgbpv2.ome_zarr import halve
+        from napari_mgbpv2.io.writers.ome_zarr import halve
 
         window = self._window(part, self._block * self._step)
         pixels = np.asarray(self._source[tuple(slice(*span) for span in window)])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 
 Pixels = npt.NDArray[Any]
 

@@ -93,7 +93,7 @@ def fill(
 
 def network_feed(limit: int, changed: Callable[[], None], failed: Callable[[Exception], None]) -> Feed:
     """Make the feed of a network's tiles: closed, it gives the memory of the device back. Parameters as `Feed` has."""
-    from napari_mgbpv2.engine import release_device_memory
+    from napari_mgbpv2.runtime import release_device_memory
 
     return Feed(limit, changed, failed, release_device_memory)
 

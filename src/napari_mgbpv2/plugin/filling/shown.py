@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.lazy import TiledImage
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
+from napari_mgbpv2.upscaling.lazy import TiledImage
 
 Unit = npt.NDArray[np.float32]
 Plane = tuple[int, ...]

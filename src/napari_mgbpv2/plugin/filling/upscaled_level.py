@@ -15,11 +15,11 @@ import numpy.typing as npt
 from napari_mgbpv2.plugin.filling.feed import Feed, nearest_first
 from napari_mgbpv2.plugin.filling.lazy_array import LazyArray
 from napari_mgbpv2.plugin.filling.shown import Shown
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import TiledImage
+    from napari_mgbpv2.upscaling.lazy import TiledImage
 
 Unit = npt.NDArray[np.float32]
 Plane = tuple[int, ...]
@@ -266,7 +266,7 @@ class UpscaledLevel(LazyArray):
 
 def bicubic(compute: TileUpscaler, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
     """Upscale a region of one plane as the network's input is, (samples, rows, columns) float32."""
-    from napari_mgbpv2.resampling import Taps
+    from napari_mgbpv2.imaging.resampling import Taps
 
     layout = compute.layout
     sizes = (layout.shape[axis] // compute.scale for axis in (layout.y, layout.x))

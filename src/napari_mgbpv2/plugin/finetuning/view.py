@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mgbpv2.model_zoo import ModelCard, default_model
+from napari_mgbpv2.model.zoo import ModelCard, default_model
 from napari_mgbpv2.plugin.device_view import DeviceView
 from napari_mgbpv2.plugin.finetuning.curve_view import CurveView
 from napari_mgbpv2.plugin.model_view import card_text

@@ -8,13 +8,13 @@ from typing import Any
 from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.errors import MGBPv2Error
+from napari_mgbpv2.formatting import readable_seconds
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.finetuning.view import FinetuneView
 from napari_mgbpv2.plugin.finetuning.working import News, Request, Trained, finetune, free_name
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.models import MODELS, own_folder
 from napari_mgbpv2.plugin.settings import read_defaults
-from napari_mgbpv2.wording import readable_seconds
 
 
 class FinetuneWidget(DockedWidget):

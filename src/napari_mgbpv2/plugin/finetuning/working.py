@@ -110,7 +110,7 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
     Cancelled
         It was stopped before there was anything to keep.
     """
-    from napari_mgbpv2.engine import choose_device, release_device_memory
+    from napari_mgbpv2.runtime import choose_device, release_device_memory
     from napari_mgbpv2.training.options import TrainingOptions
     from napari_mgbpv2.training.state import write_file
     from napari_mgbpv2.training.trainer import BEST_FILE, Report, train

@@ -14,7 +14,7 @@ from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.pyramid import COARSEST_SIDE, THUMBNAIL_SIDE
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.lazy import TiledImage
+    from napari_mgbpv2.upscaling.lazy import TiledImage
 
 Pixels = npt.NDArray[Any]
 

@@ -19,7 +19,7 @@ from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
 if TYPE_CHECKING:
     from napari_mgbpv2.inspection import DeepFilter
-    from napari_mgbpv2.lazy import TiledImage
+    from napari_mgbpv2.upscaling.lazy import TiledImage
 
 BLOCK_SIDE = 512  # target pixels along y and x of what is computed at a time of a map
 NO_PIXEL = "There is no pixel of the image there; click inside it."

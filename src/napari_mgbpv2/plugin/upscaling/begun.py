@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion.oom import kept_at
 from napari_mgbpv2.conversion.publishing import comparable
-from napari_mgbpv2.conversion.retrying import kept_at
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Begun:
 
 def begun_at(prepared: Prepared) -> Begun | None:
     """Return the unfinished work at the destination if it is of the very same job."""
-    from napari_mgbpv2.ome_zarr import differences
+    from napari_mgbpv2.io.writers.ome_zarr import differences
 
     destination, layout = prepared.job.destination, prepared.layout
     assert isinstance(destination, Path), "the plugin saves to disks"

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_mgbpv2.conversion import Prepared
-from napari_mgbpv2.conversion.estimating import Estimate, estimate
+from napari_mgbpv2.conversion.estimates import Estimate, estimate
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare
+from napari_mgbpv2.io.readers import ImageSource
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage
-from napari_mgbpv2.sources import ImageSource
 
 
 def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, destination: Path) -> Prepared:
@@ -37,7 +37,7 @@ def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, de
 
 
 def _source_of(image: LayerImage, place: dict[str, Any], axes: str) -> ImageSource:
-    from napari_mgbpv2.sources.image import long_unit
+    from napari_mgbpv2.io.image import long_unit
 
     spatial = axes.replace("s", "")
     placed = [axis for axis in spatial if axis != "c"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from napari_mgbpv2.conversion import Prepared, run
-from napari_mgbpv2.conversion.retrying import drop, run_with_retries, with_tile_of_what_is_there
+from napari_mgbpv2.conversion.oom import drop, run_with_retries, with_tile_of_what_is_there
 from napari_mgbpv2.plugin.jobs import Clock, Step
 from napari_mgbpv2.plugin.upscaling.begun import Begun, begun_at
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.conversion import Prepared
-from napari_mgbpv2.conversion.naming import name_of
+from napari_mgbpv2.conversion.destinations import name_of
 from napari_mgbpv2.plugin.filling import Pyramid, fill, network_feed
 from napari_mgbpv2.plugin.filling.feed import Feed
 from napari_mgbpv2.plugin.filling.pyramid import SOURCE_BYTES

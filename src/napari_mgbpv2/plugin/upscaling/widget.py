@@ -10,8 +10,8 @@ from typing import Any
 from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.conversion import Prepared
-from napari_mgbpv2.conversion.estimating import Estimate
-from napari_mgbpv2.conversion.retrying import is_kept, is_out_of_memory, smaller_tile
+from napari_mgbpv2.conversion.estimates import Estimate
+from napari_mgbpv2.conversion.oom import is_kept, is_out_of_memory, smaller_tile
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.jobs import Step

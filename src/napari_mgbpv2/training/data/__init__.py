@@ -9,10 +9,10 @@ clipped.
 from __future__ import annotations
 
 from napari_mgbpv2.training.data.degradation import Pair
-from napari_mgbpv2.training.data.finding import find_images
+from napari_mgbpv2.training.data.discovery import find_images
 from napari_mgbpv2.training.data.loading import sample_loader
 from napari_mgbpv2.training.data.pairs import PairedSamples
-from napari_mgbpv2.training.data.preparing import prepare
+from napari_mgbpv2.training.data.prepared_folder import prepare
 from napari_mgbpv2.training.data.samples import ImageSamples
 from napari_mgbpv2.training.data.synthetic_samples import SyntheticSamples
 from napari_mgbpv2.training.data.validation import validation_images

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from napari_mgbpv2.errors import DestinationError, SourceError
-from napari_mgbpv2.sources import FileArray, ImageSource
-from napari_mgbpv2.sources.mapped import MappedArray
+from napari_mgbpv2.io.memory_mapped import MappedArray
+from napari_mgbpv2.io.readers import FileArray, ImageSource
+from napari_mgbpv2.training.data.channel_planes import read_plane, source_size, standard_axes
 from napari_mgbpv2.training.data.open_files import OpenFiles
 from napari_mgbpv2.training.data.patches import PatchedArray
-from napari_mgbpv2.training.data.planes import read_plane, source_size, standard_axes
-from napari_mgbpv2.training.data.scratch import Scratch
+from napari_mgbpv2.training.data.temp_directory import Scratch
 
 _CHEAP_PIXELS = 2**22  # to decode for one window: some 20 ms
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_mgbpv2.resampling import Taps, shrink, upscale_window
-from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.values import ValueMap
+from napari_mgbpv2.imaging.resampling import Taps, shrink, upscale_window
+from napari_mgbpv2.imaging.values import ValueMap
+from napari_mgbpv2.tiling.grid import Span
 
 Pair = tuple[Tensor, Tensor]
 Read = Callable[[slice, slice], Tensor]

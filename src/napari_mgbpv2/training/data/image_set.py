@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from napari_mgbpv2.alpha import visible_colours
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.sources import ArrayLike, ImageSource, open_source
+from napari_mgbpv2.imaging.alpha import visible_colours
+from napari_mgbpv2.imaging.values import ValueMap
+from napari_mgbpv2.io.readers import ArrayLike, ImageSource, open_source
+from napari_mgbpv2.training.data.channel_planes import Planes, reason_of
 from napari_mgbpv2.training.data.decoding import ImageFiles
-from napari_mgbpv2.training.data.finding import Found, Image
-from napari_mgbpv2.training.data.planes import Planes, reason_of
+from napari_mgbpv2.training.data.discovery import Found, Image
 from napari_mgbpv2.training.data.ranges import CommonRange, as_range, common_ranges, value_map
-from napari_mgbpv2.values import ValueMap
 
 Progress = Callable[[int, int], None]
 Skipped = tuple[str, str]  # path and reason

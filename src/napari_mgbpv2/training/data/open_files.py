@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_mgbpv2.caching import BoundedCache
-from napari_mgbpv2.sources import FileArray, ImageSource
-from napari_mgbpv2.sources.image import Pixels, Reopen, Window
-from napari_mgbpv2.sources.mapped import MappedArray
+from napari_mgbpv2.io.image import Pixels, Reopen, Window
+from napari_mgbpv2.io.memory_mapped import MappedArray
+from napari_mgbpv2.io.readers import FileArray, ImageSource
 
 _OPEN_BYTES = 2**30  # what the open images of one process may hold on to
 _MAPPED_BYTES, _DECODED_BYTES = 4 * 2**20, 128 * 2**20  # a mapped file counts for its descriptor, others keep pixels

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.resampling import upscale_window
-from napari_mgbpv2.sources import ImageSource
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.imaging.resampling import upscale_window
+from napari_mgbpv2.io.readers import ImageSource
+from napari_mgbpv2.tiling.grid import Span
+from napari_mgbpv2.training.data.channel_planes import reason_of, source_size, standard_axes
 from napari_mgbpv2.training.data.decoding import ImageFiles
 from napari_mgbpv2.training.data.degradation import Pair, reach, taps_of
-from napari_mgbpv2.training.data.finding import Image, Paths, find_images
+from napari_mgbpv2.training.data.discovery import Image, Paths, find_images
 from napari_mgbpv2.training.data.image_set import (
     Progress,
     Skipped,
@@ -22,7 +23,6 @@ from napari_mgbpv2.training.data.image_set import (
     path_of,
     warn_of,
 )
-from napari_mgbpv2.training.data.planes import reason_of, source_size, standard_axes
 from napari_mgbpv2.training.data.ranges import as_range
 from napari_mgbpv2.training.data.samples import CropSamples, check_numbers
 

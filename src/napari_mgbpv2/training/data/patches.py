@@ -13,9 +13,9 @@ import numpy as np
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.sources import FileArray, ImageSource
-from napari_mgbpv2.sources.image import Pixels, Window, bare_source
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.io.image import Pixels, Window, bare_source
+from napari_mgbpv2.io.readers import FileArray, ImageSource
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.training.data.ranges import CommonRange
 
 INDEX_NAME = "patches.json"

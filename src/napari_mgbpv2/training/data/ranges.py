@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.sources import ArrayLike
-from napari_mgbpv2.values import ValueMap
+from napari_mgbpv2.imaging.values import ValueMap
+from napari_mgbpv2.io.readers import ArrayLike
 
 CommonRange = tuple[float, float] | Mapping[str, tuple[float, float]]  # of all types, or by the name of the type
 

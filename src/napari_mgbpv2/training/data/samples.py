@@ -12,13 +12,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.imaging.values import ValueMap
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.training.data.degradation import Orientation, Pair, crop_span, degraded_crop, reach
-from napari_mgbpv2.training.data.finding import Paths, find_images
+from napari_mgbpv2.training.data.discovery import Paths, find_images
 from napari_mgbpv2.training.data.image_set import ImageSet, Progress, Skipped, load_images, warn_of
-from napari_mgbpv2.training.data.preparing import prepare
+from napari_mgbpv2.training.data.prepared_folder import prepare
 from napari_mgbpv2.training.data.splitting import Region, cells, split
-from napari_mgbpv2.values import ValueMap
 
 ENDLESS = 2**48
 _STREAM = 1  # tells these draws from those of synthetic images

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.tiling import Span
-from napari_mgbpv2.training.data.planes import Planes
+from napari_mgbpv2.tiling.grid import Span
+from napari_mgbpv2.training.data.channel_planes import Planes
 
 _ENOUGH_IMAGES = 5  # with fewer, holding out a whole one would cost too much
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.tiling import Span
+from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.training.data.degradation import Orientation, Pair, crop_span, degraded_crop
 from napari_mgbpv2.training.data.samples import ENDLESS, check_numbers
-from napari_mgbpv2.training.data.scratch import Scratch
+from napari_mgbpv2.training.data.temp_directory import Scratch
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 
 _STREAM = 0

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.training.synthetic.fields import random_field, random_micrograph
 from napari_mgbpv2.training.synthetic.scenes import random_scene
-from napari_mgbpv2.values import ValueMap
 
 _USED, _HELD_OUT = 0, 1  # two series of images for each seed
 

@@ -1,0 +1,136 @@
+"""Which forms there are, and the one way into all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_mgbpv2.errors import ModelError
+from napari_mgbpv2.export.bioimageio_package import write_bioimageio
+from napari_mgbpv2.export.checks import ExportedModel
+from napari_mgbpv2.export.onnx_file import write_onnx
+from napari_mgbpv2.export.torch_files import write_torch_export, write_torchscript
+from napari_mgbpv2.model.checkpoints import card_of, export_model, load_model, locate, save_model, whole_model_file
+from napari_mgbpv2.model.network import fold_channels
+from napari_mgbpv2.model.zoo import FOLDER, published_at
+
+FORMS = {  # endings of their files
+    "safetensors": (".safetensors",),
+    "authors": (".model", ".pth"),
+    "torch-export": (".pt2",),
+    "torchscript": (".pt",),
+    "onnx": (".onnx",),
+    "bioimageio": (".zip",),
+}
+_WEIGHTS_ALONE = ("safetensors", "authors")
+_GRAPHS: dict[str, Callable[..., object]] = {
+    "torch-export": write_torch_export,
+    "torchscript": write_torchscript,
+    "onnx": write_onnx,
+    "bioimageio": write_bioimageio,
+}
+
+_OURS: dict[str, Any] = {"authors": ["napari-mgbpv2 developers"], "licence": "BSD-3-Clause"}
+_THE_AUTHORS: dict[str, Any] = {
+    "authors": ["Pablo Navarrete Michelini", "Wenbin Chen", "Hanwen Liu", "Dan Zhu"],
+    "licence": None,
+}
+
+
+def export(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    form: str | None = None,
+    *,
+    scale: int | None = None,
+    grey: bool = False,
+    noise: float = 0.0,
+    precision: Literal["float32", "float16"] = "float32",
+    authors: list[str] | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model as other programs, or other versions of it, read it.
+
+    Files of a form that computes are run and compared with the network before they get their name.
+
+    Parameters
+    ----------
+    source
+        A model, as `load_model` has it.
+    destination
+        The file to write.
+    form
+        One of `FORMS`; by default the one that the destination's ending says. "safetensors" and "authors" hold weights
+        alone, the others a graph that takes a source image of any size and gives the upscaled one, see
+        `UpscalingGraph`.
+    scale
+        Upscaling factor, for models that do not say.
+    grey
+        Whether to write the network of one channel that stands for equal channels, see `fold_channels`.
+    noise
+        Amplitude W of the noise that a graph takes as a second input; 0 for none.
+    precision
+        Of the weights in a ``.safetensors`` file; all else is float32.
+    authors, licence
+        Of the weights, for a BioImage Model Zoo package; by default what is known of packaged and published models.
+    overwrite
+        Whether the destination may be replaced.
+
+    Returns
+    -------
+    Path
+        The destination.
+
+    Raises
+    ------
+    ModelError
+        The model or the form is unknown, they or the options do not go together, the destination exists already or
+        cannot be written, a package is missing, or what was written gives other pixels than the network.
+    """
+    destination = Path(destination)
+    form = _form_of(destination, form)
+    if form in _WEIGHTS_ALONE and noise:
+        raise ModelError(
+            f"the form {form} holds weights alone: noise is said when they are used, not when they are written."
+        )
+    if form != "safetensors" and precision != "float32":
+        raise ModelError(f"the form {form} holds float32; float16 is for safetensors.")
+    path = locate(source)
+    network = load_model(path, scale=scale)
+    card = card_of(path, network)
+    if grey:
+        network = fold_channels(network).requires_grad_(False)
+    if form == "safetensors":
+        told: dict[str, Any] = {"trained_on": card.trained_on, "scores": card.scores, "training": card.training}
+        return save_model(network, destination, precision=precision, overwrite=overwrite, **told)
+    if form == "authors":
+        return export_model(network, destination, overwrite=overwrite)
+    if network.scale is None:
+        raise ModelError(f"{path}: does not say its scale; give one.")
+    model = ExportedModel(network, network.scale, noise, card.name, card.trained_on, card.scores)
+    write = _GRAPHS[form]
+    if form == "bioimageio":
+        by_default = _OURS if path.parent == FOLDER else _THE_AUTHORS if published_at(path) else {}
+        given = {"authors": authors, "licence": licence}
+        write = partial(write, **by_default | {name: value for name, value in given.items() if value})
+    with whole_model_file(destination, overwrite=overwrite) as unfinished:
+        write(model, unfinished)
+    return destination
+
+
+def _form_of(destination: Path, form: str | None) -> str:
+    if form is None:
+        for name, endings in FORMS.items():
+            if destination.suffix in endings:
+                return name
+        known = ", ".join(f"{ending} ({name})" for name, endings in FORMS.items() for ending in endings)
+        raise ModelError(f"{destination}: its ending says no form; use one of {known}, or name the form.")
+    if form not in FORMS:
+        raise ModelError(f"there is no form {form!r}; choose one of {', '.join(FORMS)}.")
+    if destination.suffix not in FORMS[form]:
+        raise ModelError(f"{destination}: files of the form {form} end in {' or '.join(FORMS[form])}.")
+    return form

@@ -1,0 +1,1 @@
+"""Axes, values, alpha, resampling and noise: what is done to pixels."""

@@ -1,0 +1,33 @@
+"""Pixels of files that have no windows: they are decoded whole."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.io.image import FileArray, Pixels, Reopen, Window
+
+
+class DecodedArray(FileArray):
+    """Pixels that are decoded at the first access, all of them, and kept; parameters as `FileArray` has them."""
+
+    reads_its_file = False
+
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: npt.DTypeLike, reopen: Reopen) -> None:
+        super().__init__(path, shape, dtype, reopen)
+        self._lock = threading.Lock()
+        self._pixels: Pixels | None = None
+
+    def _read(self, window: Window) -> Pixels:
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = self._decode()
+                self.check_unchanged()
+        return np.array(self._pixels[window])
+
+    @abstractmethod
+    def _decode(self) -> Pixels:
+        """Decode all pixels; raises `SourceError` if they are damaged."""

@@ -1,0 +1,396 @@
+"""What an opened image is, whatever its format, and the rules that formats share: axes, units, dtypes."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.addresses import is_url, last_part, recordable
+from napari_mgbpv2.errors import ImageError, SourceError
+from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.imaging.axes import check_axes
+from napari_mgbpv2.imaging.axes import guess_axes as axes_of_shape
+from napari_mgbpv2.io.fingerprints import identity_of_array, identity_of_files
+from napari_mgbpv2.io.units import long_unit as long_unit
+
+Window = tuple[slice, ...]
+Pixels = npt.NDArray[Any]
+Reopen = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
+
+
+class ArrayLike(Protocol):
+    """An array that is indexed by a tuple of slices with step 1 and gives something that NumPy converts."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+
+    @property
+    def ndim(self) -> int:
+        """Count of axes."""
+
+    def __getitem__(self, window: Window, /) -> Any:
+        """Pixels of ``window``."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A lazily opened image and what is known about it.
+
+    Attributes
+    ----------
+    data
+        The pixels; nothing is read until it is indexed by a tuple of slices with step 1.
+    axes
+        One letter for each dimension of ``data``, out of "tzcyxs": "c" are independent channels, "s" are the samples
+        of a colour pixel (grey + alpha, RGB or RGBA). "y" and "x" are always there.
+    pixel_size
+        Size of a pixel in ``units``, for each axis but "c" and "s". 1.0 where unknown; at a lower level of a
+        pyramid, that times the shrinking of the level.
+    units
+        NGFF long name ("micrometer", "second", ...) for each axis of ``pixel_size``; None where unknown.
+    translation
+        Position of the centre of the first pixel in ``units``, for each axis of ``pixel_size``. 0.0 where unknown.
+    channel_names
+        One name for each channel along "c" (one in all where there is no "c"), or None.
+    channel_colors
+        "RRGGBB", one for each channel like ``channel_names``, or None.
+    path
+        Absolute path of the file or folder, or scheme, host and path of its address on the network.
+    kind
+        What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
+    series, level
+        Which image of a file that holds several, and which resolution of a pyramid.
+    icc_profile
+        ICC profile of the colours, if the file has one of such pixels.
+    notes
+        Sentences on what of the file is not carried, or has been changed to read it.
+    """
+
+    data: ArrayLike
+    axes: str
+    pixel_size: dict[str, float]
+    units: dict[str, str | None]
+    translation: dict[str, float]
+    channel_names: tuple[str, ...] | None
+    channel_colors: tuple[str, ...] | None
+    path: str
+    kind: str
+    series: int = 0
+    level: int = 0
+    icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the pixels come from, for telling later whether they are still the same.
+
+        Returns
+        -------
+        dict
+            Of JSON's types, equal to what it was if the source is as it was: shape, dtype, series and level, and
+
+            - for a file, ``path`` and ``files``: size and time of change of each file that it consists of. Of a Zarr
+              in a folder these are its metadata, which are written anew with it; its chunks are not looked at;
+            - for a Zarr on the network, ``url`` and ``documents``: hash, ETag and time of change of its metadata;
+            - for an array in memory, ``sha256`` of its content; None where it is large, or no NumPy array: then equal
+              fingerprints do not prove equal pixels.
+
+        Raises
+        ------
+        SourceError
+            The source has gone.
+        """
+        data = self.data
+        origin = data.identity() if isinstance(data, FileArray) else identity_of_array(data)
+        return {
+            "shape": [int(size) for size in data.shape],
+            "dtype": np.dtype(data.dtype).str,
+            "series": self.series,
+            "level": self.level,
+            **origin,
+        }
+
+    @property
+    def name(self) -> str:
+        """File name without its suffixes: "cells" for "cells.ome.zarr"."""
+        full = last_part(self.path) if is_url(self.path) else Path(self.path).name
+        # a Zarr on the network is a folder, too
+        name = full if is_url(self.path) or os.path.isdir(self.path) else Path(full).stem
+        for suffix in (".zarr", ".tif", ".tiff", ".nii", ".ome"):  # in this order: .ome stands before .zarr or .tif
+            name = name.removesuffix(suffix)
+        return recordable(name or full)
+
+
+class FileArray(ABC):
+    """Pixels that stay in their file: read window by window, in native byte order, from any thread.
+
+    A pickle holds the path alone: the file is opened again where it is unpickled.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    shape
+        Pixels along each axis.
+    dtype
+        Type of a pixel in the file; ``self.dtype`` is the same in native byte order.
+    reopen
+        The call that builds the same array again.
+    nodata
+        The value that stands for missing pixels, if there is one. Floats are read as NaN there; integers have no NaN,
+        and ``self.nodata`` tells.
+
+    Raises
+    ------
+    SourceError
+        There are no pixels, or they are no numbers.
+    """
+
+    reads_its_file = True  # each time; False where pixels are kept in memory once they have been read
+
+    def __init__(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        reopen: Reopen,
+        nodata: float | None = None,
+    ) -> None:
+        self.path = path
+        self._opened = _size_and_time(path)
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = pixel_dtype(path, dtype)
+        if 0 in self.shape:
+            raise SourceError(f"{path}: has no pixels, shape {self.shape}; copy or export it again.")
+        self._reopen = reopen
+        self._fits = False  # known once pixels are wanted
+        with np.errstate(over="ignore"):  # what says it writes decimals, which need not be a value of the type
+            self._missing = None if nodata is None or self.dtype.kind != "f" else self.dtype.type(nodata)
+        self.nodata = int(nodata) if nodata is not None and self.dtype.kind in "ui" else None
+
+    @property
+    def ndim(self) -> int:
+        """Count of axes."""
+        return len(self.shape)
+
+    @property
+    def piece_shape(self) -> tuple[int, ...]:
+        """Pixels along each axis of what is decoded at a time, however few of them are read; by default all."""
+        return self.shape
+
+    def __getitem__(self, window: slice | Window) -> Pixels:
+        """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
+        if not self._fits:
+            check_memory(self.path, math.prod(self.piece_shape) * self.dtype.itemsize)
+            self._fits = True
+        pixels = self._read(_whole_window(window, self.shape))
+        if self.reads_its_file:
+            self.check_unchanged()
+        if self._missing is not None:
+            pixels[pixels == self._missing] = np.nan
+        return pixels
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
+        """Read all pixels, for `numpy.asarray`."""
+        if copy is False:
+            raise ValueError("the pixels are in a file: they cannot be had without a copy")
+        return self[()].astype(dtype or self.dtype, copy=False)
+
+    @property
+    def reopen(self) -> Reopen:
+        """The call that builds the same array again."""
+        return self._reopen
+
+    def __reduce__(self) -> Reopen:
+        """Pickle as the call that opens the file again."""
+        return self._reopen
+
+    def identity(self) -> dict[str, Any]:
+        """What the pixels come from, as `ImageSource.fingerprint` tells it."""
+        return identity_of_files(self.path, self._files())
+
+    def check_unchanged(self) -> None:
+        """Refuse pixels of a file that has been written since it was opened: they would be of two images.
+
+        A file that is missing by now has been read from before.
+
+        Raises
+        ------
+        SourceError
+            Its size or its time of change is another one.
+        """
+        now = _size_and_time(self.path)
+        if None not in (self._opened, now) and now != self._opened:
+            raise SourceError(f"{self.path}: has been changed since it was opened; open or convert it again.")
+
+    def _files(self) -> Iterable[str]:
+        """Paths of the files that change when the pixels do."""
+        return [self.path]
+
+    @abstractmethod
+    def _read(self, window: Window) -> Pixels:
+        """Read pixels into an array of their own; one slice an axis, 0 <= start <= stop <= size, step 1."""
+
+
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    """Return size and time of change (ns) of a file; None for a folder, an address, or what is not there."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
+    given: tuple[Any, ...] = window if isinstance(window, tuple) else (window,)
+    if len(given) > len(shape) or not all(isinstance(part, slice) and part.step in (None, 1) for part in given):
+        raise IndexError(f"an image of {len(shape)} axes is indexed by a tuple of slices with step 1, not {window!r}")
+    given += (slice(None),) * (len(shape) - len(given))
+    bounds = [part.indices(size) for part, size in zip(given, shape, strict=True)]
+    return tuple(slice(start, max(start, stop)) for start, stop, _ in bounds)
+
+
+def check_memory(path: str, count: int) -> None:
+    """Refuse pixels that are decoded at once and cannot be in memory, before trying to: they may be a few bytes' claim.
+
+    Parameters
+    ----------
+    path
+        The file.
+    count
+        Bytes that are decoded at once; a copy of them is made.
+
+    Raises
+    ------
+    SourceError
+        They are more than is available.
+    """
+    import psutil
+
+    if 2 * count > psutil.virtual_memory().available:
+        raise SourceError(
+            f"{path}: {readable_bytes(count)} of it are decoded at once, more than fits into memory; "
+            "save it as a tiled TIFF or as a Zarr, which are read in pieces."
+        )
+
+
+class UnfitPicture(SourceError):
+    """The format is known, and no other reader would do better."""
+
+
+class UnknownFormat(SourceError):
+    """The content is of no format that has been tried so far."""
+
+
+def cut_short(path: str, detail: str) -> SourceError:
+    """Return the error for a file with missing bytes."""
+    return SourceError(f"{path}: the file is cut short: {detail}; copy or download it again.")
+
+
+def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return ``dtype`` in native byte order.
+
+    Raises
+    ------
+    SourceError
+        It is not boolean, integer or floating point.
+    """
+    native = np.dtype(dtype)
+    if native.kind not in "buif":
+        raise SourceError(
+            f"{path}: holds {native} values; an image has boolean, integer or floating-point pixels: convert it first."
+        )
+    return native.newbyteorder("=")
+
+
+def only_image(path: str, kind: str, series: int, level: int) -> None:
+    """Refuse a series or level other than 0, for formats that have one of each."""
+    pick(path, kind, "series", [None], series)
+    pick(path, kind, "level", [None], level)
+
+
+def pick(path: str, kind: str, what: str, choices: Sequence[Any], index: int) -> Any:
+    """Return ``choices[index]``.
+
+    Raises
+    ------
+    SourceError
+        There is no such choice; ``what`` is "series" or "level".
+    """
+    if not 0 <= index < len(choices):
+        if not choices:
+            raise SourceError(f"{path}: this {kind} holds no image; copy or export it again.")
+        numbers = "0" if len(choices) == 1 else f"0 to {len(choices) - 1}"
+        raise SourceError(f"{path}: this {kind} has no {what} {index}; choose {numbers}.")
+    return choices[index]
+
+
+def guess_axes(path: str, shape: tuple[int, ...]) -> str:
+    """Return the axes of an array that does not name them, by its shape alone.
+
+    Raises
+    ------
+    SourceError
+        It has too few or too many dimensions.
+    """
+    try:
+        return axes_of_shape(shape)
+    except ImageError as error:
+        raise SourceError(f"{path}: {error}") from error
+
+
+def axes_or(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) -> str:
+    """Return what ``own`` reads of the axes in the file, or where it cannot be told, the axes that somebody says.
+
+    Raises
+    ------
+    SourceError
+        The file does not tell and nobody says.
+    ImageError
+        What is said does not fit.
+    """
+    try:
+        return own()
+    except SourceError:
+        if said is None:
+            raise
+        return check_axes(said, shape)
+
+
+def is_filled_in(name: str) -> bool:
+    """Tell what writers fill in where a channel has no name, such as "Channel 0" or "Channel:0:0"."""
+    return re.fullmatch(r"(channel|ch|c)?[\s:_\d]*", name.strip().lower()) is not None
+
+
+def placed(axes: str) -> str:
+    """Return the axes that have a pixel size: all but "c" and "s"."""
+    return "".join(axis for axis in axes if axis not in "cs")
+
+
+def bare_source(data: ArrayLike, axes: str, path: str, kind: str) -> ImageSource:
+    """Return an image about which nothing but its axes is known; ``path`` may be a name for one in memory."""
+    return ImageSource(
+        data=data,
+        axes=axes,
+        pixel_size=dict.fromkeys(placed(axes), 1.0),
+        units=dict.fromkeys(placed(axes)),
+        translation=dict.fromkeys(placed(axes), 0.0),
+        channel_names=None,
+        channel_colors=None,
+        path=path,
+        kind=kind,
+    )

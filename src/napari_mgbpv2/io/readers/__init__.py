@@ -1,0 +1,175 @@
+"""Opening images of any supported format: lazy pixels with axes, pixel size, units, position and channel names.
+
+The format is told by the content of the file, never by its name. Nothing but metadata is read until the pixels
+are indexed, and every problem with a file is one `SourceError` that names it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from napari_mgbpv2.addresses import expanded, is_url, without_slash
+from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.io.cf import missing_value
+from napari_mgbpv2.io.image import ArrayLike, FileArray, ImageSource, UnfitPicture, UnknownFormat, bare_source
+from napari_mgbpv2.io.overrides import described_as
+from napari_mgbpv2.io.readers.discovery import check_file, find_sources
+from napari_mgbpv2.io.units import long_unit
+
+__all__ = [
+    "ArrayLike",
+    "FileArray",
+    "ImageSource",
+    "as_array",
+    "bare_source",
+    "described_as",
+    "find_sources",
+    "long_unit",
+    "missing_value_of",
+    "open_source",
+]
+
+_TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little and big endian
+_NPY_MAGIC = b"\x93NUMPY"
+# The size of a header of NIfTI-1 or 2, or that it is compressed.
+_NIFTI_MAGICS = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c", b"\x1f\x8b")
+_XML_MAGICS = (b"<?xml", b"<OME", b"<ome:OME", b"\xef\xbb\xbf<")
+_ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    series: int = 0,
+    level: int = 0,
+    axes: str | None = None,
+    pixel_size: float | Mapping[str, float] | None = None,
+    unit: str | Mapping[str, str] | None = None,
+    missing: str = "refuse",
+) -> ImageSource:
+    """Open an image lazily.
+
+    Parameters
+    ----------
+    path
+        A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder, a .zip
+        of one, or an address, https:// or s3://), a .npy file, a picture (PNG, JPEG, WebP, BMP, ...), a NIfTI,
+        or what else bioio has a reader for.
+    series
+        Which image of a file that holds several, or which frame of an animation.
+    level
+        Which resolution of a pyramid; 0 is the full one.
+    axes, pixel_size, unit
+        What is known better than the file says it, as `described_as` has them.
+    missing
+        What is done about planes that the metadata of an OME-TIFF announce and that are not there, as of an acquisition
+        that was stopped: "refuse", or "blank", which reads them as zeros, or as NaN where pixels are floats.
+
+    Returns
+    -------
+    ImageSource
+        Its ``data`` may be indexed from several threads at once, and may be pickled: it is opened again by path.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, empty, damaged or cut short, of an unknown format, or has no such series or level; the
+        network does not give it, or the package that reads it is not installed.
+        Damage that only shows in the pixels is raised when they are read.
+    ImageError
+        As `described_as` has it.
+    """
+    path = expanded(os.fspath(path))
+    source = _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
+    return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
+
+
+def _open(path: str, series: int, level: int, said_axes: str | None, missing: str) -> ImageSource:
+    # Each format's library is imported only when a file needs it.
+    start = b"" if is_url(path) or os.path.isdir(path) else _first_bytes(path)
+    if not start or start.startswith(_ZIP_MAGICS):
+        from napari_mgbpv2.io.readers.zarr.reader import open_zarr
+
+        return open_zarr(path, series, level, said_axes)
+    if start.startswith(_TIFF_MAGICS) or (start.startswith(_XML_MAGICS) and _is_ome_companion(path)):
+        from napari_mgbpv2.io.readers.tiff.reader import open_tiff
+
+        return open_tiff(path, series, level, said_axes, missing)
+    if start.startswith(_NPY_MAGIC):
+        from napari_mgbpv2.io.readers.npy import open_npy
+
+        return open_npy(path, series, level, said_axes)
+    if start.startswith(_NIFTI_MAGICS):
+        from napari_mgbpv2.io.readers.nifti import open_nifti
+
+        return open_nifti(path, series, level, said_axes)
+    from napari_mgbpv2.io.readers.pictures import open_picture
+
+    try:
+        return open_picture(path, series, level)
+    except UnfitPicture:
+        raise
+    except SourceError as refused:  # also what Pillow takes for a damaged picture: bitmaps (DIB) have no magic
+        from napari_mgbpv2.io.readers.bioimage import open_bioimage
+
+        try:
+            return open_bioimage(path, series, level, said_axes)
+        except UnknownFormat:
+            raise refused from None
+
+
+def _is_ome_companion(path: str) -> bool:
+    from napari_mgbpv2.io.readers.tiff.pixels import is_companion
+
+    return is_companion(path)
+
+
+def as_array(store: object) -> Any:
+    """Return the full-resolution array of an image in an open Zarr store.
+
+    Parameters
+    ----------
+    store
+        A Zarr store, such as ``tifffile.imread(path, aszarr=True)``; a `zarr.Group` that holds a multiscale or a
+        single array; or a `zarr.Array`, which is returned as it is.
+
+    Returns
+    -------
+    zarr.Array
+        Lazy; the store must stay open while it is read.
+
+    Raises
+    ------
+    SourceError
+        It is something else, holds no image or several, or its metadata are damaged.
+    """
+    from napari_mgbpv2.io.readers.zarr.reader import open_store
+
+    return open_store(store)
+
+
+def missing_value_of(array: Any) -> float | None:
+    """Return the value of missing pixels by the attributes of an open Zarr or xarray array, or None."""
+    if hasattr(getattr(array, "metadata", None), "zarr_format"):
+        from napari_mgbpv2.io.readers.zarr.pixels import nodata_of
+
+        return nodata_of(array)
+    attributes = getattr(array, "attrs", None)
+    return missing_value(attributes) if isinstance(attributes, Mapping) else None
+
+
+def _first_bytes(path: str) -> bytes:
+    check_file(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file or folder; check the path.") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions.") from error
+    if not start:
+        raise SourceError(f"{path}: the file is empty; copy or export it again.")
+    return start

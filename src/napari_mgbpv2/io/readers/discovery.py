@@ -1,0 +1,421 @@
+"""Which images are meant by paths, folders, patterns and addresses, and what else is there."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from napari_mgbpv2.addresses import expanded, is_url
+from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.io.readers.tiff.multi_file import parts_of_others
+from napari_mgbpv2.io.results import is_result
+
+Asked = Callable[[str], bool]
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
+# What is taken for an image by its name alone. Any other file of a folder is one if its first bytes say so, and a file
+# that is named itself may have any name.
+IMAGE_SUFFIXES = (
+    ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".ndpi", ".lsm", ".stk", ".qptiff",
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx", ".webp", ".avif",
+    ".j2c", ".jpc", ".bmp", ".dib", ".gif", ".tga", ".icb", ".vda", ".vst", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
+    ".pcx", ".sgi", ".rgb", ".rgba", ".bw", ".dds", ".psd", ".qoi", ".ico", ".icns", ".ras", ".im", ".xbm", ".xpm",
+    ".msp", ".fli", ".flc",
+    ".npy", ".zarr.zip", ".ozx", ".nii", ".nii.gz", ".czi", ".dv", ".r3d", ".lif", ".nd2",
+)  # fmt: skip
+# Files that begin as images do, but hold a camera's raw colours with a small preview, or are not complete.
+_NOT_BY_CONTENT = (
+    ".nef", ".nrw", ".cr2", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq", ".erf",
+    ".kdc", ".dcr", ".mos", ".part", ".partial", ".crdownload", ".tmp", ".lock",
+)  # fmt: skip
+_STARTS = (
+    b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a",
+    b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51\0", b"8BPS\0\x01", b"qoif",
+)  # fmt: skip
+_NIFTI_AT, _NIFTI_MARKS = 344, (b"ni1\0", b"n+1\0")
+_OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
+_MISSING = "there is no such file or folder; check the path."
+_NO_MATCH = "no file or folder matches this pattern; check the path."
+_RESULT = "a result of this program"
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image that is meant.
+
+    Attributes
+    ----------
+    path
+        Absolute path or address: what `open_source` takes.
+    folder
+        The folder below which it was found; None where it is named itself.
+    """
+
+    path: str
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that is not taken for an image.
+
+    Attributes
+    ----------
+    path
+        Where it is, or the pattern.
+    reason
+        Why: "no image", "a result of this program", "a link that leads nowhere", ...
+    is_failure
+        Whether an image that was meant is missing because of it.
+    """
+
+    path: str
+    reason: str
+    is_failure: bool = False
+
+
+@dataclass(frozen=True)
+class Search:
+    """What paths, folders and patterns stand for.
+
+    Attributes
+    ----------
+    images
+        Each once, in order.
+    left_out
+        What else is there, but for hidden files and those of operating systems.
+    """
+
+    images: tuple[FoundImage, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """An existing path that is meant.
+
+    Attributes
+    ----------
+    path
+        Absolute, or an address.
+    folder
+        Where the pattern that it matches begins to vary; None where it is named itself.
+    any_file
+        Whether a file is an image whatever its name and content: it is named itself, or by a pattern that says more
+        of its name than ``*``.
+    """
+
+    path: str
+    folder: str | None = None
+    any_file: bool = True
+
+
+def find_sources(patterns: Paths) -> list[str]:
+    """Find images; of files in folders, no more than the first bytes are read.
+
+    Parameters
+    ----------
+    patterns
+        One or several of: an image file or a Zarr, whatever its name; a folder, searched with all below it for Zarrs
+        and for files that are images by their suffix or their first bytes, but for hidden ones; a pattern such as
+        ``scans/**/*.tif``; an address, ``https://...`` or ``s3://...``. ``~`` is the home folder. Images that this
+        program has made are found by their own path alone, not in a folder or by a pattern. An image in several files
+        of an OME-TIFF is found once.
+
+    Returns
+    -------
+    list of str
+        Absolute paths and addresses, each once, in the order of ``patterns`` and of names and numbers in each: what
+        `open_source` takes.
+
+    Raises
+    ------
+    SourceError
+        A path does not exist, a folder holds no image, or a pattern matches nothing.
+    """
+    return [image.path for image in search(patterns, strict=True).images]
+
+
+def search(patterns: Paths, *, strict: bool = False) -> Search:
+    """Find images as `find_sources` does, and what is left out.
+
+    Parameters
+    ----------
+    patterns
+        As `find_sources` has them.
+    strict
+        Whether each of them must stand for an image; by default one that does not is left out and the rest found.
+
+    Raises
+    ------
+    SourceError
+        There is no image at all, or with ``strict`` none for one of the patterns.
+    """
+    several = [patterns] if isinstance(patterns, (str, os.PathLike)) else list(patterns)
+    if not several:
+        raise SourceError("no image is given; name image files, folders or patterns such as 'scans/*.tif'.")
+    images: dict[str, FoundImage] = {}
+    left_out: dict[str, LeftOut] = {}
+    for pattern in several:
+        try:
+            found = [images_at(place) for place in places(pattern)]
+            if strict or len(several) == 1:
+                check_found(pattern, found)
+        except MissingError as error:
+            if strict or len(several) == 1:
+                raise
+            left_out.setdefault(error.path, LeftOut(error.path, error.reason, is_failure=True))
+            continue
+        for each in found:
+            for image in each.images:
+                images.setdefault(image.path, image)
+            for other in each.left_out:
+                left_out.setdefault(other.path, other)
+    for part, first in parts_of_others(image.path for image in images.values() if image.folder is not None).items():
+        del images[part]
+        left_out[part] = LeftOut(part, f"a part of the image in {os.path.basename(first)}")
+    if not images:
+        failure = next((each for each in left_out.values() if each.is_failure), None)
+        raise MissingError(failure.path, failure.reason) if failure else _no_image(str(several[0]), left_out.values())
+    return Search(tuple(images.values()), tuple(each for path, each in left_out.items() if path not in images))
+
+
+class MissingError(SourceError):
+    """A path, or a match of a pattern, is not there.
+
+    Attributes
+    ----------
+    path, reason
+        What the message consists of.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[MissingError], tuple[str, str]]:
+        return MissingError, (self.path, self.reason)
+
+
+def places(path: str | os.PathLike[str]) -> list[Place]:
+    """Return a path or an address itself, or what it matches where it is a pattern, in order.
+
+    A path that exists is no pattern, whatever characters are in it; nor are the folders above a pattern.
+
+    Raises
+    ------
+    SourceError
+        There is nothing.
+    """
+    given = expanded(os.fspath(path))
+    if is_url(given):
+        return [Place(given)]
+    if not given:
+        raise MissingError("''", "an empty name is no image; " + _MISSING)
+    whole = os.path.abspath(given)
+    if os.path.lexists(whole):
+        return [Place(whole)]
+    _check_reachable(whole)
+    if not glob.has_magic(given):
+        advice = "standard input is not read; give a file." if given == "-" else _MISSING
+        raise MissingError(whole, advice)
+    fixed, varying = _fixed_and_varying(given)
+    matches = glob.glob(os.path.join(glob.escape(fixed), varying), recursive=True)
+    if not matches:  # brackets of a folder that is called so may have been meant as a pattern, too
+        matches = glob.glob(given, recursive=True)
+    if not matches:
+        raise MissingError(whole, _NO_MATCH)
+    any_file = os.path.basename(varying) not in ("", "*", "**")
+    root = os.path.abspath(fixed)
+    absolute = sorted({os.path.abspath(match) for match in matches}, key=natural_order)
+    zarrs = {match for match in absolute if is_zarr(match)}
+    return [Place(match, root, any_file) for match in absolute if not _lies_below(match, zarrs)]
+
+
+def images_at(place: Place, *, is_left_out: Asked = lambda _: False, every_file: bool = False) -> Search:
+    """Return the place itself, or the images below it where it is a folder, in order, and what is left out.
+
+    Parameters
+    ----------
+    place
+        As `places` gives it.
+    is_left_out
+        Which folders below it are not searched, beside hidden ones and links to folders.
+    every_file
+        Whether all files of folders are taken, for whoever opens them to tell what is no image.
+    """
+    path, root = place.path, place.folder
+    if is_url(path) or (root is None and (not os.path.isdir(path) or is_zarr(path))):
+        return Search((FoundImage(path),))
+    images: list[FoundImage] = []
+    left_out: list[LeftOut] = []
+    if os.path.isdir(path) and not is_zarr(path):
+        found = _below(path, is_left_out, every_file)
+    else:
+        found = iter([_judged(path, any_file=every_file or place.any_file)])
+    for each in found:
+        if isinstance(each, LeftOut):
+            left_out.append(each)
+        else:
+            images.append(FoundImage(each, path if root is None else root))
+    images.sort(key=lambda image: natural_order(image.path))
+    left_out.sort(key=lambda other: natural_order(other.path))
+    return Search(tuple(images), tuple(left_out))
+
+
+def check_found(pattern: str | os.PathLike[str], found: Iterable[Search]) -> None:
+    """Raise `SourceError` if there is no image in what a path, folder or pattern stands for."""
+    found = list(found)
+    if not any(each.images for each in found):
+        left_out = [other for each in found for other in each.left_out]
+        failure = next((other for other in left_out if other.is_failure), None)
+        if failure is not None:
+            raise MissingError(failure.path, failure.reason)
+        raise _no_image(os.path.abspath(expanded(os.fspath(pattern))), left_out)
+
+
+def is_zarr(folder: str) -> bool:
+    """Tell whether there is a Zarr array or group."""
+    return any(os.path.exists(os.path.join(folder, marker)) for marker in ZARR_MARKERS)
+
+
+def check_file(path: str) -> None:
+    """Refuse what is no file or folder, before anything waits for its content.
+
+    Raises
+    ------
+    SourceError
+        It is missing, a link that leads nowhere or to itself, a pipe, a socket or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if (reason := _why_no_file(path, error)) is None:
+            reason = f"cannot be read ({error.strerror}); check the file and its permissions."
+        raise MissingError(path, reason) from None
+    if (kind := _kind_of(mode)) is not None:
+        raise SourceError(f"{path}: is {kind}, not a file; save the image to a file and give that.")
+
+
+def natural_order(path: str) -> tuple[list[str | int], str]:
+    """Return what to sort by so that "2.tif" comes before "10.tif"."""
+    parts: list[str | int] = [*re.split(r"([0-9]+)", path.casefold())]  # text and digits by turns
+    parts[1::2] = [int(part) for part in parts[1::2]]
+    return parts, path
+
+
+def _check_reachable(path: str) -> None:
+    """Raise `MissingError` if it cannot be known whether something is there."""
+    try:
+        os.lstat(path)
+    except PermissionError as error:
+        raise MissingError(path, f"cannot be looked for ({error.strerror}); check the folder's permissions.") from error
+    except (OSError, ValueError):  # nothing is there
+        return
+
+
+def _fixed_and_varying(pattern: str) -> tuple[str, str]:
+    """Divide a pattern into the folder that is the same for all matches, and what varies below it."""
+    fixed, names = "", pattern.split(os.sep) if os.altsep is None else re.split(r"[\\/]", pattern)
+    for number, name in enumerate(names[:-1]):
+        further = f"{fixed}{name}{os.sep}"
+        if glob.has_magic(name) and not os.path.isdir(further):
+            return fixed, os.sep.join(names[number:])
+        fixed = further
+    return fixed, names[-1]
+
+
+def _no_image(path: str, left_out: Iterable[LeftOut]) -> SourceError:
+    reasons = [each.reason for each in left_out]
+    if _RESULT in reasons:
+        return SourceError(
+            f"{path}: holds no image but {reasons.count(_RESULT)} that this program has made; "
+            "to upscale one of those again, name it."
+        )
+    return SourceError(f"{path}: this folder holds no image; give one with TIFF, PNG, JPEG, .npy or Zarr images.")
+
+
+def _below(folder: str, is_left_out: Asked, every_file: bool) -> Iterator[str | LeftOut]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        yield LeftOut(folder, f"cannot be searched ({error.strerror}); check its permissions.", is_failure=True)
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.casefold() in _OF_SYSTEMS:
+            continue
+        if not os.path.isdir(entry.path) or is_zarr(entry.path):  # entry.is_dir() fails at a link to itself
+            yield _judged(entry.path, any_file=every_file)
+        elif entry.is_symlink():  # which may go round
+            yield LeftOut(entry.path, "a link to a folder; name it itself")
+        elif is_left_out(entry.path):
+            yield LeftOut(entry.path, "prepared patches")
+        else:
+            yield from _below(entry.path, is_left_out, every_file)
+
+
+def _judged(path: str, *, any_file: bool = False) -> str | LeftOut:
+    """Return the path of a file or a Zarr if it is an image."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        reason = _why_no_file(path, error) or f"cannot be read ({error.strerror}); check its permissions."
+        return LeftOut(path, reason, is_failure=any_file or _has_suffix(path))
+    if (kind := _kind_of(mode)) is not None:
+        return LeftOut(path, f"{kind}, no file")
+    is_image = any_file or stat.S_ISDIR(mode) or _has_suffix(path) or _begins_as_image(path)
+    if not is_image:
+        return LeftOut(path, "no image")
+    return LeftOut(path, _RESULT) if is_result(path) else path
+
+
+def _why_no_file(path: str, error: OSError) -> str | None:
+    """Say what is wrong with a link, or that nothing is there; None for any other reason."""
+    if error.errno == errno.ELOOP:
+        return "is a link that leads to itself; mend or remove it."
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "is a link that leads nowhere; mend or remove it." if os.path.islink(path) else _MISSING
+    return None
+
+
+def _kind_of(mode: int) -> str | None:
+    """Name what is neither a file nor a folder."""
+    for kind, name in (("FIFO", "a pipe (FIFO)"), ("SOCK", "a socket"), ("CHR", "a device"), ("BLK", "a device")):
+        if getattr(stat, f"S_IS{kind}")(mode):
+            return name
+    return None
+
+
+def _begins_as_image(path: str) -> bool:
+    """Tell an image by its first bytes, where its name says nothing."""
+    if path.lower().endswith(_NOT_BY_CONTENT):
+        return False
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_NIFTI_AT + 4)
+    except OSError:
+        return False
+    return (
+        start.startswith(_STARTS)
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        or start[4:12] in (b"ftypavif", b"ftypavis")
+        or (start[:2] == b"BM" and start[6:10] == bytes(4) and start[15:18] == bytes(3))
+        or start[_NIFTI_AT:] in _NIFTI_MARKS
+    )
+
+
+def _lies_below(path: str, folders: set[str]) -> bool:
+    above = os.path.dirname(path)
+    while above not in folders and above != os.path.dirname(above):
+        above = os.path.dirname(above)
+    return above in folders
+
+
+def _has_suffix(path: str) -> bool:
+    return path.lower().endswith(IMAGE_SUFFIXES)

@@ -1,0 +1,302 @@
+"""The directories (IFDs) of a TIFF, read from its bytes: how many there are, whether all describe alike pages.
+
+tifffile makes an object of each page, some ten seconds for 100,000 of them, and unpacks each list of tiles into Python
+integers. Here the directories are compared as bytes, and counts are checked before anything is unpacked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.io.image import cut_short
+
+MOST_SEGMENTS = 8_000_000  # tiles or strips of a page; tifffile takes 100 bytes for each
+_MOST_TAGS = 4096
+_IMAGE_DESCRIPTION = 270
+_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
+_SEGMENT_TAGS = (_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES)
+_SUB_IFDS = 330
+# Tags on which the layout or meaning of pixels depends: subfile type, size, bits, compression, photometric, fill
+# order, orientation, samples, rows a strip, planar configuration, predictor, palette, tile size, SubIFDs, extra
+# samples, sample format, JPEG tables, subsampling, black and white, depth, GDAL_NODATA.
+_DECISIVE = (
+    254, 255, 256, 257, 258, 259, 262, 266, 274, 277, 278, 284, 317, 320, 322, 323, 330, 338, 339, 347, 512, 530, 532,
+    32997, 32998, 42113,
+)  # fmt: skip
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_MOST_DECISIVE_BYTES = 4096  # of one tag, such as a palette
+_BLOCK = 16_384  # directories that are compared at once
+
+
+@dataclass(frozen=True)
+class Directories:
+    """The directories of the main chain of a TIFF.
+
+    Attributes
+    ----------
+    offsets
+        Byte at which each begins.
+    complete
+        Whether the chain ends, and not with a link beyond the file.
+    uniform
+        Whether they describe pages of one size, type and layout, without SubIFDs, and no description but in the first.
+    data_offsets
+        Where the only strip or tile of each page begins, or None if pages have several.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    complete: bool
+    uniform: bool
+    data_offsets: npt.NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class _Format:
+    """Sizes of the parts of a directory: of classic TIFF or BigTIFF, in either byte order."""
+
+    order: str
+    big: bool
+
+    @property
+    def head(self) -> int:
+        return 8 if self.big else 2
+
+    @property
+    def entry(self) -> np.dtype[Any]:
+        count = self.order + ("u8" if self.big else "u4")
+        value = f"V{self.inline}"
+        return np.dtype([("code", self.order + "u2"), ("type", self.order + "u2"), ("count", count), ("value", value)])
+
+    @property
+    def inline(self) -> int:
+        """Bytes of an offset, and of a value that stands in its tag."""
+        return 8 if self.big else 4
+
+    def integer(self, data: bytes) -> int:
+        return int.from_bytes(data, "little" if self.order == "<" else "big")
+
+    def integers(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.ascontiguousarray(values).view(f"{self.order}u{self.inline}")
+
+
+def directories_of(path: str) -> Directories:
+    """Read the chain of directories of a TIFF.
+
+    Raises
+    ------
+    SourceError
+        The file cannot be read, is no TIFF, or a page has more tiles or strips than can be dealt with.
+    """
+    check_regular(path)
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _directories(path, content)
+    except SourceError:
+        raise
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check that it is there.") from error
+    except ValueError as error:  # empty
+        raise cut_short(path, "it has no content") from error
+
+
+def check_regular(path: str) -> None:
+    """Refuse what is no ordinary file: to open a fifo or a device may never end.
+
+    Raises
+    ------
+    SourceError
+        It is none, or is not there.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check that it is there.") from error
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{path}: is no ordinary file; give an image file.")
+
+
+def first_description(path: str) -> bytes | None:
+    """Return the ImageDescription of the first page of a file; None if it has none or is no TIFF."""
+    try:
+        check_regular(path)
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            form = _format(content)
+            if form is None:
+                return None
+            entries = _entries(content, form, _first(content, form))
+            if entries is None:
+                return None
+            for entry in entries[entries["code"] == _IMAGE_DESCRIPTION]:
+                return _value(content, form, entry)
+    except (SourceError, OSError, ValueError):
+        return None
+    return None
+
+
+def _format(content: mmap.mmap) -> _Format | None:
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return None
+    version = int.from_bytes(content[2:4], "little" if order == "<" else "big")
+    return _Format(order, version == 43) if version in (42, 43) else None
+
+
+def _first(content: mmap.mmap, form: _Format) -> int:
+    return form.integer(content[8:16] if form.big else content[4:8])
+
+
+def _tag_count(content: mmap.mmap, form: _Format, offset: int) -> int | None:
+    """Count the tags of a directory; None if it does not lie within the file."""
+    if not 8 <= offset <= len(content) - form.head:
+        return None
+    count = form.integer(content[offset : offset + form.head])
+    end = offset + form.head + count * form.entry.itemsize
+    return count if count <= _MOST_TAGS and end <= len(content) else None
+
+
+def _entries(content: mmap.mmap, form: _Format, offset: int) -> npt.NDArray[Any] | None:
+    count = _tag_count(content, form, offset)
+    if count is None:
+        return None
+    start = offset + form.head
+    return np.frombuffer(content[start : start + count * form.entry.itemsize], form.entry)
+
+
+def _value(content: mmap.mmap, form: _Format, entry: Any) -> bytes:
+    size = _TYPE_BYTES.get(int(entry["type"]), 1) * int(entry["count"])
+    inline = bytes(entry["value"])
+    if size <= len(inline):
+        return inline[:size]
+    start = form.integer(inline)
+    return content[start : start + size]
+
+
+def _directories(path: str, content: mmap.mmap) -> Directories:
+    form = _format(content)
+    if form is None:
+        raise SourceError(f"{path}: cannot be read as TIFF; it is damaged or cut short: copy or export it again.")
+    offsets, counts, complete = _chain(content, form)
+    if not offsets.size:
+        raise cut_short(path, "its list of pages leads beyond its end")
+    alike: dict[int, bytes] | None = None
+    uniform = True
+    starts: list[npt.NDArray[np.int64]] | None = []
+    # The first page often has more tags than the others.
+    for begin, end in [(0, 1), *((i, min(i + _BLOCK, offsets.size)) for i in range(1, offsets.size, _BLOCK))]:
+        # Where the tags are others, neither are the pages compared, nor their many segments checked at once.
+        for part in _runs(counts, begin, end):
+            entries = _gather(content, form, offsets[part], int(counts[part.start]))
+            _check_segments(path, content, entries)
+            if not uniform:
+                continue
+            found = _decisive(content, form, entries, first=part.start == 0)
+            uniform = found is not None and (alike is None or found == alike)
+            alike = found
+            if uniform and starts is not None:
+                own = _single_starts(form, entries)
+                starts = None if own is None else [*starts, own]
+    data_offsets = np.concatenate(starts) if uniform and starts else None
+    return Directories(offsets, complete, uniform, data_offsets)
+
+
+def _runs(counts: npt.NDArray[np.int64], begin: int, end: int) -> list[slice]:
+    """Cut a range of directories where the number of their tags changes."""
+    cuts = [begin, *(begin + 1 + np.flatnonzero(np.diff(counts[begin:end]))).tolist(), end]
+    return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
+def _chain(content: mmap.mmap, form: _Format) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
+    """Return offsets and numbers of tags of all directories, and whether the chain ends."""
+    head = struct.Struct(form.order + ("Q" if form.big else "H"))
+    link = struct.Struct(form.order + ("Q" if form.big else "I"))
+    offsets, counts, seen, size = [], [], set(), form.entry.itemsize
+    offset, complete = _first(content, form), True
+    try:
+        while offset and offset not in seen:  # tifffile, too, ends a chain that leads back to itself
+            (count,) = head.unpack_from(content, offset)
+            if count > _MOST_TAGS or offset < 8:
+                raise struct.error("no directory")
+            (following,) = link.unpack_from(content, offset + head.size + count * size)
+            seen.add(offset)
+            offsets.append(offset)
+            counts.append(count)
+            offset = following
+    except (struct.error, OverflowError):  # beyond the end
+        complete = False
+    return np.array(offsets, np.int64), np.array(counts, np.int64), complete
+
+
+def _gather(content: mmap.mmap, form: _Format, offsets: npt.NDArray[np.int64], count: int) -> npt.NDArray[Any]:
+    """Return the tags of directories of ``count`` tags each, one row a directory."""
+    size = count * form.entry.itemsize
+    starts = (offsets + form.head).tolist()
+    joined = b"".join([content[start : start + size] for start in starts])
+    return np.frombuffer(joined, form.entry).reshape(len(starts), count)
+
+
+def _check_segments(path: str, content: mmap.mmap, entries: npt.NDArray[Any]) -> None:
+    """Refuse lists of tiles or strips that are longer than the file, or than can be dealt with."""
+    chosen = entries[np.isin(entries["code"], _SEGMENT_TAGS)]
+    if not chosen.size:
+        return
+    longest = chosen[np.argmax(chosen["count"])]
+    count = int(longest["count"])
+    if count * _TYPE_BYTES.get(int(longest["type"]), 1) > len(content):
+        raise cut_short(path, f"a page lists {count:,} tiles or strips, more than the file has bytes for")
+    if count > MOST_SEGMENTS:
+        raise SourceError(
+            f"{path}: a page has {count:,} tiles or strips, and at most {MOST_SEGMENTS:,} are read; "
+            "save it with larger ones."
+        )
+
+
+def _decisive(content: mmap.mmap, form: _Format, entries: npt.NDArray[Any], *, first: bool) -> dict[int, bytes] | None:
+    """Return the decisive tags that directories share; None if they differ, or are not those of a plain stack."""
+    codes = entries["code"]
+    if (codes != codes[0]).any():
+        return None
+    columns = {int(code): number for number, code in enumerate(codes[0])}
+    if _SUB_IFDS in columns or (_IMAGE_DESCRIPTION in columns and not first):
+        return None
+    found = {}
+    for code in _DECISIVE:
+        if code not in columns:
+            continue
+        column = entries[:, columns[code]]
+        kind, count = int(column["type"][0]), int(column["count"][0])
+        size = _TYPE_BYTES.get(kind, 1) * count
+        if (column["type"] != kind).any() or (column["count"] != count).any() or size > _MOST_DECISIVE_BYTES:
+            return None
+        inline = form.integers(column["value"])
+        if size > form.inline:
+            values = {content[start : start + size] for start in inline.tolist()}
+        else:
+            values = {int(value).to_bytes(form.inline, "little") for value in np.unique(inline)}
+        if len(values) != 1:
+            return None
+        found[code] = values.pop()
+    return found
+
+
+def _single_starts(form: _Format, entries: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
+    """Return where the only segment of each page begins, or None if one has several."""
+    row = entries[0]["code"]
+    for code in (_STRIP_OFFSETS, _TILE_OFFSETS):
+        for number in np.flatnonzero(row == code):
+            column = entries[:, number]
+            kind = _TYPE_BYTES.get(int(column["type"][0]), 0)
+            if (column["count"] != 1).any() or kind not in (2, 4, 8) or (column["type"] != column["type"][0]).any():
+                return None
+            values = np.ascontiguousarray(column["value"]).view(f"{form.order}u{kind}").reshape(len(column), -1)
+            return values[:, 0].astype(np.int64)
+    return None

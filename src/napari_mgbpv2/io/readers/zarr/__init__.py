@@ -1,0 +1,1 @@
+"""Zarr and OME-Zarr, in folders, zip files and object stores."""

@@ -1,0 +1,1 @@
+"""Where results are stored: folders and object stores behind one output transaction."""

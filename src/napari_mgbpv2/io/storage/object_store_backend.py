@@ -1,0 +1,254 @@
+"""An unfinished image in an object store.
+
+Objects cannot be renamed there, but each appears at once and whole. So shards are written where they will stay, and
+the metadata without which no reader takes them for an image are held back under `HIDDEN`, until `publish` puts them in
+their places, those of the root last.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zarr.storage import ObjectStore
+
+from napari_mgbpv2.errors import DestinationError
+from napari_mgbpv2.io.storage.backends import METADATA, REMOVED
+from napari_mgbpv2.io.storage.object_stores import check_not_forked, is_of_network, open_upstream
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+    from napari_mgbpv2.io.storage.object_stores import Upstream
+
+HIDDEN = ".mgbpv2"  # all beside shards, until the image is complete
+LOCK = f"{HIDDEN}/lock.json"
+_HELD_BACK = f"{HIDDEN}/metadata/"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What is below an address of an object store.
+
+    Parameters
+    ----------
+    url
+        s3://bucket/place
+    patient
+        Whether requests are made again for minutes, as in work of hours, or for seconds.
+    run
+        Token of the run that writes; empty where nothing is written.
+    """
+
+    url: str
+    patient: bool = True
+    run: str = ""
+    writes_whole = True
+
+    @property
+    def name(self) -> str:
+        """Of the unfinished image: it has the one of the finished."""
+        return self.url
+
+    @property
+    def destination(self) -> str:
+        """The address."""
+        return self.url
+
+    def zarr(self) -> ObjectStore[Any]:
+        """Return a store that holds metadata back."""
+        return _HoldingBack(self._upstream)
+
+    def finished(self) -> ObjectStore[Any]:
+        """Return a store to read a finished image from."""
+        return ObjectStore(self._upstream, read_only=True)
+
+    def is_there(self) -> bool:
+        """Whether this process may read something of an unfinished image."""
+        try:
+            return bool(self.listed(HIDDEN))
+        except Exception as error:
+            if is_of_network(error):  # it has no credentials, or another network
+                return False
+            raise
+
+    def sizes(self) -> Callable[[str], int | None]:
+        """List everything once: asking for each object would take hours where there are many."""
+        known = self.listed()
+        return lambda key: known.get(_held_back(key))
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Return those of some objects that are not there."""
+        import obstore
+
+        gone = []
+        for key in keys:
+            try:
+                obstore.head(self._upstream, _held_back(key))
+            except FileNotFoundError:
+                gone.append(key)
+        return gone
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object if the run has not ended, and never over one that it has not seen.
+
+        Nothing makes a request depend on another object, so a task that has found its run alive might still write late.
+        Hence an object is only ever created, or replaced where it is the very one that has been compared with this one.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        check_not_forked()
+        while True:
+            self._check_run()
+            try:
+                obstore.put(self._upstream, key, content, mode="create", use_multipart=False)
+                return
+            except AlreadyExistsError:
+                pass
+            try:
+                found = obstore.get(self._upstream, key)
+                e_tag = found.meta["e_tag"]
+                if bytes(found.bytes()) == content:
+                    return
+                self._check_run()
+                obstore.put(self._upstream, key, content, mode={"e_tag": e_tag}, use_multipart=False)
+                return
+            except (FileNotFoundError, PreconditionError):  # another task was faster: look again
+                continue
+
+    def _check_run(self) -> None:
+        try:
+            owner = json.loads(self.find(LOCK) or b"{}")
+            ours = owner.get("token") == self.run and not owner.get("released")
+        except (ValueError, AttributeError):
+            ours = False
+        if not ours:
+            raise DestinationError(REMOVED.format(self.url))
+
+    def settle(self, key: str) -> int:
+        """Return the size of an object, which is safe once it is there."""
+        import obstore
+
+        return int(obstore.head(self._upstream, _held_back(key))["size"])
+
+    def tail(self, key: str, length: int) -> bytes:
+        """Read the last bytes of an object."""
+        import obstore
+
+        found = obstore.get(self._upstream, _held_back(key), options={"range": {"suffix": length}})
+        return bytes(found.bytes())
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Delete objects that may be there."""
+        self.delete(map(_held_back, keys))
+
+    def tidy(self) -> None:
+        """Do nothing: an object is there or not."""
+
+    @contextmanager
+    def metadata_folder(self) -> Iterator[Path]:
+        """Copy the metadata of a finished image into a folder that is deleted afterwards."""
+        with tempfile.TemporaryDirectory() as folder:
+            for key in self.listed():
+                if key.rpartition("/")[2] not in METADATA or key.startswith(HIDDEN):
+                    continue
+                file = Path(folder) / key
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(self.find(key) or b"")
+            yield Path(folder)
+
+    def publish(self) -> None:
+        """Put the metadata in their places, the root's last, and delete all that is hidden but the lock."""
+        keys = sorted((key.removeprefix(_HELD_BACK) for key in self.listed(_HELD_BACK)), key=_depth_first)
+        for key in keys:
+            self.write(key, self.find(_HELD_BACK + key) or b"")
+        self.delete(key for key in self.listed(HIDDEN) if key != LOCK)
+
+    def listed(self, prefix: str = "") -> dict[str, int]:
+        """Return the sizes of all objects below a prefix, in bytes, by their keys."""
+        import obstore
+
+        check_not_forked()
+        return {each["path"]: each["size"] for some in obstore.list(self._upstream, prefix or None) for each in some}
+
+    def read(self, key: str) -> bytes:
+        """Return all of an object; `FileNotFoundError` if there is none."""
+        import obstore
+
+        check_not_forked()
+        return bytes(obstore.get(self._upstream, _held_back(key)).bytes())
+
+    def find(self, key: str) -> bytes | None:
+        """Return a small object, wherever it is; None if there is none."""
+        return self.versioned(key)[0]
+
+    def versioned(self, key: str) -> tuple[bytes | None, str | None]:
+        """Return a small object, and the tag of its version; None if there is none."""
+        import obstore
+
+        check_not_forked()
+        try:
+            found = obstore.get(self._upstream, key)
+            return bytes(found.bytes()), found.meta["e_tag"]
+        except FileNotFoundError:
+            return None, None
+
+    def write(self, key: str, content: bytes, mode: PutMode = "overwrite") -> str | None:
+        """Write a small object; return the tag of its version."""
+        import obstore
+
+        check_not_forked()
+        return obstore.put(self._upstream, key, content, mode=mode, use_multipart=False)["e_tag"]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, as many as a request can."""
+        import obstore
+
+        if found := list(keys):
+            obstore.delete(self._upstream, found)
+
+    def __reduce__(self) -> tuple[type[Bucket], tuple[str, bool, str]]:
+        return Bucket, (self.url, self.patient, self.run)
+
+    @cached_property
+    def _upstream(self) -> Upstream:
+        return open_upstream(self.url, DestinationError, patient=self.patient)
+
+
+class _HoldingBack(ObjectStore["Upstream"]):
+    """Reads and writes metadata where they are held back, and all else where it is."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        check_not_forked()
+        return await super().get(_held_back(key), prototype, byte_range)
+
+    async def exists(self, key: str) -> bool:
+        return await super().exists(_held_back(key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        check_not_forked()
+        await super().set(_held_back(key), value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        await super().set_if_not_exists(_held_back(key), value)
+
+    async def delete(self, key: str) -> None:
+        await super().delete(_held_back(key))
+
+
+def _held_back(key: str) -> str:
+    return _HELD_BACK + key if key.rpartition("/")[2] in METADATA else key
+
+
+def _depth_first(key: str) -> tuple[int, bool]:
+    """Sort by depth, the deepest first; in a folder, the attributes before what makes it a Zarr."""
+    return -key.count("/"), key.rpartition("/")[2] != ".zattrs"

@@ -1,0 +1,1 @@
+"""Scores of images: PSNR, SSIM, RMSE, NIQE and the contextual distance."""

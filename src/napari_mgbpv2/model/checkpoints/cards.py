@@ -1,0 +1,37 @@
+"""Cards of model files of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_mgbpv2.model.checkpoints.reading import is_torch_file
+from napari_mgbpv2.model.network import MGBPv2, Network, configurations
+from napari_mgbpv2.model.zoo import ModelCard, description_of, published_at, read_header
+
+
+def card_of(path: Path, network: Network) -> ModelCard:
+    """Make the card of a model: what its network says, and what its file or its publication tells beside that.
+
+    Parameters
+    ----------
+    path
+        The file.
+    network
+        What `load_model` has made of it.
+    """
+    told = {} if is_torch_file(path) else description_of(path, read_header(path)) or {}
+    if published := published_at(path):
+        told = {"trained_on": published.trained_on}
+    config = configurations(network)[0]
+    return ModelCard(
+        name=path.stem,
+        path=path,
+        scale=network.scale,
+        channels=config.channels,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        guard=network.guard,
+        noise=isinstance(network, MGBPv2) and config.noise_channels > 0,
+        trained_on=told.get("trained_on") or "",
+        scores=told.get("scores") or {},
+        training=told.get("training") or {},
+    )

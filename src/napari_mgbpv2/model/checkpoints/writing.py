@@ -1,0 +1,126 @@
+"""Writing models: our own files and the authors'."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from napari_mgbpv2.errors import ModelError
+from napari_mgbpv2.model.network import MGBPv2, Network, configurations
+from napari_mgbpv2.paths import whole_file
+
+
+def save_model(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    guard: int | None = None,
+    trained_on: str = "",
+    scores: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+    precision: Literal["float32", "float16"] = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Write a network and what is known of it into a ``.safetensors`` file, all at once or not at all.
+
+    Parameters
+    ----------
+    network
+        What to write.
+    path
+        The file, ending in ``.safetensors``.
+    scale, guard
+        As `MGBPv2` has them; by default what the network itself says.
+    trained_on, scores, training
+        For the model's card.
+    precision
+        Type of the stored weights; float16 halves the file.
+    overwrite
+        Whether a file of that name may be replaced.
+
+    Raises
+    ------
+    ModelError
+        The file exists already or cannot be written, its name ends otherwise, or a weight is not finite in that
+        precision.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path}: a model's file ends in .safetensors.")
+    description = {
+        "configs": [config.to_dict() for config in configurations(network)],
+        "scale": scale or network.scale,
+        "guard": network.guard if guard is None else guard,
+        "trained_on": trained_on,
+        "scores": dict(scores or {}),
+        "training": dict(training or {}),
+    }
+    dtype = torch.float16 if precision == "float16" else torch.float32
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: {name!r} is not finite in {precision} and was not written.")
+    content = save(state, {"napari_mgbpv2": json.dumps(description, allow_nan=False)})
+    with whole_model_file(path, overwrite=overwrite) as partial:
+        partial.write_bytes(content)
+    return path
+
+
+def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a network as the authors' code reads it: a plain state dict with their keys in their order.
+
+    Raises
+    ------
+    ModelError
+        The file exists already or cannot be written, or the authors' code has no such network.
+    """
+    path, content = Path(path), io.BytesIO()
+    if any(config.residual for config in configurations(network)):
+        raise ModelError(
+            f"{path}: a residual network cannot be written for the authors' code, which has none; "
+            "export it to ONNX, TorchScript or bioimage.io instead."
+        )
+    torch.save({name: tensor.cpu() for name, tensor in published_state_dict(network).items()}, content)
+    with whole_model_file(path, overwrite=overwrite) as partial:
+        partial.write_bytes(content.getvalue())
+    return path
+
+
+def published_state_dict(network: Network) -> dict[str, Tensor]:
+    """Tensors of a network under the names that the authors' code gives them, the synthesis twice."""
+    state: dict[str, Tensor] = {}
+    members = [network] if isinstance(network, MGBPv2) else list(network.children())
+    for index, member in enumerate(members):
+        prefix = "" if isinstance(network, MGBPv2) else f"model{index}."
+        tensors = {name: tensor.detach() for name, tensor in member.state_dict().items()}
+        aliases = {name.lower(): tensor for name, tensor in tensors.items() if name.lower().startswith("synthesis.")}
+        state |= {prefix + name: tensor for name, tensor in (aliases | tensors).items()}
+    return state
+
+
+@contextmanager
+def whole_model_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """`files.whole_file` for a model.
+
+    Raises
+    ------
+    ModelError
+        The file exists already or cannot be written.
+    """
+    try:
+        with whole_file(path, overwrite=overwrite) as partial:
+            yield partial
+    except FileExistsError:
+        raise ModelError(f"{path}: exists already; choose another name or ask to overwrite it.") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror}).") from error

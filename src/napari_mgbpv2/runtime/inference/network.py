@@ -1,0 +1,239 @@
+"""A network made ready to be run: the recursion of Algorithm 1 without what it does twice or for nothing.
+
+- What comes from the image is rectified once a level, for all upscalings from it. Nothing is concatenated.
+- The noise is left out where there is none.
+- The biases of the upscalings are added in those of the convolutions before them. A downscaling that so sees some of
+  them too early takes their share away again, in its own bias: its kernel never leaves the image.
+- Nothing stands between the last upscaling and the synthesis. Their product has the channels of the image.
+- The image itself is added last, in full precision, where a network is residual.
+- What only the outer rows of a tile need is left out where these are not wanted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_mgbpv2.model.network import MGBPv2, ZeroSumConv2d, module_label
+from napari_mgbpv2.runtime.inference.convolutions import Convolution
+from napari_mgbpv2.runtime.inference.layout import as_image, is_exact_on_cpu
+from napari_mgbpv2.runtime.inference.receptive_fields import Extent, StepExtents, plan_extents
+from napari_mgbpv2.runtime.inference.transposed_convolution import ConvolutionStep, ProductStep, UpscalingStep
+from napari_mgbpv2.runtime.inference.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the recursion: down, the steps of the level below, and up."""
+
+    down: Convolution
+    below: tuple[_Step, ...]
+    up: UpscalingStep
+
+
+class PreparedNetwork:
+    """A network ready to be run on one device, in one precision.
+
+    Parameters
+    ----------
+    network
+        The network. It is not touched, and its weights may change afterwards without any effect here.
+    workspace
+        Memory for features. Networks that never run at the same time may share it.
+    device, dtype
+        Where, and in which precision.
+
+    Notes
+    -----
+    The output is that of the network but for rounding. It depends on image, noise and device alone: not on the number
+    of threads, nor on what ran before.
+    """
+
+    def __init__(
+        self, network: MGBPv2, workspace: Workspace, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.config = config = network.config
+        self.workspace, self._dtype = workspace, dtype
+        top = config.levels - 1
+        preparation = _Preparation(network, device, dtype)
+        self._steps, biases = preparation.steps(top)
+        # what the features of the highest level are given in advance, at the start of each cycle
+        self._advance = biases.to(device, dtype)
+        self._first = preparation.convolution(f"Analysis_{top}", biases)
+        self._analyses = [preparation.convolution(f"Analysis_{level}") for level in range(top)]
+        noisy = range(top if config.noise_channels else 0)
+        self._noise_analyses = [preparation.convolution(f"AnalysisN_{level}") for level in noisy]
+        self._synthesis = preparation.convolution("Synthesis")
+        self._last_up = preparation.last_upscaling_and_synthesis()
+
+    def working_in(self, workspace: Workspace) -> PreparedNetwork:
+        """Return the same network, with the same weights in memory, whose forwards use another workspace alone."""
+        other = copy.copy(self)
+        other.workspace = workspace
+        return other
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        image: Tensor,
+        noise: Tensor | None = None,
+        noise_amplitude: float = 0.0,
+        wanted: tuple[slice, slice] | None = None,
+    ) -> Tensor:
+        """Restore the details of a bicubically upscaled image.
+
+        Parameters
+        ----------
+        image
+            (1, C, H, W), float32, of natural size.
+        noise
+            (1, C, H, W), standard normal; needed only where ``noise_amplitude`` is not 0.
+        noise_amplitude
+            W of the paper.
+        wanted
+            Rows and columns to give, as slices with start and stop; by default all.
+
+        Returns
+        -------
+        Tensor
+            (1, C, H, W), or what is wanted of it, float32.
+        """
+        if wanted is None:
+            wanted = slice(0, image.shape[2]), slice(0, image.shape[3])
+        rows = Extent(wanted[0].start, wanted[0].stop)
+        *cycles, (*steps, last) = plan_extents(self.config, image.shape[2], rows)
+        source = image
+        image = image.to(self._dtype, memory_format=torch.channels_last)
+        if noise_amplitude:
+            assert noise is not None
+            noise = noise.to(self._dtype, memory_format=torch.channels_last)
+        else:
+            noise = None
+        stacks = self._analyse(image, noise, noise_amplitude)
+        features = self._start(image)
+        for cycle in cycles:
+            self._refine(features, 0, self._steps, stacks, cycle)
+            features += self._advance[:, None, None]
+        self._refine(features, 0, self._steps[:-1], stacks, steps)
+        stack = self._stack(features, 0, self._steps[-1], stacks, last)
+        output = self._synthesis.pointwise(last.refined.of(features))
+        self._last_up.add_to(output, stack, self.workspace)
+        output = rows.of(output, last.refined.start)[..., wanted[1]].float()
+        if self.config.residual:  # to the image in full precision: only the details are computed in fewer bits
+            output += rows.of(source)[..., wanted[1]]
+        return output
+
+    def _start(self, image: Tensor) -> Tensor:
+        """Analyse the image at the highest level: the features that the steps refine."""
+        halo = self._first.weight.shape[-1] // 2
+        if not halo:
+            return self._first.pointwise(image, self._take("features", len(self._advance), image))
+        padded = F.pad(image, (halo,) * 4, mode="reflect").contiguous(memory_format=torch.channels_last)
+        return self._first(padded, self.workspace, "features")
+
+    def _refine(
+        self,
+        features: Tensor,
+        first: int,
+        steps: Sequence[_Step],
+        stacks: Sequence[Tensor],
+        plan: Sequence[StepExtents],
+    ) -> None:
+        """BP of Algorithm 1, in place; ``features`` begin with row ``first``, ``stacks`` are of the levels below."""
+        for step, extents in zip(steps, plan, strict=True):
+            stack = self._stack(features, first, step, stacks, extents)
+            step.up.add_to(extents.refined.of(features, first), stack, self.workspace)
+
+    def _stack(
+        self, features: Tensor, first: int, step: _Step, stacks: Sequence[Tensor], extents: StepExtents
+    ) -> Tensor:
+        """Give what the upscaling of a step reads: what comes from below is added to the stack of the level."""
+        *lower, stack = stacks
+        below = step.down(extents.read.of(features, first), self.workspace, f"level {len(lower)}")
+        self._refine(below, extents.incoming.start, step.below, lower, extents.below)
+        stack, channels = extents.stacked.of(stack), below.shape[1]
+        below = extents.stacked.of(below, extents.incoming.start)
+        torch.clamp_min(below, 0, out=stack[:, channels : 2 * channels])
+        return stack
+
+    def _analyse(self, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
+        """Make the stack of each level but the highest: image, room for what comes from below, noise if there is some.
+
+        All of a stack is rectified.
+        """
+        stacks: list[Tensor] = []
+        height, width = image.shape[2:]
+        for level in reversed(range(self.config.levels - 1)):
+            height, width = ((size - self.config.kernel) // 2 + 1 for size in (height, width))
+            channels, more = self.config.features[level], self.config.noise_channels if noise is not None else 0
+            stack = as_image(self.workspace.take(f"stack {level}", height, width, 2 * channels + more, like=image))
+            self._analyses[level].rectify_into(image, stack[:, :channels])
+            if noise is not None:
+                self._noise_analyses[level].rectify_into(noise, stack[:, 2 * channels :], amplitude)
+            stacks.insert(0, stack)
+        return stacks
+
+    def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
+        return self.workspace.take(name, *like.shape[2:], channels, like=like)
+
+
+class _Preparation:
+    """Takes the weights of a network and gives what they become."""
+
+    def __init__(self, network: MGBPv2, device: torch.device, dtype: torch.dtype) -> None:
+        self._network, self._config = network, network.config
+        self._device, self._dtype = device, dtype
+
+    def convolution(self, name: str, more_bias: Tensor | None = None) -> Convolution:
+        """Prepare a convolution, with something added to its bias if it has one."""
+        module = self._module(name)
+        weight = module.zero_sum_weight if isinstance(module, ZeroSumConv2d) else module.weight
+        weight = weight.detach().to(self._device, self._dtype, memory_format=torch.channels_last, copy=True)
+        bias = module.bias
+        if bias is not None:
+            bias = bias.detach().cpu() if more_bias is None else bias.detach().cpu() + more_bias
+            bias = bias.to(self._device, self._dtype, copy=True)
+        return Convolution(weight, bias, module.stride[0])
+
+    def steps(self, level: int, counters: tuple[int, ...] | None = None) -> tuple[tuple[_Step, ...], Tensor]:
+        """Prepare the steps of a level, and tell what must be added to its features before the first of them."""
+        config = self._config
+        biases = torch.zeros(config.features[level])
+        steps: list[_Step] = []
+        for step in reversed(range(config.steps if level else 0)):
+            counters = counters or (0,) * (config.levels - 1)
+            counters = (*counters[: level - 1], step, *counters[level:])
+            label = module_label(level, counters, config.steps)
+            up, down = self._module(f"Upscale_{label}"), self._module(f"Downscale_{label}")
+            if up.bias is not None:
+                biases = biases + up.bias.detach().cpu()
+            below, biases_below = self.steps(level - 1, counters)
+            too_early = down.weight.detach().cpu().sum(dim=(2, 3)) @ biases
+            convolution = self.convolution(f"Downscale_{label}", biases_below - too_early)
+            steps.append(_Step(convolution, below, self._upscaling(up.weight.detach())))
+        return tuple(reversed(steps)), biases
+
+    def last_upscaling_and_synthesis(self) -> UpscalingStep:
+        """Prepare the last upscaling of the highest level and the synthesis as one."""
+        top, steps = self._config.levels - 1, self._config.steps
+        label = module_label(top, (steps - 1,) * top, steps)
+        up, synthesis = self._module(f"Upscale_{label}").weight, self._module("Synthesis").weight[:, :, 0, 0]
+        product = torch.einsum("sckl,oc->sokl", up.detach().double().cpu(), synthesis.detach().double().cpu())
+        return self._upscaling(product.float())
+
+    def _upscaling(self, weight: Tensor) -> UpscalingStep:
+        weight = weight.to(self._device, self._dtype)
+        if is_exact_on_cpu(weight):
+            return ProductStep(weight)
+        return ConvolutionStep(weight)
+
+    def _module(self, name: str) -> nn.Conv2d | nn.ConvTranspose2d:
+        module = self._network.get_submodule(name)
+        found = module[1] if isinstance(module, nn.Sequential) else module
+        assert isinstance(found, nn.Conv2d | nn.ConvTranspose2d)
+        return found

@@ -1,0 +1,357 @@
+"""The tile grid: aligned tiles of natural size, the guard they lose, and the window that blends the rest.
+
+A network of strided convolutions is not shift-invariant: only a tile whose corner lies on the grid of its lowest
+level, counted on the padded image, can give what the whole image gives. And only beyond the *guard*, the outer pixels
+that the tile's own border has spoilt. So tiles are aligned, lose their guard where they have a neighbour, and what
+still overlaps (their *cores*) is blended by a window that sums to one along each axis; the grid is a tensor product.
+
+Positions are target pixels of the image along one axis; the reflected border has negative ones and those past the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_mgbpv2.errors import TilingError
+from napari_mgbpv2.model.config import ModelConfig
+
+Weights = npt.NDArray[np.floating[Any]]
+
+BLEND = 8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
+LARGEST_TILE = 1280  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
+LARGEST_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
+LONGEST_SIDE = 2048  # but never beyond a square of this side; neither are they longer
+SHAPES = 9  # of default tiles that are compared
+STEP = 1024  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
+LOW = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
+LITTLE = 1.04  # times the least cost
+EVEN_TILES_KEPT = 4  # results for tiles of one colour that wait for the next; inner tiles have two sizes an axis
+
+
+class Span(NamedTuple):
+    """Positions from ``start`` up to but not including ``stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return self.stop - self.start
+
+
+def _hamming(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """0.54 - 0.46 cos(2 pi phase): 0.08 at both ends and 1 in the middle; the paper's choice."""
+    return 0.54 - 0.46 * np.cos(2 * np.pi * phase)
+
+
+def _triangle(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rises and falls linearly; the authors' choice."""
+    return 1.0 - np.abs(2 * phase - 1)
+
+
+def _flat(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Plain mean of what overlaps."""
+    return np.ones_like(phase)
+
+
+WINDOWS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "hamming": _hamming,
+    "triangle": _triangle,
+    "flat": _flat,
+}
+
+
+@dataclass(frozen=True)
+class TileAxis:
+    """The tiles along one axis of an image.
+
+    Parameters
+    ----------
+    size
+        Pixels of the image at target resolution.
+    tile
+        Length of a tile: a natural size, or that of the whole padded image.
+    starts
+        First position of every tile, ascending; negative where the tile takes in the reflected border.
+    guard
+        Pixels that a tile loses at each end where it has a neighbour.
+    window
+        Name of the blending window, one of `WINDOWS`.
+    end
+        Position at which the image's reflected border ends, and the last tile if it would be longer.
+    """
+
+    size: int
+    tile: int
+    starts: tuple[int, ...]
+    guard: int
+    window: str
+    end: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def overlap(self) -> int:
+        """Least number of pixels that neighbours share, guards included; 0 for a single tile."""
+        steps = [after - before for before, after in itertools.pairwise(self.starts)]
+        return self.tile - max(steps) if steps else 0
+
+    def span(self, index: int) -> Span:
+        """All positions that a tile computes, its guard and the image's border included."""
+        return Span(self.starts[index], min(self.starts[index] + self.tile, self.end))
+
+    @property
+    def computed(self) -> int:
+        """Positions of all tiles together."""
+        return self.tile * len(self) - (self.starts[-1] + self.tile - self.end)
+
+    def core(self, index: int) -> Span:
+        """Positions that a tile contributes to: without its guard and without the image's border."""
+        start, stop = self.span(index)
+        first = 0 if index == 0 else start + self.guard
+        last = self.size if index == len(self) - 1 else stop - self.guard
+        return Span(max(0, first), min(self.size, last))
+
+    def touching(self, span: Span) -> range:
+        """Indices of the tiles whose cores meet ``span``, a part of the image."""
+        starts, stops = self._core_ends
+        return range(
+            int(np.searchsorted(stops, span.start, side="right")), int(np.searchsorted(starts, span.stop, side="left"))
+        )
+
+    def starting_in(self, span: Span) -> range:
+        """Indices of the tiles whose cores start within ``span``: of spans that divide an image, each tile has one."""
+        starts, _ = self._core_ends
+        return range(
+            int(np.searchsorted(starts, span.start, side="left")), int(np.searchsorted(starts, span.stop, side="left"))
+        )
+
+    def weights(self, index: int, dtype: npt.DTypeLike = np.float32) -> Weights:
+        """Share of one tile at the positions of its core, (core size,) in [0, 1].
+
+        The shares of all tiles at a position add up in their type, in the order of the tiles, to exactly one.
+
+        Parameters
+        ----------
+        index
+            Of the tile.
+        dtype
+            float32, or float64 for tiles of that type.
+        """
+        core = self.core(index)
+        positions = np.arange(core.start, core.stop)
+        neighbours = self.touching(core)
+        raw = np.stack([self._raw(other, positions) for other in neighbours])
+        shares = (raw / raw.sum(axis=0)).astype(dtype)
+        rows = np.arange(len(neighbours))[:, None]
+        last = np.where(raw > 0, rows, -1).max(axis=0)
+        before = np.zeros(len(positions), dtype)
+        for row in range(len(neighbours)):
+            # the last tile at a position takes what the others leave: a rounding error would show as a seam
+            shares[row] = np.where(last == row, shares.dtype.type(1) - before, shares[row])
+            before += shares[row]
+        own: Weights = shares[index - neighbours.start]
+        return own
+
+    def _raw(self, index: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Window of one tile at any positions: 0 outside its core, its end value where the core is prolonged."""
+        first, last = self.starts[index] + self.guard, self.starts[index] + self.tile - self.guard
+        phase = (positions - first + 0.5) / max(1, last - first)
+        ends = 0.5 / max(1, last - first)
+        core = self.core(index)
+        inside = (positions >= core.start) & (positions < core.stop)
+        return np.where(inside, WINDOWS[self.window](np.clip(phase, ends, 1 - ends)), 0.0)
+
+    @cached_property
+    def _core_ends(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        cores = [self.core(index) for index in range(len(self))]
+        return np.array([core.start for core in cores]), np.array([core.stop for core in cores])
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of an image: every pair of a tile of ``rows`` and one of ``columns``."""
+
+    rows: TileAxis
+    columns: TileAxis
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @property
+    def computed_pixels(self) -> int:
+        """Pixels of all tiles together, those included that neighbours compute, too."""
+        return self.rows.computed * self.columns.computed
+
+    @property
+    def computed_share(self) -> float:
+        """Pixels of all tiles together for each pixel of the image."""
+        return self.computed_pixels / (self.rows.size * self.columns.size)
+
+    def touching(self, rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
+        """(row, column) of every tile whose core meets a part of the image, in a fixed order."""
+        across = self.columns.touching(columns)
+        return ((row, column) for row in self.rows.touching(rows) for column in across)
+
+
+def plan_grid(
+    height: int,
+    width: int,
+    configs: Sequence[ModelConfig],
+    *,
+    guard: int,
+    tile: int | None = None,
+    overlap: int | None = None,
+    window: str = "hamming",
+) -> TileGrid:
+    """Lay aligned tiles over an image.
+
+    Parameters
+    ----------
+    height, width
+        Target size in pixels.
+    configs
+        The network's; those of all members for an ensemble. The grid is aligned to the first: the others take
+        the aligned windows around its tiles.
+    guard
+        Pixels at each end of a tile that its border has spoilt.
+    tile
+        Longest side of a tile, in target pixels; tiles are made equal and as small as their number allows. By default
+        they are large enough to keep what overlaps small, and of the shape that costs least.
+    overlap
+        Least number of pixels that neighbours share, guards included; by default twice the guard,
+        `BLEND`, and what tiles that are a natural size long and aligned share anyway.
+    window
+        One of `WINDOWS`.
+
+    Raises
+    ------
+    TilingError
+        The overlap does not fit into the tile or the guards not into the overlap, the tile is smaller than the
+        network allows, a number is negative, or the window is unknown.
+    """
+    if window not in WINDOWS:
+        raise TilingError(f"window is {window!r}; choose one of {', '.join(map(repr, WINDOWS))}.")
+    if guard < 0:
+        raise TilingError(f"guard is {guard} px; it must not be negative.")
+    config = configs[0]
+    if overlap is None:
+        least = 2 * guard + BLEND
+        overlap = least + (config.smallest - least) % config.alignment
+        if tile is not None:  # a small tile may leave no room for blending, but must have it for the guards
+            overlap = max(2 * guard, min(overlap, tile // 2))
+    if overlap < 2 * guard:
+        raise TilingError(
+            f"overlap is {overlap} px, less than two guards of {guard} px: the tiles would leave gaps; "
+            f"use an overlap of at least {2 * guard} px or a smaller guard."
+        )
+    smallest = max(config.smallest for config in configs)
+    if tile is None:
+        return _cheapest_grid(height, width, configs, overlap, guard, window)
+    if tile < smallest:
+        raise TilingError(f"tile is {tile} px; this model needs at least {smallest} px.")
+    largest = config.natural_down(tile)
+    if overlap > largest - config.alignment:
+        raise TilingError(
+            f"overlap is {overlap} px, too much for tiles of {largest} px, which must advance by at least "
+            f"{config.alignment} px; use a tile of at least {config.natural_up(overlap + config.alignment)} px or "
+            f"an overlap of at most {largest - config.alignment} px."
+        )
+    rows, columns = (_Division.of(size, config, largest, overlap).axis(guard, window) for size in (height, width))
+    return TileGrid(rows, columns)
+
+
+def _cheapest_grid(
+    height: int, width: int, configs: Sequence[ModelConfig], overlap: int, guard: int, window: str
+) -> TileGrid:
+    """Of grids whose tiles are as large as default ones may be, but wide or square, the one that costs least.
+
+    Of the rows that a tile loses at its guards, the network leaves out more from step to step: what overlaps above and
+    below costs less than what overlaps to the sides. So wide tiles may be cheaper, most of all where one is as wide as
+    the image. For high images, rows of tiles a `STEP` apart are taken if they cost only a little more: hardly any of
+    their pixels lie beyond the border of a shard, and need to be kept until the next one is made.
+    """
+    config = configs[0]
+    smallest = max(config.smallest for config in configs)
+    # The size at which (side / (side - overlap))^2 is small enough, within bounds of memory.
+    side = min(max(LARGEST_TILE, overlap / (1 - LARGEST_SHARE**-0.5)), max(LONGEST_SIDE, 2 * overlap))
+    least, longest = max(smallest, config.natural_up(overlap + config.alignment)), max(LONGEST_SIDE, int(side))
+    apart = _Division.apart(height, config, STEP, overlap)
+    found: list[tuple[float, _Division, _Division]] = []
+    for length in np.linspace(side, longest, SHAPES):
+        columns = _Division.of(width, config, max(least, int(length)), overlap)
+        largest = max(least, min(int(side * side) // columns.tile, longest))
+        for rows, factor in ((_Division.of(height, config, largest, overlap), LITTLE), (apart, 1.0)):
+            if rows is not apart or (rows.tile <= largest and height > LOW):
+                needed = rows.computed - 2 * (rows.count - 1) * _left_out(config, guard)
+                found.append((factor * columns.computed * needed, rows, columns))
+    _, rows, columns = min(found, key=lambda each: each[0])
+    return TileGrid(rows.axis(guard, window), columns.axis(guard, window))
+
+
+def _left_out(config: ModelConfig, guard: int) -> float:
+    """Rows of a guard that need not be computed, on an average of all steps.
+
+    What a step must compute beyond the core shrinks evenly from the network's reach to nothing.
+    """
+    spoilt = min(guard, config.reach)
+    return guard - spoilt + spoilt**2 / (2 * config.reach)
+
+
+@dataclass(frozen=True)
+class _Division:
+    """How many tiles of which length cover an axis of ``size`` pixels, at even distances or, if given, a step apart."""
+
+    size: int
+    config: ModelConfig
+    count: int
+    tile: int
+    step: int | None = None
+
+    @classmethod
+    def of(cls, size: int, config: ModelConfig, largest: int, overlap: int) -> _Division:
+        """Tiles no longer than ``largest``, as few as possible, and as small as that many equal ones can be."""
+        padded, largest, unit = config.natural_up(size), config.natural_down(largest), config.alignment
+        if padded <= largest:
+            return cls(size, config, 1, padded)
+        steps = _ceil((padded - largest) // unit, (largest - overlap) // unit)
+        # Steps are whole units of alignment, which may cost some pixels more.
+        tile = config.natural_up(_ceil(padded + steps * overlap, steps + 1))
+        while _ceil((padded - tile) // unit, steps) * unit > tile - overlap:
+            tile += unit
+        return cls(size, config, steps + 1, tile)
+
+    @classmethod
+    def apart(cls, size: int, config: ModelConfig, step: int, overlap: int) -> _Division:
+        """Tiles a step apart, of which the last one may be shorter."""
+        padded, tile = config.natural_up(size), config.natural_up(step + overlap)
+        return cls(size, config, 1 + max(0, _ceil(padded - tile, step)), min(tile, padded), step)
+
+    @property
+    def computed(self) -> int:
+        """Positions of all tiles together."""
+        return self.axis(0, "flat").computed
+
+    def axis(self, guard: int, window: str) -> TileAxis:
+        """Give each tile its place."""
+        before, _ = self.config.border(self.size)
+        padded, unit = self.config.natural_up(self.size), self.config.alignment
+        if self.step is None:
+            units = (padded - self.tile) // unit
+            starts = [units * index // max(1, self.count - 1) * unit - before for index in range(self.count)]
+        else:
+            starts = [self.step * index - before for index in range(self.count)]
+        return TileAxis(self.size, self.tile, tuple(starts), guard, window, padded - before)
+
+
+def _ceil(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)

@@ -1,0 +1,180 @@
+"""The learner: a network, what it minimises, and the optimisers; one step at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from napari_mgbpv2.errors import TrainingError
+from napari_mgbpv2.model.network import MGBPv2
+from napari_mgbpv2.training.objectives import Objective, step_generator, to_floats
+from napari_mgbpv2.training.optimizers import make_optimizer
+from napari_mgbpv2.training.options import TrainingOptions
+from napari_mgbpv2.training.process_group import Team, average_gradients
+
+LARGEST_GRADIENT = 1.0  # norm beyond which gradients are shortened
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Learner:
+    """What is trained, and how.
+
+    Parameters
+    ----------
+    network
+        Trained in place; on the device already.
+    objective
+        What it minimises.
+    options
+        Of the run.
+    precision
+        "float32", "bfloat16" or "float16", of the forward passes.
+    team
+        The processes that average their gradients.
+    """
+
+    def __init__(
+        self, network: MGBPv2, objective: Objective, options: TrainingOptions, precision: str, team: Team
+    ) -> None:
+        self.network, self.objective, self.options, self.team = (
+            network.train().requires_grad_(True),
+            objective,
+            options,
+            team,
+        )
+        self.device = next(network.parameters()).device
+        self.dtype = _PRECISIONS[precision]
+        self.micro_batch = options.batch_size
+        self.optimizer = make_optimizer(options.optimizer, network.parameters(), options.learning_rate)
+        self.opponents_optimizer: torch.optim.Optimizer | None = None
+        if objective.opponent is not None:
+            rate = options.discriminator_learning_rate
+            self.opponents_optimizer = make_optimizer(options.optimizer, objective.opponent.parameters(), rate)
+        self.average = AveragedModel(
+            network,
+            multi_avg_fn=get_ema_multi_avg_fn(options.averaging),  # type: ignore[no-untyped-call]
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    def take_step(self, step: int, batch: tuple[Tensor, Tensor], learning_rate: float) -> dict[str, float]:
+        """Take one step of the optimisers.
+
+        Parameters
+        ----------
+        step
+            Its number: with the seed, the source of all randomness.
+        batch
+            This process's share of the inputs and targets, (B, C, H, W) each.
+        learning_rate
+            Of the network.
+
+        Returns
+        -------
+        dict
+            Parts of the loss by name, the mean over all processes.
+
+        Raises
+        ------
+        TrainingError
+            The loss is no finite number any more, and nothing has been changed; or a single patch does not fit into
+            the device's memory.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        parts = self._accumulate(step, batch)
+        # averaged before they are looked at for infinities, so that all processes leave out the same steps
+        average_gradients(self.network.parameters(), self.team)
+        self.scaler.unscale_(self.optimizer)
+        norms = [_shorten(self.network)]
+        if self.objective.opponent is not None:
+            average_gradients(self.objective.opponent.parameters(), self.team)
+            norms.append(_shorten(self.objective.opponent))
+        finite = all(map(math.isfinite, [parts["loss"], *norms]))
+        if not finite and not self.scaler.is_enabled():  # a scaler expects that now and then, and leaves such steps out
+            raise TrainingError(
+                f"the loss is {parts['loss']:g} and its gradient {norms[0]:g} at step {step}: training has diverged. "
+                "Use a lower --lr."
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.opponents_optimizer is not None and finite:
+            self.opponents_optimizer.step()
+        self.average.update_parameters(self.network)
+        return parts
+
+    def averaged(self) -> MGBPv2:
+        """Copy of the network with the moving average of its weights, or with its own where none is kept."""
+        source = self.average.module if self.options.averaging else self.network
+        copied: MGBPv2 = copy.deepcopy(source)  # type: ignore[assignment]
+        return copied
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        opponent, optimizer = self.objective.opponent, self.opponents_optimizer
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "opponent": opponent.state_dict() if opponent is not None else {},
+            "opponents_optimizer": optimizer.state_dict() if optimizer is not None else {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.objective.opponent is not None and self.opponents_optimizer is not None:
+            self.objective.opponent.load_state_dict(state["opponent"])
+            self.opponents_optimizer.load_state_dict(state["opponents_optimizer"])
+
+    def _accumulate(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+        """Gather the gradients of a batch in micro-batches; in smaller ones when the device runs out of memory."""
+        while True:
+            self.optimizer.zero_grad()
+            if self.opponents_optimizer is not None:
+                self.opponents_optimizer.zero_grad()
+            try:
+                return self._gradients(step, batch)
+            except torch.OutOfMemoryError:
+                if self.micro_batch == 1:
+                    size = batch[0].shape[-1]
+                    raise TrainingError(
+                        f"a single patch of {size} px does not fit into the memory of {self.device}; "
+                        "use a smaller --patch-size."
+                    ) from None
+            # outside the except block: the error holds on to the tensors that are to be freed
+            self.micro_batch //= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _gradients(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        size = len(batch[0])
+        for first in range(0, size, self.micro_batch):
+            image, target = (
+                part[first : first + self.micro_batch].to(self.device, memory_format=torch.channels_last)
+                for part in batch
+            )
+            share = len(image) / size
+            generator = step_generator(self.options.seed, step, self.team.rank, first)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                losses = self.objective.losses(self.network, image, target, generator)
+            self.scaler.scale(losses.total * share).backward()  # type: ignore[no-untyped-call]
+            if losses.opponent is not None:
+                (losses.opponent * share).backward()  # type: ignore[no-untyped-call]
+            for name, value in to_floats(losses.parts).items():
+                sums[name] = sums.get(name, 0.0) + value * share
+        return self.team.mean(sums)
+
+
+def _shorten(module: nn.Module) -> float:
+    """Shorten a module's gradients; return the norm that they had."""
+    return float(nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT))
