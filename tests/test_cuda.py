@@ -17,7 +17,7 @@ import torch
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.model.config import ModelConfig
-from napari_mgbpv2.runtime import Engine, models, release_device_memory
+from napari_mgbpv2.runtime import Engine, loading, release_device_memory
 from napari_mgbpv2.runtime.cuda_graphs import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
 from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
 from napari_mgbpv2.tiling.grid import Span
@@ -93,7 +93,7 @@ class TestReplaying:
     def is_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Engines made in the test record; those of other tests do not."""
         monkeypatch.setenv(SWITCH, "1")
-        monkeypatch.setattr(models, "_engines", {})
+        monkeypatch.setattr(loading, "_engines", {})
 
     @pytest.mark.usefixtures("is_on")
     def test_threads_that_blend_meanwhile_do_not_disturb_a_recording(self) -> None:

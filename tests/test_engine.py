@@ -26,7 +26,7 @@ from napari_mgbpv2.runtime import (
     available_devices,
     choose_device,
     choose_precision,
-    even,
+    constant_tiles,
     get_engine,
     in_engine_thread,
     measure_guard,
@@ -166,7 +166,7 @@ class TestEvenTiles:
 
     def test_they_have_the_bits_that_computing_each_would_give(self, monkeypatch: pytest.MonkeyPatch) -> None:
         kept = self.upscale(self.image(0.25, 1.0))
-        monkeypatch.setattr(even, "is_even", lambda source: False)
+        monkeypatch.setattr(constant_tiles, "is_even", lambda source: False)
         assert np.array_equal(kept, self.upscale(self.image(0.25, 1.0)))
 
     def test_the_background_is_not_computed_again(self, forwards: list[int]) -> None:
@@ -185,7 +185,7 @@ class TestEvenTiles:
             engine = Engine(ensemble, CPU)
             for _ in range(2):
                 results.append(engine.run(lambda rows, columns: image[:, rows, columns], area, area, (40, 40), 4))
-            monkeypatch.setattr(even, "is_even", lambda source: False)
+            monkeypatch.setattr(constant_tiles, "is_even", lambda source: False)
         assert all(np.array_equal(result, results[0]) for result in results)
 
     def test_noise_makes_every_tile_another_one(self, forwards: list[int]) -> None:

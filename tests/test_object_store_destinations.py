@@ -23,9 +23,8 @@ from examples import a_network, an_image
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.errors import Cancelled, ClusterError, DestinationError, SourceError
 from napari_mgbpv2.io.readers import open_source
-from napari_mgbpv2.io.storage import object_stores
+from napari_mgbpv2.io.storage import lease, object_stores
 from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, LOCK, Bucket
-from napari_mgbpv2.io.writers.ome_zarr import lease
 from napari_mgbpv2.model.checkpoints import save_model
 from s3 import TestBucket, a_bucket, serving_s3
 
@@ -154,7 +153,7 @@ class TestUnfinished:
         self, source: Path, model: Path, bucket: TestBucket, tmp_path: Path
     ) -> None:
         destination = f"{bucket.url}/result.ome.zarr"
-        hasty = "import sys; from napari_mgbpv2.io.writers.ome_zarr import lease; lease.LEASE_SECONDS = 1.0; "
+        hasty = "import sys; from napari_mgbpv2.io.storage import lease; lease.LEASE_SECONDS = 1.0; "
         hasty += "from napari_mgbpv2.cli.upscale import main; sys.exit(main())"
         command = [sys.executable, "-c", hasty, str(source), "-o", destination, *COMMAND]
         command += ["--model", str(model), "--resume", "--quiet"]

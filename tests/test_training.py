@@ -29,7 +29,7 @@ from napari_mgbpv2.model.checkpoints import load_model, save_model
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.model.zoo import find_model, read_card
-from napari_mgbpv2.training import learner as learner_module
+from napari_mgbpv2.training import optimization_step
 from napari_mgbpv2.training import state as state_module
 from napari_mgbpv2.training.feature_networks import VGG19
 from napari_mgbpv2.training.initialization import with_noise_input
@@ -545,4 +545,4 @@ def test_a_step_is_a_function_of_its_number(options: dict[str, Any]) -> None:
         learner.take_step(3, (batch, batch.flip(0)), 1e-3)
         ends.append(list(network.state_dict().values()))
     assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
-    assert learner_module.LARGEST_GRADIENT == 1.0
+    assert optimization_step.LARGEST_GRADIENT == 1.0

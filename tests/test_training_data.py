@@ -34,10 +34,10 @@ from napari_mgbpv2.training.data import (
     PairedSamples,
     SyntheticSamples,
     prepare,
+    prepared_folder,
     sample_loader,
     validation_images,
 )
-from napari_mgbpv2.training.data import preparing as preparing_room
 from napari_mgbpv2.training.data.degradation import Span, degraded_crop, reach
 from napari_mgbpv2.training.data.mixed_samples import MixedSamples
 from napari_mgbpv2.training.data.prepared_folder import spans
@@ -592,7 +592,7 @@ class TestPreparing:
         def interrupted(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(preparing_room, "save_patch", interrupted)
+        monkeypatch.setattr(prepared_folder, "save_patch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare(photo, tmp_path / "prepared")
         assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
@@ -600,7 +600,7 @@ class TestPreparing:
     def test_a_full_disk_is_told_of_and_leaves_nothing(
         self, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(preparing_room, "save_patch", full_disk)
+        monkeypatch.setattr(prepared_folder, "save_patch", full_disk)
         with pytest.raises(DestinationError, match="No space left"):
             prepare(photo, tmp_path / "prepared")
         assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]

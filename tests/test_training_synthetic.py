@@ -13,7 +13,7 @@ import torch
 from examples import a_network
 from napari_mgbpv2.model.checkpoints import load_model, save_model
 from napari_mgbpv2.model.network import fold_channels
-from napari_mgbpv2.training import material
+from napari_mgbpv2.training import training_data
 from napari_mgbpv2.training.initialization import starting_network
 from napari_mgbpv2.training.options import make_options
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
@@ -162,9 +162,9 @@ class TestTraining:
         assert all(torch.equal(a, b) for a, b in zip(network.parameters(), folded.parameters(), strict=True))
 
     def test_microscopy_is_a_source(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(material, "validation_images", lambda samples: samples.validation(1, 32))
+        monkeypatch.setattr(training_data, "validation_images", lambda samples: samples.validation(1, 32))
         options = make_options({"images": "microscopy", "output": tmp_path / "m.safetensors"})
-        made = material.gather(options, 2, 24, 1)
+        made = training_data.gather(options, 2, 24, 1)
         assert made.description.startswith("synthetic microscopy: blobs")
         assert [side.shape for side in made.samples[0]] == [(1, 24, 24)] * 2
         assert [target.shape for _, target in made.validation] == [(1, 32, 32)]
