@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_mgbpv2.conversion.job import Prepared
 from napari_mgbpv2.formatting import readable_bytes, readable_seconds
+from napari_mgbpv2.memory import available_memory
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
 PROBE_SIDE = 320  # target pixels along each side of the probe
@@ -77,8 +78,6 @@ def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
     folder
         Where the result is to be, if not at the job's destination.
     """
-    import psutil
-
     from napari_mgbpv2.io.writers.ome_zarr import free_space
 
     plan = prepared.plan
@@ -91,7 +90,7 @@ def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
         disk_bytes=prepared.disk_bytes,
         free_bytes=free_space(folder or prepared.job.destination),
         memory_bytes=prepared.memory_bytes,
-        available_bytes=psutil.virtual_memory().available,
+        available_bytes=available_memory(),
         seconds=pixels / measured_speed(plan),
     )
 

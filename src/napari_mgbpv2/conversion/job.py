@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.conversion.destinations import TIFF_ENDINGS
 from napari_mgbpv2.errors import SourceError
+from napari_mgbpv2.io.image import ReadingMemory, reading_memory
 from napari_mgbpv2.io.readers import ImageSource
 from napari_mgbpv2.tiling.grid import EVEN_TILES_KEPT
 from napari_mgbpv2.tiling.shard_order import Walk, plan_walk
@@ -25,6 +26,7 @@ Asked = Callable[[], bool]
 
 TILE_CACHE_BYTES = 256 * 2**20  # of tiles for shards to come; beyond it, some are computed again
 PROCESS_BYTES = 500 * 2**20  # Python with torch and zarr loaded
+_READ_AROUND = 32  # source pixels beside those of a tile: the reach of resampling, and of what fills pixels
 IN_FLIGHT = 3  # shards at a time: one is read or blended and one is written while the network is busy with another
 
 
@@ -148,7 +150,24 @@ class Prepared:
         kept = IN_FLIGHT + EVEN_TILES_KEPT  # before they are cut, and those of one colour
         tiles = kept * grid.rows.tile * grid.columns.tile * self._pixel_bytes
         shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)  # blended, and finished
-        return PROCESS_BYTES + self.plan.tile_bytes + carried + tiles + shards
+        reading = self._reading
+        return PROCESS_BYTES + max(reading.first, reading.steady + self.plan.tile_bytes + carried + tiles + shards)
+
+    @property
+    def _reading(self) -> ReadingMemory:
+        """Memory that reading the source takes."""
+        grid, axes, data = self.plan.layout.grid, self.plan.axes, self.source.data
+        sides = {"y": grid.rows.tile, "x": grid.columns.tile}
+        shape = [int(size) for size in data.shape]
+        window = [
+            min(size, -(-sides[axis] // self.plan.scale) + 2 * _READ_AROUND)
+            if axis in sides
+            else size
+            if axis == "s"
+            else 1
+            for axis, size in zip(axes, shape, strict=True)
+        ]
+        return reading_memory(data, window, IN_FLIGHT)
 
     @property
     def disk_bytes(self) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
 
-from napari_mgbpv2.io.image import FileArray, Pixels, Reopen, Window
+from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Window
 
 
 class ConvertedArray(FileArray):
@@ -43,6 +43,15 @@ class ConvertedArray(FileArray):
     def piece_shape(self) -> tuple[int, ...]:
         """As in the file, with all samples."""
         return self._pixels.piece_shape + self._samples
+
+    @property
+    def decoding_bytes(self) -> int:
+        """As in the file."""
+        return self._pixels.decoding_bytes
+
+    def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
+        """As in the file."""
+        return self._pixels.reading_memory(window[: self._pixels.ndim], readers)
 
     def identity(self) -> dict[str, Any]:
         """What the pixels come from."""

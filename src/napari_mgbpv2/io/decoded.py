@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.io.image import FileArray, Pixels, Reopen, Window
+from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Window
 
 
 class DecodedArray(FileArray):
@@ -20,6 +22,15 @@ class DecodedArray(FileArray):
         super().__init__(path, shape, dtype, reopen)
         self._lock = threading.Lock()
         self._pixels: Pixels | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that stay once it is decoded."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
+        """Return the memory that decoding takes, and the decoded pixels."""
+        return ReadingMemory(self.decoding_bytes, self.kept_bytes)
 
     def _read(self, window: Window) -> Pixels:
         with self._lock:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,28 @@ from napari_mgbpv2.imaging.axes import check_axes
 from napari_mgbpv2.imaging.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.io.fingerprints import identity_of_array, identity_of_files
 from napari_mgbpv2.io.units import long_unit as long_unit
+from napari_mgbpv2.memory import available_memory
 
 Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
 Reopen = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
+
+_CHUNKS_AT_ONCE = 10  # that zarr decodes for one window
+
+
+class ReadingMemory(NamedTuple):
+    """Memory in bytes that reading an image takes, beyond the windows that are returned.
+
+    Attributes
+    ----------
+    first
+        At the peak of the first read, during which all other reads wait.
+    steady
+        At the peak of all later reads together, with what is kept between them.
+    """
+
+    first: int
+    steady: int
 
 
 class ArrayLike(Protocol):
@@ -192,10 +210,27 @@ class FileArray(ABC):
         """Pixels along each axis of what is decoded at a time, however few of them are read; by default all."""
         return self.shape
 
+    @property
+    def decoding_bytes(self) -> int:
+        """Bytes of memory at the peak of decoding one piece: itself, and as many encoded ones or working memory."""
+        return 2 * math.prod(self.piece_shape) * self.dtype.itemsize
+
+    def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
+        """Return the memory that reading takes.
+
+        Parameters
+        ----------
+        window
+            Pixels along each axis of what is read at a time.
+        readers
+            How many threads read at a time.
+        """
+        return ReadingMemory(0, _chunk_bytes(self.shape, self.piece_shape, window, self.decoding_bytes, readers))
+
     def __getitem__(self, window: slice | Window) -> Pixels:
         """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
         if not self._fits:
-            check_memory(self.path, math.prod(self.piece_shape) * self.dtype.itemsize)
+            check_memory(self.path, self.decoding_bytes)
             self._fits = True
         pixels = self._read(_whole_window(window, self.shape))
         if self.reads_its_file:
@@ -272,20 +307,52 @@ def check_memory(path: str, count: int) -> None:
     path
         The file.
     count
-        Bytes that are decoded at once; a copy of them is made.
+        Bytes at the peak of decoding, with the buffers of the decoder and the result.
 
     Raises
     ------
     SourceError
         They are more than is available.
     """
-    import psutil
-
-    if 2 * count > psutil.virtual_memory().available:
+    if count > available_memory():
         raise SourceError(
-            f"{path}: {readable_bytes(count)} of it are decoded at once, more than fits into memory; "
+            f"{path}: decoding it takes {readable_bytes(count)} at once, more than fits into memory; "
             "save it as a tiled TIFF or as a Zarr, which are read in pieces."
         )
+
+
+def reading_memory(image: ArrayLike, window: Sequence[int], readers: int) -> ReadingMemory:
+    """Return the memory that reading an image takes, whatever holds it.
+
+    Parameters
+    ----------
+    image
+        Pixels of a file, or an array: what Dask and Zarr arrays compute or decode at a time is counted.
+    window
+        Pixels along each axis of what is read at a time.
+    readers
+        How many threads read at a time.
+    """
+    if isinstance(image, FileArray):
+        return image.reading_memory(window, readers)
+    chunk = getattr(image, "chunksize", None) or getattr(image, "chunks", None)  # of Dask, or of Zarr
+    shape = tuple(int(size) for size in image.shape)
+    if not isinstance(chunk, tuple) or len(chunk) != len(shape) or not all(isinstance(size, int) for size in chunk):
+        return ReadingMemory(0, 0)
+    piece = 2 * math.prod(chunk) * np.dtype(image.dtype).itemsize
+    return ReadingMemory(0, _chunk_bytes(shape, chunk, window, piece, readers))
+
+
+def _chunk_bytes(
+    shape: Sequence[int], chunk: Sequence[int], window: Sequence[int], chunk_bytes: int, readers: int
+) -> int:
+    """Return the bytes of all chunks that may be decoded at a time for windows of a size."""
+    if math.prod(chunk) == 1:  # nothing is decoded
+        return 0
+    touched = 1
+    for size, part, length in zip(shape, chunk, window, strict=True):
+        touched *= min(-(-size // part), -(-(length - 1) // part) + 1)
+    return readers * min(touched, _CHUNKS_AT_ONCE) * chunk_bytes
 
 
 class UnfitPicture(SourceError):

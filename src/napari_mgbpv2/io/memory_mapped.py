@@ -56,6 +56,11 @@ class MappedArray(FileArray):
         """One pixel: nothing is decoded."""
         return (1,) * self.ndim
 
+    @property
+    def decoding_bytes(self) -> int:
+        """None."""
+        return 0
+
     def _read(self, window: Window) -> Pixels:
         self._check_complete()
         return np.array(self._pixels[window], dtype=self.dtype, order="C")

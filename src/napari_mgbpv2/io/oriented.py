@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from napari_mgbpv2.io.image import FileArray, Pixels, Reopen, Window
+from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Window
 
 # TIFF's and EXIF's orientation -> swap rows and columns, then flip rows, then flip columns.
 TURNS = {
@@ -68,11 +69,20 @@ class TurnedArray(FileArray):
         """As in the file, turned."""
         return self._turned(self._pixels.piece_shape)
 
+    @property
+    def decoding_bytes(self) -> int:
+        """As in the file."""
+        return self._pixels.decoding_bytes
+
+    def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
+        """As in the file."""
+        return self._pixels.reading_memory(self._turned(window), readers)
+
     def identity(self) -> dict[str, Any]:
         """What the pixels come from."""
         return self._pixels.identity()
 
-    def _turned(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    def _turned(self, sizes: Sequence[int]) -> tuple[int, ...]:
         turned = list(sizes)
         if self._swap:
             turned[self._y], turned[self._x] = sizes[self._x], sizes[self._y]

@@ -22,6 +22,8 @@ _HARMLESS_BYTES = 2**28  # of pixels, whatever a file does to make them
 _LARGEST_RATIO = 4096  # bytes of pixels for a byte of a file: more than Deflate, LZW or Huffman codes can give
 
 _PNM = re.compile(rb"P([2356])(?:\s|#[^\r\n]*[\r\n])+(\d+)(?:\s|#[^\r\n]*[\r\n])+(\d+)(?:\s|#[^\r\n]*[\r\n])+(\d+)\s")
+_NO_NUMBERS = re.compile(rb"[^\s\d]")
+_BLOCK = 2**18  # values that are converted at once
 _J2K_START = b"\xff\x4f\xff\x51"
 _AV1_CONFIGURATION = b"av1C"
 _AVIF_HEAD, _PNM_HEAD, _PNG_TAIL = 2**16, 2**12, 2**16
@@ -110,7 +112,10 @@ def read_pnm(path: str, header: PNMHeader) -> Pixels:
     with open(path, "rb") as file:
         file.seek(header.offset)
         if header.plain:
-            values = np.array(file.read().split()[:count], dtype=np.float64)
+            text = file.read()
+            if (wrong := _NO_NUMBERS.search(text)) is not None:
+                raise ValueError(f"{wrong[0]!r} is no number")
+            values = np.fromstring(text, dtype=np.int32, sep=" ")[:count]
         else:
             values = np.frombuffer(file.read(2 * count), dtype=">u2")
     if values.size < count:
@@ -123,7 +128,11 @@ def spread_to_16_bits(values: Pixels, white: int) -> Pixels:
     """Return values whose largest is ``white`` as 16 bits, so that they are as bright."""
     if white == 2**16 - 1:
         return values.astype(np.uint16)
-    return np.minimum(np.rint(values * (65535 / white)), 65535).astype(np.uint16)
+    flat, spread = values.reshape(-1), np.empty(values.size, np.uint16)
+    for start in range(0, flat.size, _BLOCK):  # all in floating point would take four times the memory of the image
+        part = slice(start, start + _BLOCK)
+        spread[part] = np.minimum(np.rint(flat[part] * (65535 / white)), 65535)
+    return spread.reshape(values.shape)
 
 
 class JPEG2000Header(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,6 @@ from napari_mgbpv2.io.image import (
     UnfitPicture,
     UnknownFormat,
     bare_source,
-    check_memory,
     only_image,
     pick,
 )
@@ -57,6 +57,9 @@ _REFUSED_COLOURS = {"CMYK": "CMYK", "LAB": "CIELAB", "HSV": "HSV"}
 # Pillow would cut these PNGs to 8 bits; imagecodecs reads all 16.
 _DEEP_PNG_SAMPLES = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}
 _SAMPLES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}
+# Bytes of a pixel as Pillow has it in memory; it takes 4 for all modes with several samples.
+_STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
+_WORKING_BYTES = 8 * 2**20  # for the tables and lines of decoders, whatever the size
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF", "FLI")  # their further frames are of the same size
 # EXIF orientation -> swap rows and columns, then flip rows, then flip columns.
 _ORIENTATIONS = {
@@ -152,6 +155,9 @@ class PictureArray(DecodedArray):
             self.is_colour = True
             self._decoder, self._mode = "pillow", ""
             dtype, samples = self._choose(path, image)
+            modes = {image.mode, self._mode or image.mode}  # that of the file, and the one that it is converted to
+            self._stored_bytes = width * height * sum(_STORED_BYTES.get(mode, 4) for mode in modes)
+            self._is_text = self._decoder == "pnm" and (header := pnm_header(path)) is not None and header.plain
             self._progressive = bool(image.info.get("progressive")) and self.format in ("JPEG", "MPO")
             resolution = image.info.get("dpi") if self.format in _MEASURED else None
             profile = image.info.get("icc_profile")
@@ -234,10 +240,31 @@ class PictureArray(DecodedArray):
         }
         return {{"x": "y", "y": "x"}[axis]: size for axis, size in sizes.items()} if self._swap else sizes
 
+    @property
+    def decoding_bytes(self) -> int:
+        """Bytes at the peak: the file where it is read whole, buffers of its decoder, all forms of the pixels."""
+        pixels, count = self.kept_bytes, math.prod(self.shape)
+        encoded = os.path.getsize(self.path) if os.path.exists(self.path) else 0
+        if self._decoder == "pillow":
+            canvas = 4 * self.shape[0] * self.shape[1]
+            extra = {
+                "WEBP": encoded + 2 * canvas,  # two, as an animation needs them
+                "AVIF": 2 * encoded + 2 * canvas,
+                "JPEG2000": 2 * encoded + 4 * count,
+            }.get(self.format, 0)
+            if self._progressive:  # libjpeg holds all coefficients, of 16 bits
+                extra = 2 * count
+            if self._frame:  # it, the one before, and both together
+                extra += 3 * canvas
+            peak = self._stored_bytes + extra + 2 * pixels  # as bytes in parts, and in one
+        else:
+            working = {"jpeg2000": encoded + 4 * count, "avif": encoded + 2 * pixels, "pnm": 12 * count * self._is_text}
+            peak = encoded + pixels + working.get(self._decoder, 0)
+        return max(peak, 2 * pixels) + _WORKING_BYTES
+
     def _decode(self) -> Pixels:
-        if self._progressive:  # libjpeg holds all coefficients, of 16 bits
+        if self._progressive:
             check_scans(self.path)
-            check_memory(self.path, 3 * math.prod(self.shape) * self.dtype.itemsize)
         try:
             pixels = {
                 "pillow": self._decode_with_pillow,

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,7 +22,7 @@ import tifffile
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import FileArray, Pixels, Reopen, Window, check_memory, cut_short, pick
+from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Window, check_memory, cut_short, pick
 from napari_mgbpv2.io.memory_mapped import MappedArray
 from napari_mgbpv2.io.oriented import upright
 from napari_mgbpv2.io.readers.tiff.colours import in_usual_colours
@@ -39,6 +39,8 @@ from napari_mgbpv2.io.readers.tiff.series import (
     uniform_series,
 )
 
+# JPEG 2000, WebP and JPEG XL hold their planes in 32 bits while they decode.
+_CODECS_OF_WIDE_PLANES = (33003, 33004, 33005, 34712, 50001, 50002, 52546)
 _CACHE_BYTES = 128 * 2**20  # of decoded segments for each open file; a single larger segment is kept, too
 
 
@@ -286,6 +288,22 @@ class TiffArray(FileArray):
         parts = iter([min(part, size) for part, size in pairs if size > 1])
         return (1,) * outer + tuple(next(parts) if size > 1 else 1 for size in self.shape[outer:])
 
+    @property
+    def decoding_bytes(self) -> int:
+        """Bytes at the peak of decoding a tile or a strip: encoded, decoded and copied."""
+        encoded = max((int(count) for count in self._image.keyframe.databytecounts if count), default=0)
+        codec = int(self._image.keyframe.compression)
+        planes = 4 * math.prod(self._segment_shape) if codec in _CODECS_OF_WIDE_PLANES else 0
+        return encoded + max(2 * self._segment_bytes, self._segment_bytes + planes + encoded * (planes > 0))
+
+    def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
+        """Return the memory that decoding takes, and what is kept of decoded tiles or strips."""
+        count = len(self._image) * math.prod(self._grid)
+        kept = min(count * self._segment_bytes, max(_CACHE_BYTES, self._segment_bytes))
+        if count == 1:  # the others wait for it
+            return ReadingMemory(self.decoding_bytes, kept)
+        return ReadingMemory(0, kept + min(readers, count) * self.decoding_bytes)
+
     def _files(self) -> Iterable[str]:
         if isinstance(self._image, OmeSeries):
             return [self.path, *self._image.files]
@@ -390,7 +408,7 @@ class TiffArray(FileArray):
         offset: int,
         count: int,
     ) -> Pixels:
-        check_memory(self.path, self._segment_bytes)
+        check_memory(self.path, self.decoding_bytes)
         encoded = self._encoded(page, offset, count)
         try:
             _, _, *sides, samples = self._segment_shape
