@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import errno
+import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +42,9 @@ from napari_mgbpv2.training.optimizers import learning_rate_at, make_optimizer
 from napari_mgbpv2.training.options import TrainingOptions, make_options, options_from_file
 from napari_mgbpv2.training.process_group import Team
 from napari_mgbpv2.training.trainer import Report, train
+from ranks import TwoRanks, resumed_run, run_cancelled_by_the_second, steps_in_half_precision, whole_run
 
+on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
 SMALL = {"features": [6, 5, 4], "noise_channels": 1}
 
 
@@ -397,6 +402,39 @@ class TestTrust:
 
 
 class TestManyProcesses:
+    @pytest.fixture(scope="class")
+    def ranks(self) -> Iterator[TwoRanks]:
+        found = TwoRanks()
+        yield found
+        found.close()
+
+    @pytest.mark.parametrize("by_signal", [False, pytest.param(True, marks=on_posix)], ids=["cancelled", "signal"])
+    def test_one_that_is_asked_to_stop_stops_all_after_the_same_step_with_a_whole_state(
+        self, ranks: TwoRanks, options: dict[str, Any], tmp_path: Path, by_signal: bool
+    ) -> None:
+        options |= {"steps": 4, "batch_size": 1, "device": "cpu"}
+        whole = ranks.run(whole_run, options | {"output": tmp_path / "whole.safetensors"})[0]
+        ends = ranks.run(run_cancelled_by_the_second, options, 2, by_signal)
+        steps = {re.match(r"stopped after step (\d+); .*--resume goes on", end).group(1) for end in ends}  # type: ignore[union-attr]
+        assert len(steps) == 1
+        assert torch.load(options["output"].with_name("model.training") / "last.state")["step"] == int(steps.pop())
+        assert_same_weights(ranks.run(resumed_run, options)[0], whole)
+
+    def test_infinite_gradients_of_one_leave_the_step_out_in_all(
+        self, ranks: TwoRanks, options: dict[str, Any]
+    ) -> None:
+        """In half precision: else their weights would part."""
+        one, other = ranks.run(steps_in_half_precision, options | {"batch_size": 1, "device": "cpu"})
+        for (scale, mine), (its_scale, its) in zip(one, other, strict=True):
+            assert scale == its_scale
+            assert all(torch.equal(each, same) for each, same in zip(mine, its, strict=True))
+        changed = [
+            not all(torch.equal(new, old) for new, old in zip(after, before, strict=True))
+            for (_, before), (_, after) in itertools.pairwise(one)
+        ]
+        assert changed == [False, True]
+        assert one[1][0] == one[0][0] / 2
+
     @pytest.mark.slow
     def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(
         self, options: dict[str, Any], tmp_path: Path

@@ -116,24 +116,31 @@ def train(
 
 
 @contextmanager
-def after_the_block() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back while something is changed that must be whole.
+def hold_signals(*numbers: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Hold signals back while something is changed that must be whole, or until all processes have agreed to stop.
+
+    Parameters
+    ----------
+    numbers
+        The signals. One that is ignored stays so.
 
     Yields
     ------
     Callable
-        Tells whether Ctrl-C has been pressed meanwhile; to be asked for after the block.
+        Returns whether one of them has come.
     """
-    pressed: list[int] = []
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    came: list[int] = []
+    usual = {number: signal.getsignal(number) for number in numbers}
+    held = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+    if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread alone
+        held = {}
+    for number in held:
+        signal.signal(number, lambda number, frame: came.append(number))
     try:
-        yield lambda: bool(pressed)
+        yield lambda: bool(came)
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in held.items():
+            signal.signal(number, handler)
 
 
 class Run:
@@ -168,9 +175,20 @@ class Run:
         self.journal = Journal(options.folder, self.step) if team.leads else None
 
     def to_the_end(self, tell: Tell, report_every: int, cancelled: Callable[[], bool]) -> Path:
-        """Take step after step, validate now and then, and write the model."""
+        """Take step after step, validate now and then, and write the model.
+
+        Of several processes, none is stopped by a signal alone: the others would wait for it. All stop after the same
+        step. SIGTERM is what torchrun sends to them after Ctrl-C.
+        """
+        if self.team.size == 1:
+            return self._run(tell, report_every, cancelled)
+        with hold_signals(signal.SIGINT, signal.SIGTERM) as signalled:
+            return self._run(tell, report_every, lambda: cancelled() or signalled())
+
+    def _run(self, tell: Tell, report_every: int, cancelled: Callable[[], bool]) -> Path:
         options, parts, losses = self.options, {"loss": math.nan}, list[float]()
         interrupted: Callable[[], bool] = _never
+        is_agreed = False
         size = options.batch_size * options.accumulate
         batches = iter(
             self.material.batches(
@@ -181,11 +199,11 @@ class Run:
             if self.step == 0:
                 tell(self._report([math.nan], self._validate({})))
             while (share := self._share()) < 1:
-                if self.team.any(cancelled() or interrupted()):
+                if is_agreed := self.team.any(cancelled() or interrupted()):
                     raise KeyboardInterrupt
                 rate = learning_rate_at(options.learning_rate, options.schedule, options.warm_up, self.step, share)
                 batch = next(batches)
-                with after_the_block() as interrupted:  # else the state would be of a step that is half done
+                with hold_signals(signal.SIGINT) as interrupted:  # else the state would be of a step that is half done
                     parts = self.learner.take_step(self.step, batch, rate)
                     losses.append(parts["loss"])
                     self.step += 1
@@ -195,6 +213,8 @@ class Run:
                     losses.clear()
         except KeyboardInterrupt:
             self._save()
+            if is_agreed:
+                self.team.wait()  # torchrun ends all processes when the first one does
             raise Cancelled(
                 f"stopped after step {self.step}; its state is in {options.folder}: --resume goes on from there."
             ) from None
