@@ -499,7 +499,7 @@ class TestOpenStores:
 
 
 class TestXarray:
-    """What xarray writes: names, coordinates, and values that are packed by the CF conventions."""
+    """Zarrs as xarray writes them: names, coordinates, and values that are packed by the CF conventions."""
 
     VALUES = np.where(np.arange(40)[:, None] < 5, np.nan, np.arange(50) / 4 + 273.25).astype("f4")
 
@@ -630,7 +630,7 @@ class TestCollections:
 
 
 class TestFlippedAxes:
-    """How viewers' users mirror an image without touching its pixels."""
+    """Negative scales, which mirror an image without changing its pixels."""
 
     def test_a_negative_scale_reads_the_pixels_in_the_reverse_order_at_the_same_position(self, tmp_path: Path) -> None:
         image = pixels(40, 50)

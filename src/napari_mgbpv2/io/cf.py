@@ -67,13 +67,13 @@ def packing_of(path: str, attributes: Mapping[str, Any]) -> Packing | None:
     if not (np.isfinite([factor, offset]).all() and factor != 0):
         raise SourceError(
             f"{path}: its values are packed by {', '.join(f'{name} {value!r}' for name, value in said.items())}, which "
-            "is no line of finite numbers; correct these attributes."
+            "are not finite numbers with a scale other than 0; correct these attributes."
         )
     return None if (factor, offset) == (1.0, 0.0) else Packing(factor, offset)
 
 
 def missing_value(attributes: Mapping[str, Any]) -> float | None:
-    """Return the value of missing pixels by CF's, xarray's and GDAL's attributes; None if there is none."""
+    """Return the value of missing pixels by CF's, xarray's and GDAL's attributes, or None."""
     for name in ("_FillValue", "missing_value", "nodata"):
         value = attributes.get(name)
         if name == "_FillValue" and isinstance(value, str):

@@ -79,7 +79,7 @@ class TurnedArray(FileArray):
         return self._pixels.reading_memory(self._turned(window), readers)
 
     def identity(self) -> dict[str, Any]:
-        """What the pixels come from."""
+        """Return the identity of the stored pixels."""
         return self._pixels.identity()
 
     def _turned(self, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -127,7 +127,7 @@ class FlippedArray(FileArray):
         return self._pixels.piece_shape
 
     def identity(self) -> dict[str, Any]:
-        """What the pixels come from."""
+        """Return the identity of the stored pixels."""
         return self._pixels.identity()
 
     def _read(self, window: Window) -> Pixels:

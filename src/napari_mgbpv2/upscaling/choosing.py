@@ -38,7 +38,7 @@ def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
     ImageError
         It cannot be made an array, has too few axes or sizes that are not known, or its axes are not.
     SourceError
-        It is none of these.
+        It is not one of these.
     """
     image, own_axes = _as_array(image)
     shape = tuple(image.shape)

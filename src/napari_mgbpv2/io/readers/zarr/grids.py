@@ -1,4 +1,4 @@
-"""The coordinates that xarray writes beside a Zarr array, as pixel sizes, units and a position."""
+"""The coordinates that xarray writes next to a Zarr array, as pixel sizes, units and a position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_mgbpv2.io.image import placed
 from napari_mgbpv2.io.units import is_time, long_unit
 
 _MOST_COORDINATES = 2**22  # that are read
-_UNEVEN = 1e-3  # of a step, by which coordinates may depart from an even grid: they are often float32
+_UNEVEN = 1e-3  # largest departure from an even grid, in steps: coordinates are often float32
 
 
 @dataclass
@@ -78,7 +78,7 @@ def grid_of(array: zarr.Array[Any], axes: str, parent: zarr.Group | None) -> Gri
 
 
 def _coordinates(parent: zarr.Group, name: str, size: int) -> npt.NDArray[np.float64] | None:
-    """Return the coordinates of a dimension; None if there are none to be read, or not enough for a pixel size."""
+    """Return the coordinates of a dimension, or None without at least two of them."""
     try:
         found = parent.get(name)
         if not isinstance(found, zarr.Array) or found.shape != (size,) or not 2 <= size <= _MOST_COORDINATES:

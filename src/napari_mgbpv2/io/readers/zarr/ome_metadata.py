@@ -132,7 +132,7 @@ def image_group(path: str, group: zarr.Group, series: int) -> tuple[zarr.Group, 
         if "well" in ome:
             fields = [str(image.get("path")) for image in _list_of(ome["well"], "images")]
             raise SourceError(
-                f"{path}: is a well of a plate; give one of its images: {', '.join(fields) or 'it has none'}."
+                f"{path}: is a well of a plate; give one of its images: {', '.join(fields) or 'the list is empty'}."
             )
         if isinstance(ome.get("labels"), list):
             raise SourceError(f"{path}: holds label images alone ({', '.join(map(str, ome['labels']))}); {_LABELS}")
@@ -161,12 +161,12 @@ def _image_of_collection(path: str, group: zarr.Group, series: int) -> tuple[zar
     name = str(pick(path, "collection", "series", names, series)) if names else str(series)
     image = child_of(path, group, name)
     if not isinstance(image, zarr.Group):
-        raise SourceError(f"{path}: {name!r} in it is no image; copy it again.")
+        raise SourceError(f"{path}: {name!r} in it is not an image; copy it again.")
     return image, _ome_metadata(image), 0
 
 
 def _list_of(document: Any, key: str) -> list[Any]:
-    """Return a list in metadata that may be damaged; empty if there is none."""
+    """Return a list in metadata that may be damaged, or an empty list."""
     found = document.get(key) if isinstance(document, dict) else None
     return found if isinstance(found, list) else []
 

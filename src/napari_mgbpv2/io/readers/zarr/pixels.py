@@ -207,7 +207,7 @@ def only_array(path: str, group: zarr.Group, arrays: Mapping[str, zarr.Array[Any
     Raises
     ------
     SourceError
-        There is none or more than one; the message lists what there is.
+        The number of images is not one; the message lists the members of the group.
     """
     images = {name: array for name, array in arrays.items() if array.ndim >= 2}
     named = {each for array in images.values() for each in _coordinates_of(array)}
@@ -258,5 +258,5 @@ def parent_group(array: zarr.Array[Any]) -> zarr.Group | None:
         return None
     try:
         return zarr.open_group(store, mode="r", path=path.rpartition("/")[0], use_consolidated=False)
-    except Exception:  # there is none, or it is damaged, which spoils no pixel of the array
+    except Exception:  # missing or damaged metadata of the group spoil no pixel of the array
         return None
