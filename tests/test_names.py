@@ -175,6 +175,22 @@ class TestNames:
         assert destinations_of([str(source)], tmp_path / "out", 4) == [tmp_path / "out" / f"{name}_x4.ome.zarr"]
 
     @posix
+    @pytest.mark.parametrize("name", ODD)
+    @pytest.mark.parametrize("ending", [".ome.zarr", ".ome.tif"])
+    def test_a_result_of_any_name_is_verified(
+        self, tmp_path: Path, model: Path, name: str, ending: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = a_picture(tmp_path / name / f"{name}.png")
+        made = mgbp.convert(source, tmp_path / name / f"{name}{ending}", model=model)
+        monkeypatch.chdir(made.parent)
+        assert upscale("--verify", made) == upscale("--verify", f"./{made.name}") == 0
+        longest = max(
+            (file for file in (made, *made.rglob("*")) if file.is_file()), key=lambda file: file.stat().st_size
+        )
+        longest.write_bytes(longest.read_bytes()[:-1000])
+        assert upscale("--verify", made) == 1
+
+    @posix
     @pytest.mark.parametrize("ending", [".ome.zarr", ".ome.tif"])
     def test_a_name_that_is_no_utf8_goes_through_to_the_result(self, tmp_path: Path, model: Path, ending: str) -> None:
         source = a_picture(tmp_path / os.fsdecode(b"K\xfcche.png"))

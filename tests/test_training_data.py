@@ -39,6 +39,7 @@ from napari_mgbpv2.training.data import (
     validation_images,
 )
 from napari_mgbpv2.training.data.degradation import Span, degraded_crop, reach
+from napari_mgbpv2.training.data.discovery import find_images
 from napari_mgbpv2.training.data.mixed_samples import MixedSamples
 from napari_mgbpv2.training.data.prepared_folder import spans
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
@@ -553,8 +554,36 @@ class TestPreparing:
         index = json.loads((folder / "patches.json").read_text())
         (image,) = index["images"]
         assert (index["patch"], index["stride"], index["given_range"]) == (1024, 768, [0, 99])
-        assert (image["source"], image["shape"], image["axes"]) == (str(photo), [90, 110, 3], "yxs")
+        assert (image["source"], image["shape"], image["axes"]) == (photo.name, [90, 110, 3], "yxs")
         assert (image["rows"], image["columns"], image["folders"]) == ([[0, 90]], [[0, 110]], ["0000"])
+
+    def test_the_index_says_no_path_of_the_images_unless_asked(self, photo: Path, tmp_path: Path) -> None:
+        (photo.parent / "cut.png").write_bytes(photo.read_bytes()[:900])
+        by_name = prepare(photo.parent, tmp_path / "prepared") / "patches.json"
+        by_path = prepare(photo.parent, tmp_path / "with-paths", record_paths=True) / "patches.json"
+        assert str(photo.parent) not in by_name.read_text()
+        assert str(photo) in by_path.read_text()
+
+    def test_images_of_the_same_name_are_told_apart_by_their_folders(self, tmp_path: Path) -> None:
+        for name in ("first", "second"):
+            save_png(tmp_path / "images" / name / "1.png", smooth(40, 40, 3))
+        index = json.loads((prepare(tmp_path / "images", tmp_path / "prepared") / "patches.json").read_text())
+        assert [image["source"] for image in index["images"]] == ["first/1.png", "second/1.png"]
+
+    def test_a_folder_with_whole_paths_as_older_versions_made_it_is_left_as_it_is(
+        self, photo: Path, tmp_path: Path
+    ) -> None:
+        index = prepare(photo, tmp_path / "prepared", record_paths=True) / "patches.json"
+        written = index.stat().st_mtime_ns
+        prepare(photo, tmp_path / "prepared")
+        assert index.stat().st_mtime_ns == written
+
+    def test_images_of_the_same_name_in_two_prepared_folders_are_two(self, tmp_path: Path) -> None:
+        folders = []
+        for number, name in enumerate(("first", "second")):
+            save_png(tmp_path / name / "1.png", smooth(60, 60, 3, seed=number))
+            folders.append(prepare(tmp_path / name, tmp_path / f"prepared-{name}"))
+        assert len(find_images(folders).images) == 2
 
     def test_samples_need_the_originals_no_more(self, photo: Path, tmp_path: Path) -> None:
         expected = taken(ImageSamples(photo, SCALE, PATCH, 0))

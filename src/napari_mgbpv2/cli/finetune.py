@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--record-paths",
         action="store_true",
         default=None,
-        help="write the whole paths of images into MODEL (default: their names alone)",
+        help="write the whole paths of images into MODEL and a prepared folder (default: their names alone)",
     )
 
     model = parser.add_argument_group("model")

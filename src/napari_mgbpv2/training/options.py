@@ -93,7 +93,8 @@ class TrainingOptions:
     synthetic_share
         Share of synthetic samples where ``images`` names files and one kind of synthetic images, 0 to 1.
     record_paths
-        Whether the model's file says the whole paths of images and of what it started from; by default their names.
+        Whether the model's file says the whole paths of images and of what it started from, and a prepared folder those
+        of its images; by default their names.
     """
 
     images: tuple[str, ...]

@@ -119,6 +119,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
             round_to_8_bits=options.round_to_8_bits,
             hold_out=hold_out,
             prepared=options.prepared,
+            record_paths=options.record_paths,
         )
     scored: ImageSamples | PairedSamples = samples
     if options.validation:

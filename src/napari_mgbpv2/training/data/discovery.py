@@ -61,6 +61,7 @@ def find_images(paths: Paths) -> Found:
         raise SourceError("no image is given; name image files, folders or patterns such as 'scans/*.tif'.")
     images: dict[str | int, Image] = {}
     indices: list[Index | None] = []
+    skipped_before: list[tuple[str, str]] = []
     left_out: list[tuple[str, str, bool]] = []
     for path in several:
         if isinstance(path, ImageSource):
@@ -76,6 +77,7 @@ def find_images(paths: Paths) -> Found:
                 images |= {image.path: image.path for image in searches[-1].images}
             else:
                 images |= {image.path: image for image in open_prepared(place.path, index)}
+                skipped_before += [(os.path.join(place.path, each.source), each.reason) for each in index.skipped]
         found = [image for search in searches for image in search.images]
         for part, first in parts_of_others(image.path for image in found if image.folder is not None).items():
             images.pop(part, None)
@@ -83,7 +85,7 @@ def find_images(paths: Paths) -> Found:
         if len(searches) == len(indices) or not any(indices):
             check_found(path, searches)
         left_out += [(each.path, each.reason, each.is_failure) for search in searches for each in search.left_out]
-    skipped = tuple((each.source, each.reason) for index in indices if index for each in index.skipped)
+    skipped = tuple(skipped_before)
     skipped += tuple((path, reason) for path, reason, is_failure in left_out if is_failure and path not in images)
     others = tuple((path, reason) for path, reason, is_failure in left_out if not is_failure and path not in images)
     only = indices[0] if len(indices) == 1 else None

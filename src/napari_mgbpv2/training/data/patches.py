@@ -32,7 +32,7 @@ class PatchedImage:
     Attributes
     ----------
     source
-        Path of the image.
+        Name of the image, see `names_of`, or its path in folders that hold whole paths.
     bytes, modified
         Size and time of change in nanoseconds of that file: another version of it has others.
     axes, shape, dtype
@@ -152,9 +152,13 @@ def _ranges(record: Any) -> CommonRange | None:
 
 
 def open_prepared(folder: str | os.PathLike[str], index: Index) -> list[ImageSource]:
-    """Open the images of a prepared folder; their pixels are those of the originals, which are not needed."""
+    """Open the images of a prepared folder; their pixels are those of the originals, which are not needed.
+
+    The path of each is its name below the folder, so that images of several prepared folders are not taken for one.
+    """
+    place = os.fspath(folder)
     return [
-        bare_source(PatchedArray(os.fspath(folder), image), image.axes, image.source, "prepared patches")
+        bare_source(PatchedArray(place, image), image.axes, os.path.join(place, image.source), "prepared patches")
         for image in index.images
     ]
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from napari_mgbpv2.addresses import recordable, shown
 from napari_mgbpv2.errors import DestinationError, ImageError, SourceError
 from napari_mgbpv2.imaging.alpha import visible_colours
 from napari_mgbpv2.io.readers import ImageSource, open_source
@@ -48,6 +49,7 @@ def prepare(
     stride: int = STRIDE,
     value_range: tuple[float, float] | None = None,
     progress: Progress | None = None,
+    record_paths: bool = False,
 ) -> Path:
     """Cut images into overlapping patches, for `ImageSamples` to read.
 
@@ -67,6 +69,9 @@ def prepare(
         Values of black and white to note; by default as `ImageSamples` chooses them.
     progress
         Called with the number of images done and of all.
+    record_paths
+        Whether ``patches.json`` holds the whole paths of the images; by default their names, with as many of the
+        folders above as tell them apart, beside their sizes and times of change.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def prepare(
     partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")  # hidden: no images to be found
     try:
         partial.mkdir(parents=True)
-        _write(partial, found, patch, stride, value_range, progress)
+        _write(partial, found, patch, stride, value_range, progress, record_paths=record_paths)
         with suppress(OSError):
             place.rmdir()  # an empty folder is no obstacle
         try:
@@ -119,7 +124,9 @@ def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
     index = read_index(place)
     there = {(each.source, each.bytes, each.modified) for each in index.images}
     there |= {(each.source, each.bytes, each.modified) for each in index.skipped}
-    if there != set(map(_fingerprint, found.images)) or (index.patch, index.stride) != (patch, stride):
+    known = {(name, *_status(image)) for name, image in zip(names_of(found.images), found.images, strict=True)}
+    known_by_paths = {(_path_of(image), *_status(image)) for image in found.images}
+    if there not in (known, known_by_paths) or (index.patch, index.stride) != (patch, stride):
         raise DestinationError(
             f"{place}: holds patches of other images, of other versions of them or of another size; "
             "delete it or give another folder."
@@ -127,13 +134,28 @@ def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
     return True
 
 
-def _fingerprint(image: Image) -> tuple[str, int, int]:
-    path = image if isinstance(image, str) else image.path
+def names_of(images: Sequence[Image]) -> list[str]:
+    """Return a name for each image: the end of its path, as long as it takes to tell all of them apart."""
+    paths = [recordable(shown(_path_of(image))).replace(os.sep, "/") for image in images]
+    parts = [[part for part in path.split("/") if part] for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(set(paths)):
+            return names
+    return paths
+
+
+def _path_of(image: Image) -> str:
+    return image if isinstance(image, str) else image.path
+
+
+def _status(image: Image) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds of an image's file; zeros if it has none."""
     try:
-        status = os.stat(path)
+        status = os.stat(_path_of(image))
     except OSError:
-        return path, 0, 0
-    return path, status.st_size, status.st_mtime_ns
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _write(
@@ -143,18 +165,24 @@ def _write(
     stride: int,
     value_range: tuple[float, float] | None,
     progress: Progress | None,
+    *,
+    record_paths: bool,
 ) -> None:
+    names = [_path_of(image) for image in found.images] if record_paths else names_of(found.images)
     images: list[PatchedImage] = []
     skipped: list[SkippedImage] = []
-    for number, image in enumerate(found.images):
-        fingerprint = _fingerprint(image)
+    for number, (name, image) in enumerate(zip(names, found.images, strict=True)):
+        fingerprint = name, *_status(image)
         try:
             source = open_source(image) if isinstance(image, str) else image
             images.append(_write_image(folder, f"{number:04d}", source, fingerprint, patch, stride))
         except SourceError as error:
             for left in folder.glob(f"{number:04d}*"):
                 shutil.rmtree(left)
-            skipped.append(SkippedImage(*fingerprint, reason_of(error)))
+            reason = reason_of(error)
+            if not record_paths:
+                reason = reason.replace(os.path.dirname(_path_of(image)) + os.sep, "")
+            skipped.append(SkippedImage(*fingerprint, reason))
         if progress is not None:
             progress(number + 1, len(found.images))
     if not images:

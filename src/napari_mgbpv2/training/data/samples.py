@@ -161,6 +161,8 @@ class ImageSamples(CropSamples):
         these ones are for validation.
     progress
         Called with the number of images opened and of all.
+    record_paths
+        Whether a prepared folder that is made holds the whole paths of the images, not their names alone.
 
     Attributes
     ----------
@@ -192,10 +194,11 @@ class ImageSamples(CropSamples):
         prepared: str | Path | None = None,
         like: CropSamples | None = None,
         progress: Progress | None = None,
+        record_paths: bool = False,
     ) -> None:
         check_numbers(scale, patch, seed)
         if prepared is not None:
-            paths = prepare(paths, prepared, value_range=value_range, progress=progress)
+            paths = prepare(paths, prepared, value_range=value_range, progress=progress, record_paths=record_paths)
         found = find_images(paths)
         images, skipped = load_images(
             found,
