@@ -8,7 +8,7 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
 Reopen = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
 
+LEAST_LENGTH, MOST_LENGTH = 1e-100, 1e100  # of a pixel in any unit: what is beyond overflows when it is divided
 _CHUNKS_AT_ONCE = 10  # that zarr decodes for one window
 
 
@@ -461,3 +462,26 @@ def bare_source(data: ArrayLike, axes: str, path: str, kind: str) -> ImageSource
         path=path,
         kind=kind,
     )
+
+
+def with_plausible_lengths(source: ImageSource) -> ImageSource:
+    """Return an image without the pixel sizes and positions that no image can have; its notes state them.
+
+    A pixel size that is not finite, not above 0, or beyond `LEAST_LENGTH` and `MOST_LENGTH` becomes 1.0 without a
+    unit, and a position that is not finite or beyond `MOST_LENGTH` becomes 0.0.
+    """
+    sizes, positions = dict(source.pixel_size), dict(source.translation)
+    units, notes = dict(source.units), list(source.notes)
+    for axis, size in source.pixel_size.items():
+        if not LEAST_LENGTH <= size <= MOST_LENGTH:
+            sizes[axis], units[axis] = 1.0, None
+            notes.append(f"its pixel size along {axis} ({size:g}) cannot be one and is not used")
+    for axis, position in source.translation.items():
+        if sizes[axis] != source.pixel_size[axis]:
+            positions[axis] = 0.0
+        elif not abs(position) <= MOST_LENGTH:
+            positions[axis] = 0.0
+            notes.append(f"its position along {axis} ({position:g}) cannot be one and is not used")
+    if len(notes) == len(source.notes):
+        return source
+    return replace(source, pixel_size=sizes, units=units, translation=positions, notes=tuple(notes))

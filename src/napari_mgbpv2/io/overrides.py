@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.imaging.axes import check_axes
-from napari_mgbpv2.io.image import ImageSource, placed
+from napari_mgbpv2.io.image import LEAST_LENGTH, MOST_LENGTH, ImageSource, placed
 from napari_mgbpv2.io.units import is_time, long_unit
 
 
@@ -90,7 +90,7 @@ def _size_of(axis: str, said: float) -> float:
         size = float(said)
     except (TypeError, ValueError):
         size = math.nan
-    if not 0 < size < math.inf:
+    if not LEAST_LENGTH <= size <= MOST_LENGTH:
         raise ImageError(f"the pixel size of {axis} is {said!r}; give a finite number above 0.")
     return size
 

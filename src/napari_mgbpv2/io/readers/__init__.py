@@ -14,7 +14,15 @@ from typing import Any
 from napari_mgbpv2.addresses import expanded, is_url, without_slash
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.cf import missing_value
-from napari_mgbpv2.io.image import ArrayLike, FileArray, ImageSource, UnfitPicture, UnknownFormat, bare_source
+from napari_mgbpv2.io.image import (
+    ArrayLike,
+    FileArray,
+    ImageSource,
+    UnfitPicture,
+    UnknownFormat,
+    bare_source,
+    with_plausible_lengths,
+)
 from napari_mgbpv2.io.overrides import described_as
 from napari_mgbpv2.io.readers.discovery import check_file, find_sources
 from napari_mgbpv2.io.units import long_unit
@@ -83,7 +91,9 @@ def open_source(
         As `described_as` has it.
     """
     path = expanded(os.fspath(path))
-    source = _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
+    source = with_plausible_lengths(
+        _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
+    )
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
 

@@ -172,6 +172,8 @@ class _Calibration:
         if math.isfinite(number) and number > 0:
             self.pixel_size[axis] = number
             self.units[axis] = long_unit(unit)
+        elif number:  # 0 is what writers fill in
+            self.notes.append(f"its pixel size along {axis} ({number:g}) cannot be one and is not used")
 
     def put_map(self, place: MapPlace) -> None:
         """Note the place of a map, which is that of the image as it is seen."""

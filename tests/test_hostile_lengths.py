@@ -1,0 +1,79 @@
+"""Pixel sizes and positions that no image can have: they are stated and not used, and nothing fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from examples import a_network
+from napari_mgbpv2.conversion.job import ConversionJob
+from napari_mgbpv2.conversion.plan import prepare
+from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.io.readers import open_source
+
+IMAGE = np.full((16, 16), 7, "u1")
+OME_XML = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="16" SizeY="16" SizeZ="1" SizeC="1" SizeT="1" '
+    'PhysicalSizeX="{0}" PhysicalSizeY="{0}"><Channel ID="C:0" SamplesPerPixel="1"/><TiffData/></Pixels></Image></OME>'
+)
+
+
+def ome_zarr(path: Path, scale: float, translation: float) -> Path:
+    zarr.create_array(path / "0", data=IMAGE)
+    transformations = [
+        {"type": "scale", "scale": [scale, scale]},
+        {"type": "translation", "translation": [translation, translation]},
+    ]
+    multiscale = {
+        "axes": [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"],
+        "datasets": [{"path": "0", "coordinateTransformations": transformations}],
+    }
+    group = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"ome": {"version": "0.5", "multiscales": [multiscale]}},
+    }
+    (path / "zarr.json").write_text(json.dumps(group))
+    return path
+
+
+@pytest.mark.parametrize("size", ["5e-324", "1.7e308"])
+def test_pixel_sizes_of_ome_xml(size: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, IMAGE, description=OME_XML.format(size).encode(), metadata=None)
+    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", model=a_network())).source
+    assert source.pixel_size == {"y": 1.0, "x": 1.0}
+    assert any("pixel size along x" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("size", [5e-324, 1.7e308])
+def test_pixel_sizes_of_ome_zarr(size: float, tmp_path: Path) -> None:
+    path = ome_zarr(tmp_path / "a.ome.zarr", size, 0.0)
+    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", model=a_network())).source
+    assert (source.pixel_size["x"], source.units["x"]) == (1.0, None)
+    assert any("pixel size along x" in note for note in source.notes)
+
+
+def test_positions_of_ome_zarr(tmp_path: Path) -> None:
+    path = ome_zarr(tmp_path / "a.ome.zarr", 0.5, 1.7e308)
+    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", model=a_network())).source
+    assert (source.pixel_size["x"], source.translation["x"]) == (0.5, 0.0)
+    assert any("position along x (1.7e+308)" in note for note in source.notes)
+
+
+def test_plausible_lengths_stay_without_a_note(tmp_path: Path) -> None:
+    source = open_source(ome_zarr(tmp_path / "a.ome.zarr", 0.25, -3.0))
+    assert (source.pixel_size["x"], source.translation["x"], source.notes) == (0.25, -3.0, ())
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e308, float("inf"), float("nan"), -1.0])
+def test_pixel_sizes_that_are_given(size: float, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", IMAGE)
+    with pytest.raises(ImageError, match="give a finite number above 0"):
+        open_source(tmp_path / "a.npy", pixel_size=size)
