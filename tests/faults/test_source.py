@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import threading
@@ -167,6 +168,39 @@ def test_png_bomb(row: Row, folder: Folder) -> None:
     path = folder.path / "image.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     row.is_shown_by(folder.upscale(path))
+
+
+def test_postscript(row: Row, folder: Folder) -> None:
+    path = folder.path / "image.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
+    row.is_shown_by(folder.upscale(path))
+
+
+@on_posix
+def test_pipe(row: Row, folder: Folder) -> None:
+    os.mkfifo(folder.path / "image.tif")
+    row.is_shown_by(folder.upscale(folder.path / "image.tif"))
+
+
+def test_announced_planes(row: Row, folder: Folder) -> None:
+    row.is_shown_by(folder.upscale(an_ome_tiff(folder, planes=10**8, data="<TiffData/>")))
+
+
+def test_part_outside(row: Row, folder: Folder) -> None:
+    elsewhere = '<TiffData IFD="0" PlaneCount="1"><UUID FileName="../secret.ome.tif">urn:uuid:1</UUID></TiffData>'
+    row.is_shown_by(folder.upscale(an_ome_tiff(folder, planes=1, data=elsewhere)))
+
+
+def an_ome_tiff(folder: Folder, planes: int, data: str) -> Path:
+    """Write a TIFF of one page of 16 x 16 px whose OME-XML announces planes along z."""
+    described = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        f'DimensionOrder="XYZCT" Type="uint8" SizeX="16" SizeY="16" SizeZ="{planes}" SizeC="1" SizeT="1">{data}'
+        "</Pixels></Image></OME>"
+    )
+    path = folder.path / "image.ome.tif"
+    tifffile.imwrite(path, np.zeros((16, 16), "u1"), description=described, metadata=None)
+    return path
 
 
 @on_posix

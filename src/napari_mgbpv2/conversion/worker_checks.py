@@ -1,7 +1,7 @@
-"""Which workers of a cluster can take part in a conversion: each is checked before its first task.
+"""Checks of the workers of a cluster, before the first task of each.
 
-A worker takes part if it has the same version of this package and the same model file, and sees the source and the
-destination. Any other is refused by name, and the rest go on without it. Workers that join later are checked, too.
+A worker is used if it has the same version of this package and the same model file, and sees the source and the
+output. Any other worker is refused by name, and the rest continue. Workers that join later are checked, too.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Event = Callable[[], None]
 _PACKAGE = "napari-mgbpv2"
 _AT_ONCE = 8  # workers that are checked at the same time; each gets the whole work, which may hold an image
 _ATTEMPTS = 3  # to reach a worker that the scheduler knows
-_SHARED = "source and destination must lie on storage that all of them share"
+_SHARED = "source and destination must be on storage that all of them share"
 _SHORT = 12  # digits of a hash in a message
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a worker has to have.
+    """Requirements that a worker must meet.
 
     Parameters
     ----------
     model
         Path and SHA-256 of the model file; None for a network that travels with the work.
     source
-        Path of the source; None if it is no local file.
+        Path of the source; None if it is not a local file.
     storage
         The output.
     """
@@ -52,7 +52,7 @@ class Requirements:
 
     @classmethod
     def of(cls, prepared: Prepared, storage: Storage) -> Requirements:
-        """Return what the workers of a conversion have to have."""
+        """Return the requirements of a conversion."""
         from napari_mgbpv2.runtime import ModelFile
 
         model, source = prepared.plan.compute_tile.model, prepared.source.path
@@ -60,7 +60,7 @@ class Requirements:
         return cls(file, source if os.path.isabs(source) and os.path.exists(source) else None, storage)
 
     def fault(self) -> str | None:
-        """Return what is missing in this process, and what to do about it; None if nothing is."""
+        """Return the first requirement that this process does not meet, and the remedy; None if it meets all."""
         if self.model is not None and (fault := _fault_of_model(*self.model)):
             return fault
         if self.source is not None and not os.path.exists(self.source):
@@ -83,16 +83,16 @@ def _fault_of_model(path: str, sha256: str) -> str | None:
 
 
 class WorkerChecks:
-    """The workers of a cluster, and which of them can be used.
+    """The workers of a cluster, and those among them that can be used.
 
-    Each check runs in a thread of its own, so that a worker that hangs holds nobody up.
+    Each check runs in a thread of its own, so that a worker that hangs does not delay the others.
 
     Parameters
     ----------
     client
         Client of the cluster.
     requirements
-        What a worker has to have.
+        Requirements that a worker must meet.
     name, payload
         Of the plugin that a worker gets when it has passed.
     put_event
@@ -132,11 +132,11 @@ class WorkerChecks:
 
     @property
     def refusals(self) -> Sequence[str]:
-        """For each worker that is refused, its name, why, and what to do."""
+        """Name, reason and remedy for each worker that is refused."""
         return tuple(self._refused.values())
 
     def update(self, known: dict[str, int]) -> None:
-        """Take what workers the scheduler knows now, and check those that are new.
+        """Update the known workers, and check the new ones.
 
         Parameters
         ----------
@@ -188,7 +188,7 @@ class WorkerChecks:
             self._untold.append(self._refused[worker])
         if self._passed:  # if none passes, an error names them
             for refusal in self._untold:
-                self._note(f"{refusal}; the other workers go on without it")
+                self._note(f"{refusal}; the other workers continue without it")
             self._untold.clear()
 
     def _take_silence(self, worker: str) -> None:
@@ -199,7 +199,7 @@ class WorkerChecks:
             self._checking.discard(worker)
 
     def _fault(self, worker: str) -> str | None:
-        """Return why a worker cannot be used; None if it can, and is prepared now.
+        """Check and prepare a worker. Return the reason if it cannot be used, else None.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a worker of a cluster holds for one conversion: the work, and the tiles that its shards share."""
+"""The dask plugin that holds the work of one conversion on a worker, with the tiles that its shards share."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ConversionPlugin(WorkerPlugin):
     ----------
     payload
         A pickled `ShardWork`. It may hold a whole image, so each worker gets it once and unpickles it in its first
-        task, in a thread: importing the network's packages takes seconds, in which the worker has to answer.
+        task, in a thread: importing the network's packages takes seconds, and the worker must answer meanwhile.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -81,12 +81,12 @@ class ConversionPlugin(WorkerPlugin):
 
 
 async def prepare_worker(requirements: Requirements, name: str, payload: bytes, dask_worker: Any) -> str | None:
-    """Check a worker, and add the plugin of a conversion if it passes. Plugins that nobody uses any more are removed.
+    """Check a worker, and add the plugin of a conversion if it passes. Stale plugins of other conversions are removed.
 
     Parameters
     ----------
     requirements
-        What the worker has to have.
+        Requirements that the worker must meet.
     name
         Name of the plugin, a different one for each conversion.
     payload
@@ -97,12 +97,12 @@ async def prepare_worker(requirements: Requirements, name: str, payload: bytes, 
     Returns
     -------
     str or None
-        Why the worker cannot be used, and what to do about it.
+        Reason and remedy, if the worker cannot be used.
     """
     for other, plugin in list(dask_worker.plugins.items()):
         if isinstance(plugin, ConversionPlugin) and plugin.is_stale:
             await dask_worker.plugin_remove(name=other)
-    try:  # in a thread: to hash a file on slow storage takes seconds, in which the worker has to answer
+    try:  # in a thread: to hash a file on slow storage takes seconds, and the worker must answer meanwhile
         fault = await asyncio.to_thread(requirements.fault)
     except OSError as error:  # an OSError from here must not be taken for a connection that is lost
         fault = f"cannot read its files ({error}): check its storage and permissions, and restart it"
