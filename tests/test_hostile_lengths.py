@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import zarr
 from examples import a_network
 from napari_mgbpv2.conversion.job import ConversionJob
 from napari_mgbpv2.conversion.plan import prepare
-from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.io.readers import open_source
 
 IMAGE = np.full((16, 16), 7, "u1")
@@ -77,3 +78,14 @@ def test_pixel_sizes_that_are_given(size: float, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGE)
     with pytest.raises(ImageError, match="give a finite number above 0"):
         open_source(tmp_path / "a.npy", pixel_size=size)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_a_tiff_whose_size_takes_countless_strips(rows: int, tmp_path: Path) -> None:
+    """In a file that lists one of them: what it lacks would be filled in one by one."""
+    tags = {256: 10**9, 257: 10**9, 258: 8, 259: 8, 262: 1, 273: 8, 277: 1, 278: rows, 279: 10}
+    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
+    header = b"II*\0" + struct.pack("<I", 32) + bytes(24) + struct.pack("<H", len(tags))
+    (tmp_path / "a.tif").write_bytes(header + entries + bytes(4))
+    with pytest.raises(SourceError, match=r"announces .* tiles or strips"):
+        open_source(tmp_path / "a.tif")

@@ -197,6 +197,8 @@ def _directories(path: str, content: mmap.mmap) -> Directories:
         for part in _runs(counts, begin, end):
             entries = _gather(content, form, offsets[part], int(counts[part.start]))
             _check_segments(path, content, entries)
+            if len(entries) == 1:
+                _check_announced(path, form, entries)
             if not uniform:
                 continue
             found = _decisive(content, form, entries, first=part.start == 0)
@@ -256,6 +258,27 @@ def _check_segments(path: str, content: mmap.mmap, entries: npt.NDArray[Any]) ->
     if count > MOST_SEGMENTS:
         raise SourceError(
             f"{path}: a page has {count:,} tiles or strips, and at most {MOST_SEGMENTS:,} are read; "
+            "save it with larger ones."
+        )
+
+
+def _check_announced(path: str, form: _Format, entries: npt.NDArray[Any]) -> None:
+    """Refuse a page whose size takes more tiles or strips than can be dealt with, however few are listed."""
+    flat = entries.reshape(-1)
+
+    def values(code: int) -> npt.NDArray[np.int64]:
+        found = flat[(flat["code"] == code) & (flat["count"] == 1)]
+        sizes = np.array([_TYPE_BYTES.get(int(kind), 0) for kind in found["type"]], np.int64)
+        raw = [value.tobytes()[:size] for value, size in zip(found["value"], sizes, strict=True)]
+        return np.array([min(form.integer(each), 2**62) for each in raw], np.int64)
+
+    height, width = (int(values(code).max(initial=0)) for code in (257, 256))
+    rows, length, across = (int(values(code).min(initial=2**62)) for code in (278, 323, 322))
+    down = -(-height // max(1, min(rows, length)))
+    count = down * max(1, -(-width // max(1, across)))
+    if count > MOST_SEGMENTS:
+        raise SourceError(
+            f"{path}: a page announces {count:,} tiles or strips, and at most {MOST_SEGMENTS:,} are read; "
             "save it with larger ones."
         )
 
