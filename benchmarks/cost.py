@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import napari_mgbpv2 as mgbp
 from napari_mgbpv2.model.network import MGBPv2, scaling_modules
-from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
-from napari_mgbpv2.runtime.inference.gemm import ConvolutionProduct, MatrixProduct
+from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
+from napari_mgbpv2.runtime.inference.gemm import ConvolutionGemm, MatmulGemm
 
 TILE = 783
 SHAPES = ((2048, 512, 512), (2048, 256, 256), (1024, 512, 576))
@@ -81,7 +81,7 @@ def fastest_products(rounds: int) -> dict[str, float]:
     rates, workspace = {"matrices": 0.0, "convolutions": 0.0}, Workspace()
     for rows, terms, columns in SHAPES:
         left, right = torch.randn(rows, terms), torch.randn(terms, columns)
-        products = {"matrices": MatrixProduct(right), "convolutions": ConvolutionProduct(right)}
+        products = {"matrices": MatmulGemm(right), "convolutions": ConvolutionGemm(right)}
         for library, product in products.items():
             took = seconds(lambda: product(left, workspace), 20 * rounds)  # noqa: B023
             rates[library] = max(rates[library], rows * terms * columns / took)
@@ -107,7 +107,7 @@ def main() -> None:
             print(f"{level:>5}{config.features[level]:>10}{cells}")
         side = config.natural_down(TILE)
         tile = torch.rand(1, config.channels, side, side).contiguous(memory_format=torch.channels_last)
-        forward = PreparedNetwork(network, Workspace(), torch.device("cpu"))
+        forward = InferenceNetwork(network, Workspace(), torch.device("cpu"))
         done = counted(lambda: forward(tile))  # noqa: B023
         took = seconds(lambda: forward(tile), options.rounds)  # noqa: B023
         print(f"counted on a tile of {side} px: {done / side**2:,.0f} for an output pixel")

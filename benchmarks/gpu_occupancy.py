@@ -35,7 +35,7 @@ import napari_mgbpv2 as mgbp
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.model.network import MGBPv2, scaling_modules
 from napari_mgbpv2.runtime import Engine, release_device_memory
-from napari_mgbpv2.runtime.cuda_graphs import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
+from napari_mgbpv2.runtime.cuda_graphs import CAPTURE_AFTER_RUNS, CUDA_GRAPHS_ENV_VAR, CudaGraphCapturer, GraphedNetwork
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
 
@@ -50,7 +50,7 @@ class Watch:
     def watching(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Put an event before and after each forward."""
 
-        def watched(network: Replaying, *arguments: Any) -> Tensor:
+        def watched(network: GraphedNetwork, *arguments: Any) -> Tensor:
             before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             before.record()
             result = forward(network, *arguments)
@@ -107,9 +107,9 @@ def instead(owner: type, name: str, value: object) -> Iterator[None]:
 
 
 WAYS: dict[str, tuple[tuple[type, str, object], ...]] = {
-    "launched": ((CudaGraphs, "has_room", lambda self, size: False),),
+    "launched": ((CudaGraphCapturer, "has_room", lambda self, size: False),),
     "replayed": (),
-    "in memory": ((Engine, "keeps_results", property(lambda self: False)),),
+    "in memory": ((Engine, "keep_on_device", property(lambda self: False)),),
 }
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("gpu_occupancy.py: this machine has no CUDA device.")
-    os.environ[SWITCH] = "1"  # before there is an engine
+    os.environ[CUDA_GRAPHS_ENV_VAR] = "1"  # before there is an engine
     with tempfile.TemporaryDirectory() as folder:
         measure(options, *load(options.model, Path(folder)))
 
@@ -163,8 +163,10 @@ def measure(options: argparse.Namespace, network: MGBPv2, model: Path | str) -> 
             with contextlib.ExitStack() as stack:
                 for change in changes:
                     stack.enter_context(instead(*change))
-                stack.enter_context(instead(Replaying, "__call__", watch.watching(Replaying.__call__)))
-                for _ in range(RUNS_BEFORE):  # loads the network, warms up, and records what comes once in an image
+                stack.enter_context(instead(GraphedNetwork, "__call__", watch.watching(GraphedNetwork.__call__)))
+                for _ in range(
+                    CAPTURE_AFTER_RUNS
+                ):  # loads the network, warms up, and records what comes once in an image
                     upscaled(precision)
                 watch.seconds()
                 walls, devices = [], []

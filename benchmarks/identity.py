@@ -20,7 +20,7 @@ class Identity:
     """Computes a tile as an identity network would, at no cost."""
 
     inner: Any
-    stays: bool = False  # it computes nothing on any device
+    keep_on_device: bool = False  # it computes nothing on any device
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

@@ -18,8 +18,8 @@ import dask
 import numpy as np
 import torch
 
-from napari_mgbpv2.imaging.resampling import Taps, upscale_window
-from napari_mgbpv2.runtime import get_engine, in_engine_thread
+from napari_mgbpv2.imaging.resampling import ResamplingWeights, upscale_window
+from napari_mgbpv2.runtime import get_engine, run_on_engine_thread
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 from napari_mgbpv2.upscaling.lazy import as_dask
 
@@ -44,22 +44,22 @@ class Contest:
         self.bare = get_engine(compute.model, False, "cpu", "float32").networks[0]  # type: ignore[arg-type]
         shape = (self.grid.rows.tile, self.grid.columns.tile)
         # all of torch in the thread of the engines: OpenMP threads of another one would make both slower
-        self.tile = in_engine_thread(lambda: torch.rand(1, 3, *shape).to(memory_format=torch.channels_last))
+        self.tile = run_on_engine_thread(lambda: torch.rand(1, 3, *shape).to(memory_format=torch.channels_last))
         self.output_pixels = (side * scale) ** 2
 
     def network(self) -> None:
-        in_engine_thread(lambda: self.bare(self.tile))
+        run_on_engine_thread(lambda: self.bare(self.tile))
 
     def bicubic(self) -> None:
         source_size = -(-self.grid.rows.tile // self.scale)
-        taps = Taps.of(np.arange(self.grid.rows.tile), self.scale, source_size)
+        taps = ResamplingWeights.of(np.arange(self.grid.rows.tile), self.scale, source_size)
         source = torch.from_numpy(np.zeros((3, source_size, source_size), np.float32))
 
         def upscale() -> torch.Tensor:
             with torch.inference_mode():
                 return upscale_window(source, taps, taps)
 
-        in_engine_thread(upscale)
+        run_on_engine_thread(upscale)
 
     def blending(self) -> None:
         shape = (3, self.grid.rows.tile, self.grid.columns.tile)

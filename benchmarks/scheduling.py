@@ -2,8 +2,9 @@
 
     python benchmarks/scheduling.py [--side 1000000] [--workers 1 2 10 100 1000] [--spread 0.3]
 
-Walk and areas are those of the real dispatcher; a shard takes each worker a random time. Prints how evenly the workers
-end, which share of tiles runs twice because its shards were made by different workers, and what the dispatch costs.
+The order of shards and the areas are those of the real dispatcher; a shard takes each worker a random time. Prints how
+evenly the workers end, which share of tiles runs twice because its shards were made by different workers, and what the
+dispatch costs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from napari_mgbpv2.model.checkpoints import load_model
 from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.model.zoo import default_model
 from napari_mgbpv2.tiling.grid import Span, TileGrid, plan_grid
-from napari_mgbpv2.tiling.shard_order import Walk, plan_walk
+from napari_mgbpv2.tiling.shard_order import ShardOrder, plan_shard_order
 
 Owners = npt.NDArray[np.int32]
 
@@ -38,7 +39,7 @@ def main() -> None:
     network = load_model(default_model(4).path)
     grid = plan_grid(options.side, options.side, configurations(network), guard=network.guard or 72)
     counts = (-(-options.side // SHARD),) * 2
-    walk = plan_walk(counts, (SHARD, SHARD), grid, PIXELS_KEPT)
+    walk = plan_shard_order(counts, (SHARD, SHARD), grid, PIXELS_KEPT)
     print(f"{options.side:,} x {options.side:,} px: {len(walk):,} shards, {len(grid):,} tiles of {grid.rows.tile} px")
     print(f"{'workers':>8}{'ideal time':>12}{'tiles twice':>13}{'dispatch, us a shard':>22}")
     for workers in options.workers:
@@ -48,7 +49,7 @@ def main() -> None:
         print(f"{workers:>8}{ends / ideal:>12.3f}{share:>13.2%}{1e6 * seconds / len(walk):>22.1f}", flush=True)
 
 
-def play(walk: Walk, workers: int, spread: float) -> tuple[float, Owners, float]:
+def play(walk: ShardOrder, workers: int, spread: float) -> tuple[float, Owners, float]:
     """Give each worker its next shard when it has finished one; return the end, who made what, and the cost."""
     generator = np.random.default_rng(0)
     areas = Areas(np.arange(len(walk), dtype=np.int64))
@@ -70,7 +71,7 @@ def play(walk: Walk, workers: int, spread: float) -> tuple[float, Owners, float]
     return end, owners, spent
 
 
-def tiles_run(walk: Walk, owners: Owners, grid: TileGrid) -> int:
+def tiles_run(walk: ShardOrder, owners: Owners, grid: TileGrid) -> int:
     """How often tiles run in all: once for each worker, and for each band, that has a shard which the tile meets."""
     by_shard = np.empty(walk.counts, np.int64)
     axis = -1 if walk.along == "x" else -2

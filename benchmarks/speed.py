@@ -38,7 +38,7 @@ import napari_mgbpv2.upscaling.lazy  # what is imported when it is needed is not
 from napari_mgbpv2.imaging.resampling import bicubic_resize
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.model.network import MGBPv2, pad_to_natural
-from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
 from paper_procedure import PaperNetwork, average_of_patches
 
 PHOTOGRAPH = Path(mgbp.__file__).parent / "samples" / "astronaut.png"
@@ -89,7 +89,7 @@ class Subject:
         return bicubic_resize(image, self.side, self.side)
 
     def prepared(self) -> Forward:
-        return PreparedNetwork(self.network, Workspace(), torch.device("cpu"))
+        return InferenceNetwork(self.network, Workspace(), torch.device("cpu"))
 
     def module(self) -> Forward:
         return self.network

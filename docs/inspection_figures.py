@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.imaging.resampling import Taps
+from napari_mgbpv2.imaging.resampling import ResamplingWeights
 from napari_mgbpv2.inspection import DeepFilter, consistency_map
 
 FOLDER = Path(__file__).parent / "pictures"
@@ -38,7 +38,7 @@ def bicubic(found: DeepFilter, at: tuple[int, int], shape: tuple[int, int]) -> n
     """What bicubic upscaling alone makes of a pixel, where the filter lies."""
     profiles = []
     for start, length, pixel, size in zip(found.offset, found.filter.shape[:2], at, shape, strict=True):
-        taps = Taps.of(np.arange(start, start + length), found.factor, size)
+        taps = ResamplingWeights.of(np.arange(start, start + length), found.factor, size)
         profiles.append(np.where(taps.indices == pixel, taps.weights, 0).sum(axis=1))
     return np.multiply.outer(*profiles)
 

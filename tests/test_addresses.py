@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from napari_mgbpv2.addresses import (
-    as_destination,
-    expanded,
-    last_part,
+    escape_undecodable,
+    expand_path,
+    parse_destination,
     public_address,
-    recordable,
     redact,
+    url_name,
 )
-from napari_mgbpv2.formatting import printable
+from napari_mgbpv2.formatting import escape_control_characters
 
 SECRET = "https://user:pass@host.org:8443/a%20b/cells.zarr?X-Amz-Signature=abc,(d)&t=1#part"
 
@@ -27,7 +27,7 @@ def test_an_address_is_shown_by_scheme_host_and_path_alone() -> None:
 
 
 def test_what_an_address_leads_to_is_named_without_its_query() -> None:
-    assert (last_part(SECRET), last_part("https://me@host?x=1")) == ("cells.zarr", "host")
+    assert (url_name(SECRET), url_name("https://me@host?x=1")) == ("cells.zarr", "host")
 
 
 @pytest.mark.parametrize(
@@ -50,23 +50,23 @@ def test_a_tilde_is_the_home_folder_unless_something_is_called_so(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    assert expanded("~/a.tif") == os.path.join(str(tmp_path / "home"), "a.tif").replace(os.sep, os.sep)
-    assert as_destination("~/a.ome.zarr") == tmp_path / "home" / "a.ome.zarr"
+    assert expand_path("~/a.tif") == os.path.join(str(tmp_path / "home"), "a.tif").replace(os.sep, os.sep)
+    assert parse_destination("~/a.ome.zarr") == tmp_path / "home" / "a.ome.zarr"
     (tmp_path / "~").mkdir()
-    assert expanded("~") == "~"
-    assert expanded("a~b") == "a~b"
+    assert expand_path("~") == "~"
+    assert expand_path("a~b") == "a~b"
 
 
 def test_an_address_of_a_file_is_its_path() -> None:
-    assert expanded("file:///data/a%20b%231.tif") == os.path.normpath("/data/a b#1.tif")
+    assert expand_path("file:///data/a%20b%231.tif") == os.path.normpath("/data/a b#1.tif")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names there are no bytes")
 def test_a_name_that_is_no_text_can_be_recorded() -> None:
-    assert recordable(os.fsdecode(b"K\xfcche")) == r"K\xfcche"
-    assert recordable("Küche") == "Küche"
+    assert escape_undecodable(os.fsdecode(b"K\xfcche")) == r"K\xfcche"
+    assert escape_undecodable("Küche") == "Küche"
 
 
 def test_what_a_terminal_would_obey_is_escaped() -> None:
-    assert printable("a\n\x1b[2J\x07\u202egnp\udcfc.png") == r"a\n\x1b[2J\x07\u202egnp\xfc.png"
-    assert printable("細胞 Küche\u3000é.png") == "細胞 Küche\u3000é.png"
+    assert escape_control_characters("a\n\x1b[2J\x07\u202egnp\udcfc.png") == r"a\n\x1b[2J\x07\u202egnp\xfc.png"
+    assert escape_control_characters("細胞 Küche\u3000é.png") == "細胞 Küche\u3000é.png"

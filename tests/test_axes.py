@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.imaging.axes import axes_of_names, check_axes, dimension_names, guess_axes
+from napari_mgbpv2.imaging.axes import axes_from_names, check_axes, dimension_names, guess_axes
 
 
 class TestGuessing:
@@ -79,27 +79,27 @@ class TestNames:
         ],
     )
     def test_names_are_read_whole(self, names: tuple[str, ...], axes: str) -> None:
-        assert axes_of_names(names, (9,) * len(names)) == axes
+        assert axes_from_names(names, (9,) * len(names)) == axes
 
     @pytest.mark.parametrize("name", ["yaw", "xray", "cell", "sample", "realization", "stain", "z_stack_of_it"])
     def test_any_other_dimension_is_carried_under_a_letter_that_means_nothing(self, name: str) -> None:
-        letter, *others = axes_of_names((name, "y", "x"), (3, 9, 9))
+        letter, *others = axes_from_names((name, "y", "x"), (3, 9, 9))
         assert others == ["y", "x"]
         assert letter not in "tczyxs"
 
     def test_two_dimensions_of_the_same_meaning_get_two_letters(self) -> None:
-        axes = axes_of_names(("time", "frame", "y", "x"), (2, 3, 9, 9))
+        axes = axes_from_names(("time", "frame", "y", "x"), (2, 3, 9, 9))
         assert axes[0] == "t"
         assert len(set(axes)) == 4
 
     @pytest.mark.parametrize(("name", "size", "axis"), [("rgb", 3, "s"), ("sample", 4, "s"), ("sample", 7, "a")])
     def test_colour_samples_are_at_most_four(self, name: str, size: int, axis: str) -> None:
-        letter = axes_of_names(("y", "x", name), (9, 9, size))[-1]
+        letter = axes_from_names(("y", "x", name), (9, 9, size))[-1]
         assert (letter == "s") == (axis == "s")
 
     def test_names_without_y_and_x_are_an_error_that_lists_them(self) -> None:
         with pytest.raises(ImageError, match=r"named u, v, w, and y and x cannot be identified .* axes="):
-            axes_of_names(("u", "v", "w"), (5, 6, 7))
+            axes_from_names(("u", "v", "w"), (5, 6, 7))
 
     @pytest.mark.parametrize("names", [("dim_0", "dim_1"), (None, None), ("0", "1"), ("phony_dim_0", "phony_dim_1")])
     def test_names_that_libraries_fill_in_are_none(self, names: tuple[str | None, ...]) -> None:

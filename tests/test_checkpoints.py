@@ -27,7 +27,14 @@ from torch import Tensor
 
 from examples import a_network
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.model.checkpoints import card_of, export_model, load_model, locate, published_state_dict, save_model
+from napari_mgbpv2.model.checkpoints import (
+    export_model,
+    find_model_file,
+    load_model,
+    make_card,
+    published_state_dict,
+    save_model,
+)
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import Ensemble, MGBPv2, Network, configurations
 from napari_mgbpv2.model.zoo import find_model, read_card
@@ -201,11 +208,11 @@ class TestDescription:
         path = save_model(
             a_network(SMALL, scale=4, guard=8), tmp_path / "a.safetensors", trained_on="cells", training={"steps": 9}
         )
-        assert card_of(path, load_model(path)) == read_card(path)
+        assert make_card(path, load_model(path)) == read_card(path)
 
     def test_a_file_that_says_nothing_has_a_card_of_what_its_network_says(self, tmp_path: Path) -> None:
         for path in (write_authors(a_network(SMALL), tmp_path), write_tensors(a_network(SMALL), tmp_path)):
-            card = card_of(path, load_model(path, scale=16))
+            card = make_card(path, load_model(path, scale=16))
             assert (card.name, card.scale, card.guard, card.channels, card.noise) == (path.stem, 16, None, 3, True)
             assert card.parameters == sum(parameter.numel() for parameter in a_network(SMALL).parameters())
 
@@ -221,17 +228,17 @@ class TestDescription:
 
 class TestNames:
     def test_a_packaged_model_has_a_name(self) -> None:
-        assert locate("x4") == find_model("x4").path
+        assert find_model_file("x4") == find_model("x4").path
 
     def test_a_file_of_that_name_goes_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         write_authors(a_network(SMALL), tmp_path).rename("x4")
-        assert locate("x4") == Path("x4")
+        assert find_model_file("x4") == Path("x4")
 
     def test_a_folder_of_that_name_does_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         Path("x4").mkdir()
-        assert locate("x4") == find_model("x4").path
+        assert find_model_file("x4") == find_model("x4").path
 
     def test_the_ending_of_a_file_means_nothing(self, tmp_path: Path) -> None:
         network = a_network(SMALL)

@@ -16,7 +16,7 @@ from PIL import Image
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
 from napari_mgbpv2.cli.upscale import main
-from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.formatting import format_bytes
 from napari_mgbpv2.imaging.resampling import bicubic_resize_array
 from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.model.checkpoints import save_model
@@ -282,4 +282,4 @@ class TestPreview:
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123456, "123 kB"), (4.2e12, "4.2 TB")]
 )
 def test_bytes_are_readable(count: float, text: str) -> None:
-    assert readable_bytes(count) == text
+    assert format_bytes(count) == text

@@ -18,8 +18,8 @@ import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.runtime import Engine, loading, release_device_memory
-from napari_mgbpv2.runtime.cuda_graphs import RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
-from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.runtime.cuda_graphs import CAPTURE_AFTER_RUNS, CUDA_GRAPHS_ENV_VAR, CudaGraphCapturer, GraphedNetwork
+from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
 from napari_mgbpv2.tiling.grid import Span
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -58,7 +58,7 @@ class TestResults:
     def test_blending_on_the_device_gives_the_bits_of_blending_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         image = an_image(120, 150, 3)
         there = upscaled(image)
-        monkeypatch.setattr(Engine, "keeps_results", property(lambda self: False))
+        monkeypatch.setattr(Engine, "keep_on_device", property(lambda self: False))
         assert there.tobytes() == upscaled(image).tobytes()
 
     def test_a_conversion_gives_the_bits_of_the_lazy_image(self, tmp_path: Path) -> None:
@@ -73,12 +73,15 @@ class TestResults:
 class TestReplaying:
     @pytest.mark.parametrize("precision", [torch.float32, torch.float16, torch.bfloat16])
     def test_recorded_forwards_give_the_bits_of_the_network(self, precision: torch.dtype) -> None:
-        network = PreparedNetwork(a_network(NOISY), Workspace(), CUDA, precision)
-        replaying, sides = Replaying(network, CudaGraphs(CUDA)), [NOISY.natural_up(size) for size in (90, 140)]
+        network = InferenceNetwork(a_network(NOISY), Workspace(), CUDA, precision)
+        replaying, sides = (
+            GraphedNetwork(network, CudaGraphCapturer(CUDA)),
+            [NOISY.natural_up(size) for size in (90, 140)],
+        )
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with warnings.catch_warnings(), exact:  # as the engine computes
             warnings.simplefilter("error")
-            for seed in range(8 * RUNS_BEFORE):
+            for seed in range(8 * CAPTURE_AFTER_RUNS):
                 side = sides[seed % 2]
                 generator = torch.Generator(CUDA).manual_seed(seed)
                 image, noise = torch.rand(2, 1, 3, side, side, generator=generator, device=CUDA)
@@ -92,7 +95,7 @@ class TestReplaying:
     @pytest.fixture
     def is_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Engines made in the test record; those of other tests do not."""
-        monkeypatch.setenv(SWITCH, "1")
+        monkeypatch.setenv(CUDA_GRAPHS_ENV_VAR, "1")
         monkeypatch.setattr(loading, "_engines", {})
 
     @pytest.mark.usefixtures("is_on")
@@ -109,7 +112,7 @@ class TestReplaying:
         engine, area = Engine(a_network(), CUDA), (Span(0, 640), Span(0, 640))
         release_device_memory()
         before = torch.cuda.memory_reserved()
-        for seed in range(RUNS_BEFORE + 1):
+        for seed in range(CAPTURE_AFTER_RUNS + 1):
             image = an_image(3, 160, 160, dtype="f4", seed=seed)
             engine.run(lambda rows, columns, image=image: image[:, rows, columns], area, area, (160, 160), 4)
         assert torch.cuda.memory_reserved() > before

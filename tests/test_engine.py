@@ -16,7 +16,7 @@ import torch
 import napari_mgbpv2 as mgbp
 from examples import TINY, a_network, an_image
 from napari_mgbpv2.errors import DeviceError
-from napari_mgbpv2.imaging.resampling import Taps, bicubic_resize
+from napari_mgbpv2.imaging.resampling import ResamplingWeights, bicubic_resize
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import Ensemble
@@ -28,13 +28,13 @@ from napari_mgbpv2.runtime import (
     choose_precision,
     constant_tiles,
     get_engine,
-    in_engine_thread,
     measure_guard,
     release_device_memory,
+    run_on_engine_thread,
 )
-from napari_mgbpv2.runtime.constant_tiles import EvenTiles
-from napari_mgbpv2.runtime.inference import PreparedNetwork
-from napari_mgbpv2.tiling.grid import EVEN_TILES_KEPT, Span
+from napari_mgbpv2.runtime.constant_tiles import ConstantTileCache
+from napari_mgbpv2.runtime.inference import InferenceNetwork
+from napari_mgbpv2.tiling.grid import CONSTANT_TILE_CACHE_SIZE, Span
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ class TestEngine:
                 running -= 1
             return image
 
-        monkeypatch.setattr(PreparedNetwork, "__call__", run)
+        monkeypatch.setattr(InferenceNetwork, "__call__", run)
         engines = [Engine(a_network(seed=seed), CPU) for seed in range(2)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: run_whole(engines[number % 2]), range(16)))
@@ -68,13 +68,13 @@ class TestEngine:
     def test_whoever_asks_all_arithmetic_is_done_by_one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A second team of OpenMP threads would make both slow."""
         threads: set[int] = set()
-        forward = PreparedNetwork.__call__
+        forward = InferenceNetwork.__call__
 
         def noted(self: Any, *arguments: Any) -> torch.Tensor:
             threads.add(threading.get_ident())
             return forward(self, *arguments)
 
-        monkeypatch.setattr(PreparedNetwork, "__call__", noted)
+        monkeypatch.setattr(InferenceNetwork, "__call__", noted)
         engines = [Engine(a_network(seed=seed), CPU) for seed in range(2)]
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(lambda number: run_whole(engines[number % 2]), range(6)))
@@ -87,17 +87,17 @@ class TestEngine:
 
         engine = Engine(a_network(), CPU)
         with monkeypatch.context() as patched:
-            patched.setattr(PreparedNetwork, "__call__", fail)
+            patched.setattr(InferenceNetwork, "__call__", fail)
             with pytest.raises(MemoryError, match="no more"):
                 run_whole(engine)
         assert run_whole(engine).shape == (3, 160, 160)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
     def test_a_forked_process_has_a_thread_of_its_own(self) -> None:
-        in_engine_thread(threading.get_ident)
+        run_on_engine_thread(threading.get_ident)
         child = os.fork()
         if not child:
-            os._exit(0 if in_engine_thread(lambda: 3) == 3 else 1)
+            os._exit(0 if run_on_engine_thread(lambda: 3) == 3 else 1)
         deadline = time.monotonic() + 30
         while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
             assert time.monotonic() < deadline
@@ -142,13 +142,13 @@ class TestEvenTiles:
     @pytest.fixture
     def forwards(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done: list[int] = []
-        forward = PreparedNetwork.__call__
+        forward = InferenceNetwork.__call__
 
         def noted(self: Any, *arguments: Any) -> torch.Tensor:
             done.append(1)
             return forward(self, *arguments)
 
-        monkeypatch.setattr(PreparedNetwork, "__call__", noted)
+        monkeypatch.setattr(InferenceNetwork, "__call__", noted)
         return done
 
     @staticmethod
@@ -166,7 +166,7 @@ class TestEvenTiles:
 
     def test_they_have_the_bits_that_computing_each_would_give(self, monkeypatch: pytest.MonkeyPatch) -> None:
         kept = self.upscale(self.image(0.25, 1.0))
-        monkeypatch.setattr(constant_tiles, "is_even", lambda source: False)
+        monkeypatch.setattr(constant_tiles, "is_constant", lambda source: False)
         assert np.array_equal(kept, self.upscale(self.image(0.25, 1.0)))
 
     def test_the_background_is_not_computed_again(self, forwards: list[int]) -> None:
@@ -185,7 +185,7 @@ class TestEvenTiles:
             engine = Engine(ensemble, CPU)
             for _ in range(2):
                 results.append(engine.run(lambda rows, columns: image[:, rows, columns], area, area, (40, 40), 4))
-            monkeypatch.setattr(constant_tiles, "is_even", lambda source: False)
+            monkeypatch.setattr(constant_tiles, "is_constant", lambda source: False)
         assert all(np.array_equal(result, results[0]) for result in results)
 
     def test_noise_makes_every_tile_another_one(self, forwards: list[int]) -> None:
@@ -207,16 +207,20 @@ class TestEvenTiles:
         assert np.array_equal(second, third)
 
     def test_no_more_than_some_are_kept(self) -> None:
-        tiles, taps, wanted = EvenTiles(), (Taps.of(np.arange(8), 4, 2),) * 2, (slice(0, 8), slice(0, 8))
+        tiles, taps, wanted = (
+            ConstantTileCache(),
+            (ResamplingWeights.of(np.arange(8), 4, 2),) * 2,
+            (slice(0, 8), slice(0, 8)),
+        )
         computed: list[int] = []
 
         def find(colour: int) -> None:
             source = np.full((1, 2, 2), colour, dtype=np.float32)
-            tiles.find_or_compute(0, source, taps, wanted, lambda: computed.append(colour) or torch.zeros(1))
+            tiles.get_or_compute(0, source, taps, wanted, lambda: computed.append(colour) or torch.zeros(1))
 
-        for colour in (*range(EVEN_TILES_KEPT), 0, EVEN_TILES_KEPT, 0, 1):
+        for colour in (*range(CONSTANT_TILE_CACHE_SIZE), 0, CONSTANT_TILE_CACHE_SIZE, 0, 1):
             find(colour)
-        assert computed == [*range(EVEN_TILES_KEPT), EVEN_TILES_KEPT, 1]
+        assert computed == [*range(CONSTANT_TILE_CACHE_SIZE), CONSTANT_TILE_CACHE_SIZE, 1]
 
     def test_they_are_forgotten_when_memory_is_given_back(self, forwards: list[int]) -> None:
         engine, area = Engine(a_network(), CPU), (Span(0, 160), Span(0, 160))

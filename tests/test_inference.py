@@ -21,17 +21,20 @@ from napari_mgbpv2.model.checkpoints import load_model
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import MGBPv2, pad_to_natural
 from napari_mgbpv2.runtime import inference
-from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
 from napari_mgbpv2.runtime.inference.gemm import (
-    ConvolutionProduct,
-    MatrixProduct,
-    Product,
+    ConvolutionGemm,
+    Gemm,
+    MatmulGemm,
     convolutions_are_faster,
-    make_product,
+    make_gemm,
     processor_vendor,
 )
 from napari_mgbpv2.runtime.inference.toom_cook import toom_cook
-from napari_mgbpv2.runtime.inference.transposed_convolution import ConvolutionStep, ProductStep
+from napari_mgbpv2.runtime.inference.transposed_convolution import (
+    DirectTransposedConvolution,
+    GemmTransposedConvolution,
+)
 
 DATA = Path(__file__).parent / "data" / "network"
 CASES = json.loads((DATA / "index.json").read_text())
@@ -57,8 +60,8 @@ CONFIGS = {
 }
 
 
-def prepared(network: MGBPv2, workspace: Workspace | None = None) -> PreparedNetwork:
-    return PreparedNetwork(network, workspace or Workspace(), CPU)
+def prepared(network: MGBPv2, workspace: Workspace | None = None) -> InferenceNetwork:
+    return InferenceNetwork(network, workspace or Workspace(), CPU)
 
 
 def an_input(config: ModelConfig, least: int = 40, seed: int = 0) -> Tensor:
@@ -143,7 +146,7 @@ class TestPreparedNetwork:
 
     @pytest.mark.parametrize("faster", [False, True], ids=["matrices", "convolutions"])
     def test_either_library_gives_what_the_network_gives(self, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        for place in (inference.products, inference.convolutions):
+        for place in (inference.gemm, inference.convolutions):
             monkeypatch.setattr(place, "convolutions_are_faster", lambda: faster)
         network, image, noise = a_network(WIDE), an_input(WIDE), an_input(WIDE, seed=1)
         expected = network(image, noise, 0.7)
@@ -171,7 +174,7 @@ class TestPreparedNetwork:
     def test_the_fewer_rows_are_wanted_the_less_is_computed(self) -> None:
         run, image = prepared(a_network(TINY)), an_input(TINY, least=200)
         counts = [
-            multiplications(lambda: run(image, wanted=(slice(guard, image.shape[2] - guard), slice(0, 200))))  # noqa: B023
+            multiplications(lambda: run(image, output_region=(slice(guard, image.shape[2] - guard), slice(0, 200))))  # noqa: B023
             for guard in (0, 10, 20, 30)
         ]
         assert counts == sorted(counts, reverse=True)
@@ -197,7 +200,7 @@ class TestPreparedNetwork:
 
     def test_in_fewer_bits_it_stays_close(self) -> None:
         network, image = a_network(WIDE), an_input(WIDE)
-        reduced = PreparedNetwork(network, Workspace(), CPU, torch.bfloat16)(image)
+        reduced = InferenceNetwork(network, Workspace(), CPU, torch.bfloat16)(image)
         expected = network(image)
         assert reduced.dtype == torch.float32
         assert 0 < float((reduced - expected).square().mean().sqrt() / expected.std()) < 0.02
@@ -218,8 +221,8 @@ class TestUpscalingSteps:
         stack = channels_last(1, channels[0], *size).relu_()
         features = channels_last(1, channels[1], *(2 * side + kernel - 2 for side in size))
         expected = features.clone(memory_format=torch.preserve_format)
-        ConvolutionStep(weight).add_to(expected, stack, Workspace())
-        ProductStep(weight, fast=fast).add_to(features, stack, Workspace())
+        DirectTransposedConvolution(weight).add_to(expected, stack, Workspace())
+        GemmTransposedConvolution(weight, fast=fast).add_to(features, stack, Workspace())
         torch.testing.assert_close(features, expected, rtol=0, atol=4e-6 * float(expected.abs().max()))
 
     @pytest.mark.parametrize("fast", [False, True])
@@ -227,22 +230,24 @@ class TestUpscalingSteps:
         weight = torch.randn(8, 6, 3, 3, generator=torch.Generator().manual_seed(1))
         stack, features = channels_last(1, 8, 150, 70).relu_(), torch.zeros(1, 6, 301, 141)
         features = features.contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, fast=fast).add_to(features, stack, Workspace())
+        GemmTransposedConvolution(weight, fast=fast).add_to(features, stack, Workspace())
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize("kernel", [3, 5, 7])
     @pytest.mark.parametrize("height", [1, 2, 3, 8])
     def test_strips_may_be_as_low_as_one_tile(self, kernel: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inference.upscaling_steps, "STRIP_NUMBERS", 1)
+        monkeypatch.setattr(inference.transposed_convolution, "STRIP_NUMBERS", 1)
         weight = torch.randn(8, 6, kernel, kernel, generator=torch.Generator().manual_seed(1))
         stack = channels_last(1, 8, height, 5).relu_()
         features = torch.zeros(1, 6, 2 * height + kernel - 2, 8 + kernel).contiguous(memory_format=torch.channels_last)
-        ProductStep(weight, fast=True).add_to(features, stack, Workspace())
+        GemmTransposedConvolution(weight, fast=True).add_to(features, stack, Workspace())
         expected = torch.nn.functional.conv_transpose2d(stack, weight, stride=2)
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
 
-    @pytest.mark.parametrize("step", [ConvolutionStep, lambda weight: ProductStep(weight, fast=True)])
+    @pytest.mark.parametrize(
+        "step", [DirectTransposedConvolution, lambda weight: GemmTransposedConvolution(weight, fast=True)]
+    )
     def test_channels_that_the_stack_lacks_are_left_out(self, step: Any) -> None:
         weight = torch.randn(9, 4, 3, 3, generator=torch.Generator().manual_seed(1))
         features = [channels_last(1, 4, 21, 17) for _ in range(2)]
@@ -257,7 +262,7 @@ class TestUpscalingSteps:
     )
     def test_wide_features_take_fewer_multiplications(self, shape: tuple[int, int], share: float) -> None:
         side = 59
-        step = ProductStep(torch.randn(*shape, 3, 3))
+        step = GemmTransposedConvolution(torch.randn(*shape, 3, 3))
         features, stack = channels_last(1, shape[1], 2 * side + 1, 2 * side + 1), channels_last(1, shape[0], side, side)
         count = multiplications(lambda: step.add_to(features, stack, Workspace()))
         assert count / (side**2 * shape[0] * shape[1] * 9) == pytest.approx(share, rel=0.02)
@@ -267,13 +272,13 @@ class TestProducts:
     """Both libraries; which of them is taken on this machine makes no difference to the other tests."""
 
     @pytest.fixture(params=["matrices", "convolutions"])
-    def make(self, request: pytest.FixtureRequest) -> Callable[[Tensor], Product]:
-        return ConvolutionProduct if request.param == "convolutions" else MatrixProduct
+    def make(self, request: pytest.FixtureRequest) -> Callable[[Tensor], Gemm]:
+        return ConvolutionGemm if request.param == "convolutions" else MatmulGemm
 
     @given(rows=st.integers(1, 70), terms=st.integers(1, 40), columns=st.integers(1, 40), spare=st.integers(0, 3))
     @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_they_multiply_without_the_terms_that_are_left_out(
-        self, make: Callable[[Tensor], Product], rows: int, terms: int, columns: int, spare: int
+        self, make: Callable[[Tensor], Gemm], rows: int, terms: int, columns: int, spare: int
     ) -> None:
         generator = torch.Generator().manual_seed(rows)
         left = torch.randn(rows, terms, generator=generator)
@@ -283,7 +288,7 @@ class TestProducts:
 
     @pytest.mark.parametrize("shape", [(2304, 512, 576), (40, 513, 40), (7, 1026, 9), (2000, 96, 81), (1, 432, 128)])
     def test_the_faster_one_gives_the_same_bits_in_any_number_of_threads(self, shape: tuple[int, int, int]) -> None:
-        left, product = torch.randn(shape[:2]), make_product(torch.randn(shape[1:]))
+        left, product = torch.randn(shape[:2]), make_gemm(torch.randn(shape[1:]))
         before, results = torch.get_num_threads(), []
         try:
             for threads in (1, 2, 3, 8, 16):
@@ -297,9 +302,9 @@ class TestProducts:
     def test_networks_take_the_library_that_is_faster_on_the_processor(
         self, faster: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(inference.products, "convolutions_are_faster", lambda: faster)
-        product = make_product(torch.zeros(2, 3))
-        assert isinstance(product, ConvolutionProduct if faster else MatrixProduct)
+        monkeypatch.setattr(inference.gemm, "convolutions_are_faster", lambda: faster)
+        product = make_gemm(torch.zeros(2, 3))
+        assert isinstance(product, ConvolutionGemm if faster else MatmulGemm)
 
     @pytest.mark.parametrize(
         ("vendor", "expected"), [("AuthenticAMD", True), ("HygonGenuine", True), ("GenuineIntel", False), ("", False)]
@@ -309,14 +314,14 @@ class TestProducts:
     ) -> None:
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-        monkeypatch.setattr(inference.products, "processor_vendor", lambda: vendor)
+        monkeypatch.setattr(inference.gemm, "processor_vendor", lambda: vendor)
         assert convolutions_are_faster.__wrapped__() is expected
 
     @pytest.mark.parametrize("missing", [torch.backends.mkl, torch.backends.mkldnn], ids=["MKL", "oneDNN"])
     def test_it_is_that_for_matrices_where_torch_lacks_one_of_them(
         self, missing: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(inference.products, "processor_vendor", lambda: "AuthenticAMD")
+        monkeypatch.setattr(inference.gemm, "processor_vendor", lambda: "AuthenticAMD")
         monkeypatch.setattr(missing, "is_available", lambda: False)
         assert not convolutions_are_faster.__wrapped__()
 

@@ -17,7 +17,7 @@ import napari_mgbpv2 as mgbp
 from examples import Array, CountingSource, a_network, an_image
 from napari_mgbpv2.errors import DeviceError, ImageError, ModelError
 from napari_mgbpv2.imaging.noise import noise_window
-from napari_mgbpv2.imaging.resampling import Taps, bicubic_resize, shrink
+from napari_mgbpv2.imaging.resampling import ResamplingWeights, bicubic_resize, shrink
 from napari_mgbpv2.inspection import DeepFilter, deep_filter
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import Ensemble, Network, fold_channels
@@ -390,7 +390,7 @@ def bicubic_kernel(found: DeepFilter, at: tuple[int, int], shape: tuple[int, int
     """What bicubic upscaling alone makes of the pixel, at the filter's place."""
     profiles = []
     for start, length, pixel, size in zip(found.offset, found.filter.shape[:2], at, shape, strict=True):
-        taps = Taps.of(np.arange(start, start + length), found.factor, size)
+        taps = ResamplingWeights.of(np.arange(start, start + length), found.factor, size)
         profiles.append(np.where(taps.indices == pixel, taps.weights, 0).sum(axis=1))
     return np.multiply.outer(*profiles)
 

@@ -36,7 +36,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with four models."""
     for name, scale in (("x16", 16), ("x4-b", 4), ("any", None), ("x4-a", 4)):
         write_header(tmp_path / f"{name}.safetensors", described(scale=scale))
-    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
+    monkeypatch.setattr(packaged, "WEIGHTS_FOLDER", tmp_path)
     return tmp_path
 
 

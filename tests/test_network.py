@@ -17,7 +17,7 @@ from torch import Tensor
 
 from examples import TINY, a_network
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.model.checkpoints import configuration_of, export_model, load_model, published_state_dict
+from napari_mgbpv2.model.checkpoints import export_model, infer_config, load_model, published_state_dict
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import (
     Ensemble,
@@ -79,7 +79,7 @@ class TestTheAuthorsNetwork:
     @pytest.mark.parametrize("name", KERNELS)
     def test_its_configuration_is_found_from_the_tensors_alone(self, name: str) -> None:
         shapes = {key: tuple(shape) for key, shape in PUBLISHED[name].items()}
-        assert configuration_of(shapes) == ModelConfig(kernel=KERNELS[name])
+        assert infer_config(shapes) == ModelConfig(kernel=KERNELS[name])
 
     @pytest.mark.parametrize(
         ("name", "parameters"), [("K3", 28_170_450), ("K5", 79_179_802), ("K7", 156_070_930), ("merge", 263_421_182)]
@@ -324,7 +324,7 @@ class TestAResidualNetwork:
 
     def test_its_configuration_is_found_from_the_tensors(self) -> None:
         shapes = {name: tuple(tensor.shape) for name, tensor in MGBPv2(RESIDUAL).state_dict().items()}
-        assert configuration_of(shapes).residual
+        assert infer_config(shapes).residual
 
     def test_it_has_no_biases(self) -> None:
         with pytest.raises(ModelError, match="a residual network has no biases"):

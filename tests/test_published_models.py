@@ -24,10 +24,10 @@ from napari_mgbpv2.model.zoo import (
     PublishedModel,
     file_hash,
     find_published,
+    find_published_by_path,
     list_published,
     preset,
     published,
-    published_at,
 )
 from napari_mgbpv2.tiling.grid import plan_grid
 from web import FileServer, serving, use_cache
@@ -181,8 +181,8 @@ class TestUse:
     def test_a_copy_elsewhere_is_a_file_like_any_other(self, small: PublishedModel, tmp_path: Path) -> None:
         download_model("small")
         (tmp_path / small.file_name).write_bytes(small.path.read_bytes())
-        assert published_at(small.path) == small
-        assert published_at(tmp_path / small.file_name) is None
+        assert find_published_by_path(small.path) == small
+        assert find_published_by_path(tmp_path / small.file_name) is None
         assert load_model(tmp_path / small.file_name).scale is None
 
     def test_a_file_that_has_changed_is_refused(self, small: PublishedModel) -> None:

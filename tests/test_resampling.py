@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from examples import an_image
-from napari_mgbpv2.imaging.resampling import Taps, bicubic_resize, bicubic_resize_array, shrink, upscale_window
+from napari_mgbpv2.imaging.resampling import (
+    ResamplingWeights,
+    bicubic_resize,
+    bicubic_resize_array,
+    shrink,
+    upscale_window,
+)
 
 FACTORS = [2, 3, 4, 8, 16]
 
@@ -33,7 +39,7 @@ def windows(draw: st.DrawFn, size: int) -> slice:
 
 def upscaled(image: npt.NDArray[Any], scale: int) -> torch.Tensor:
     """The whole image by `Taps`."""
-    rows, columns = (Taps.of(np.arange(scale * size), scale, size) for size in image.shape)
+    rows, columns = (ResamplingWeights.of(np.arange(scale * size), scale, size) for size in image.shape)
     return upscale_window(torch.from_numpy(image), rows, columns)
 
 
@@ -114,8 +120,8 @@ class TestTaps:
     ) -> None:
         image = an_image(height, width, dtype="f4")
         rows, columns = (data.draw(windows(scale * size)) for size in image.shape)
-        row_taps = Taps.of(np.arange(rows.start, rows.stop), scale, height)
-        column_taps = Taps.of(np.arange(columns.start, columns.stop), scale, width)
+        row_taps = ResamplingWeights.of(np.arange(rows.start, rows.stop), scale, height)
+        column_taps = ResamplingWeights.of(np.arange(columns.start, columns.stop), scale, width)
         pixels = torch.from_numpy(image[row_taps.window, column_taps.window])
         assert torch.equal(upscale_window(pixels, row_taps, column_taps), upscaled(image, scale)[rows, columns])
 
@@ -124,14 +130,14 @@ class TestTaps:
     def test_positions_come_in_any_order_and_repeated(self, scale: int, size: int, data: st.DataObject) -> None:
         image = an_image(size, size, dtype="f4")
         targets = np.array(data.draw(st.lists(st.integers(0, scale * size - 1), min_size=1, max_size=40)))
-        taps = Taps.of(targets, scale, size)
+        taps = ResamplingWeights.of(targets, scale, size)
         pixels = torch.from_numpy(image[taps.window, taps.window])
         assert torch.equal(upscale_window(pixels, taps, taps), upscaled(image, scale)[targets][:, targets])
 
     @settings(deadline=None, max_examples=40)
     @given(scale=scales, size=sizes)
     def test_the_weights_of_a_position_sum_to_one(self, scale: int, size: int) -> None:
-        taps = Taps.of(np.arange(scale * size), scale, size)
+        taps = ResamplingWeights.of(np.arange(scale * size), scale, size)
         np.testing.assert_allclose(taps.weights.sum(axis=1), 1, atol=3e-7)
         assert taps.weights.dtype == np.float32
 
@@ -139,12 +145,12 @@ class TestTaps:
     @given(scale=scales, size=sizes)
     def test_they_read_no_pixel_outside_the_image_and_few_around_their_own(self, scale: int, size: int) -> None:
         targets = np.arange(scale * size)
-        taps = Taps.of(targets, scale, size)
+        taps = ResamplingWeights.of(targets, scale, size)
         assert taps.window == slice(0, size)
         assert np.abs(taps.indices - (targets // scale)[:, None]).max() <= 2
 
     def test_leading_axes_are_carried_along(self) -> None:
         image = an_image(2, 3, 5, 5, dtype="f4")
-        taps = Taps.of(np.arange(10), 2, 5)
+        taps = ResamplingWeights.of(np.arange(10), 2, 5)
         result = upscale_window(torch.from_numpy(image), taps, taps)
         assert torch.equal(result[1, 2], upscaled(image[1, 2], 2))

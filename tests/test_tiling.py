@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from napari_mgbpv2.errors import TilingError
 from napari_mgbpv2.model.config import ModelConfig
-from napari_mgbpv2.tiling.grid import BLEND, LARGEST_SHARE, LARGEST_TILE, WINDOWS, Span, TileAxis, plan_grid
+from napari_mgbpv2.tiling.grid import (
+    DEFAULT_TILE_SIDE,
+    MAX_COMPUTED_SHARE,
+    MIN_BLEND,
+    WINDOWS,
+    Span,
+    TileAxis,
+    plan_grid,
+)
 
 PUBLISHED = ModelConfig()  # K=3: natural sizes are 47, 63, 79, ...
 SMALL = ModelConfig(features=(4, 4, 4))
@@ -74,7 +82,7 @@ class TestTiles:
         """A number that aligned tiles cannot share would be rounded up, to one unit more for every tile."""
         axis = plan_grid(2015, 2015, [PUBLISHED], tile=783, guard=72).rows
         assert (len(axis), axis.overlap) == (3, 159)
-        assert axis.overlap - 2 * axis.guard >= BLEND
+        assert axis.overlap - 2 * axis.guard >= MIN_BLEND
 
     @properties
     @given(plan=plans())
@@ -102,13 +110,13 @@ class TestTiles:
     @pytest.mark.parametrize("guard", [0, 32, 64, 128])
     def test_by_default_they_are_large_enough_to_compute_little_twice(self, guard: int) -> None:
         grid = plan_grid(50_000, 40_000, [PUBLISHED], guard=guard)
-        assert 1 <= grid.computed_share < 1.1 * LARGEST_SHARE
+        assert 1 <= grid.computed_share < 1.1 * MAX_COMPUTED_SHARE
 
     @properties
     @given(height=st.integers(1, 20_000), width=st.integers(1, 20_000))
     def test_by_default_they_are_no_larger_than_that_needs(self, height: int, width: int) -> None:
         grid = plan_grid(height, width, [PUBLISHED], guard=0)
-        assert grid.rows.tile * grid.columns.tile <= LARGEST_TILE**2
+        assert grid.rows.tile * grid.columns.tile <= DEFAULT_TILE_SIDE**2
 
     def test_by_default_they_are_as_wide_as_an_image_that_is_not_much_wider_than_they_are(self) -> None:
         grid = plan_grid(5000, 1300, [PUBLISHED], guard=64)
@@ -117,7 +125,7 @@ class TestTiles:
 
     def test_by_default_they_compute_hardly_more_than_square_ones(self) -> None:
         for height, width in [(2048, 2048), (4320, 7680), (3000, 1000), (30_000, 20_000)]:
-            square = plan_grid(height, width, [PUBLISHED], guard=64, tile=LARGEST_TILE)
+            square = plan_grid(height, width, [PUBLISHED], guard=64, tile=DEFAULT_TILE_SIDE)
             assert plan_grid(height, width, [PUBLISHED], guard=64).computed_share <= 1.05 * square.computed_share
 
     def test_by_default_they_leave_little_beyond_the_shards_of_a_large_image(self) -> None:

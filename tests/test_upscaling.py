@@ -26,7 +26,7 @@ from napari_mgbpv2.errors import DeviceError, ImageError, MGBPv2Error, ModelErro
 from napari_mgbpv2.imaging.resampling import bicubic_resize
 from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.model.config import ModelConfig
-from napari_mgbpv2.runtime.inference import PreparedNetwork
+from napari_mgbpv2.runtime.inference import InferenceNetwork
 from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
 from napari_mgbpv2.upscaling.lazy import as_dask
 from napari_mgbpv2.upscaling.ranges import sampled_extremes
@@ -116,13 +116,13 @@ def chunkings(size: int) -> st.SearchStrategy[tuple[int, ...]]:
 
     def test_a_network_in_memory_is_prepared_once_whoever_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         prepared: list[int] = []
-        make = PreparedNetwork.__init__
+        make = InferenceNetwork.__init__
 
-        def noted(self: PreparedNetwork, *arguments: Any, **options: Any) -> None:
+        def noted(self: InferenceNetwork, *arguments: Any, **options: Any) -> None:
             prepared.append(1)
             make(self, *arguments, **options)
 
-        monkeypatch.setattr(PreparedNetwork, "__init__", noted)
+        monkeypatch.setattr(InferenceNetwork, "__init__", noted)
         image = mgbp.upscale(an_image(80, 80, 3), model=a_network(guard=16), tile=100)
         image.compute(scheduler="threads", num_workers=8)
         assert len(prepared) == 1

@@ -23,12 +23,12 @@ def is_url(path: str) -> bool:
     return _URL.match(path) is not None
 
 
-def without_slash(url: str) -> str:
+def strip_trailing_slashes(url: str) -> str:
     """Return an address without slashes at its end: those mean nothing, and two spellings are to be one source."""
     return re.sub(r"(?<=[^/:])/+$", "", url)
 
 
-def last_part(url: str) -> str:
+def url_name(url: str) -> str:
     """Name what an address leads to: "cells.zarr" for ``https://example.org/data/cells.zarr/``."""
     host, _, path = public_address(url).rpartition("://")[2].partition("/")
     return unquote(path.rstrip("/").rpartition("/")[2]) or host
@@ -44,7 +44,7 @@ def has_secrets(url: str) -> bool:
     return public_address(url) != url
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def display_path(path: str | os.PathLike[str]) -> str:
     """Return a path as it is, and of an address what may be shown, logged and recorded."""
     text = os.fspath(path)
     return public_address(text) if is_url(text) else text
@@ -60,7 +60,7 @@ def redact(text: str) -> str:
     return _QUERY_OF_A_PATH.sub(r"\1", _URL_IN_TEXT.sub(public, text))
 
 
-def expanded(path: str) -> str:
+def expand_path(path: str) -> str:
     """Return a path with ``~`` as the user's home folder and ``file://`` taken off; anything else as it is.
 
     A file that is called so, ``~`` and all, comes first.
@@ -71,17 +71,17 @@ def expanded(path: str) -> str:
     return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path
 
 
-def as_destination(place: str | os.PathLike[str]) -> Destination:
+def parse_destination(place: str | os.PathLike[str]) -> Destination:
     """Return an address as a str, without slashes at its end, and anything else as a path; ``~`` is expanded."""
-    text = expanded(os.fspath(place))
-    return without_slash(text) if isinstance(place, str) and is_url(text) else Path(text)
+    text = expand_path(os.fspath(place))
+    return strip_trailing_slashes(text) if isinstance(place, str) and is_url(text) else Path(text)
 
 
-def absolute(destination: Destination) -> Destination:
+def absolute_path(destination: Destination) -> Destination:
     """Return a path as an absolute one, without following links; an address as it is."""
     return Path(os.path.abspath(destination)) if isinstance(destination, Path) else destination
 
 
-def recordable(name: str) -> str:
+def escape_undecodable(name: str) -> str:
     r"""Return a file's name as text that every format holds: bytes that are no UTF-8 are written as ``\xfc``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

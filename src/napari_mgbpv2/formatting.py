@@ -10,7 +10,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
-def readable_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Write a number of bytes: "4.2 MB"."""
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
     while count >= 1000 and len(units) > 1:
@@ -19,7 +19,7 @@ def readable_bytes(count: float) -> str:
     return f"{count:.0f} {units[0]}" if units[0] == "B" or count >= 100 else f"{count:.1f} {units[0]}"
 
 
-def readable_seconds(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a time: "40 s", "3 min", "2.5 h", "4 days"."""
     for size, unit in ((172_800, "days"), (7_200, "h"), (100, "min")):
         if seconds >= size:
@@ -28,7 +28,7 @@ def readable_seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
 
 
-def printable(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     r"""Escape what a terminal would obey, and what no encoding holds: a line feed becomes ``\n``, a bell ``\x07``."""
     return _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)
 

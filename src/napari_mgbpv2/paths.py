@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def why_not_written(error: OSError) -> str:
+def explain_write_error(error: OSError) -> str:
     """Say why the operating system does not let us write, and what to do."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return "the disk is full; free some space, or choose another place"
     return f"it cannot be written ({error.strerror or error}); check the folder and its permissions"
 
 
-def write_whole(path: Path, content: bytes, *, overwrite: bool = True) -> None:
+def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> None:
     """Write a small file under another name and give it its own when all of it is on the disk.
 
     Parameters
@@ -36,18 +36,18 @@ def write_whole(path: Path, content: bytes, *, overwrite: bool = True) -> None:
     OSError
         It cannot be written; what was there before is still there.
     """
-    with whole_file(path, overwrite=overwrite) as partial:
+    with atomic_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
-def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Give a name to write a file under; it gets its own when the block ends without an error.
 
     Parameters
     ----------
     path, overwrite
-        As `write_whole` has them, and so are the errors.
+        As `write_atomically` has them, and so are the errors.
 
     Yields
     ------

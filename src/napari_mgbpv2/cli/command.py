@@ -18,8 +18,8 @@ from napari_mgbpv2._version import __version__
 from napari_mgbpv2.addresses import redact
 from napari_mgbpv2.cli.output import OutputClosed, accept_any_text, discard_output, flush, say
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.formatting import printable
-from napari_mgbpv2.paths import why_not_written
+from napari_mgbpv2.formatting import escape_control_characters
+from napari_mgbpv2.paths import explain_write_error
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
@@ -88,7 +88,7 @@ def _finish_output(command: str, *, has_failed: bool = False) -> None:
         flush()
     except OSError as error:
         if not has_failed:
-            say(command, f"standard output: {why_not_written(error)}")
+            say(command, f"standard output: {explain_write_error(error)}")
         discard_output()
         raise SystemExit(1) from None
 
@@ -119,7 +119,9 @@ def _warnings_in_a_line(command: str, debug: bool) -> Iterator[None]:
     """Write warnings of this package as it writes anything else, and none of others, unless for debugging."""
 
     def in_a_line(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> str:
-        return f"{command}: {printable(redact(str(message)))}\n" if filename.startswith(_PACKAGE) else ""
+        return (
+            f"{command}: {escape_control_characters(redact(str(message)))}\n" if filename.startswith(_PACKAGE) else ""
+        )
 
     before = warnings.formatwarning
     if not debug:
@@ -166,9 +168,9 @@ def _ending_at_once_when_interrupted_again(sentence: str) -> Iterator[None]:
 def sentence_of(error: BaseException) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, MGBPv2Error):
-        return printable(redact(str(error).strip())) or type(error).__name__
+        return escape_control_characters(redact(str(error).strip())) or type(error).__name__
     if isinstance(error, OSError) and error.filename is not None:  # the system's own
-        return printable(f"{error.filename}: {error.strerror}; check the path and its permissions.")
+        return escape_control_characters(f"{error.filename}: {error.strerror}; check the path and its permissions.")
     first = redact(str(error).strip().partition("\n")[0])
     if isinstance(error, MemoryError):
         return first or "not enough memory; use a smaller --tile"

@@ -36,12 +36,12 @@ def facts_of(source: str) -> dict[str, Any]:
     published = PUBLISHED.get(source)
     if published is not None and not published.is_here and not os.path.isfile(source):
         return _of_published(published) | _of_networks(published.configs)
-    from napari_mgbpv2.model.checkpoints import card_of, load_model, locate
+    from napari_mgbpv2.model.checkpoints import find_model_file, load_model, make_card
     from napari_mgbpv2.model.network import configurations
 
-    path = locate(source)
+    path = find_model_file(source)
     network = load_model(path)
-    facts = _of_card(card_of(path, network)) | {"sha256": file_hash(path)} | _of_networks(configurations(network))
+    facts = _of_card(make_card(path, network)) | {"sha256": file_hash(path)} | _of_networks(configurations(network))
     return facts if published is None else facts | _of_published(published)
 
 

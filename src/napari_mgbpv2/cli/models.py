@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_mgbpv2.cli.command import parser_of, path_of, run_command
 from napari_mgbpv2.cli.output import write_line, write_path, write_text
-from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.formatting import format_bytes
 
 _DESCRIPTION = """\
 Say which models there are and what is known of them; download the ones that the network's authors have published;
@@ -116,7 +116,7 @@ def _list(options: argparse.Namespace) -> None:
         return
     rows = [("name", "scale", "channels", "weights", "here", "trained on")]
     for facts in models:
-        here = "yes" if facts["here"] else f"no ({readable_bytes(facts['bytes'])})"
+        here = "yes" if facts["here"] else f"no ({format_bytes(facts['bytes'])})"
         scale = f"x{facts['scale']}" if facts["scale"] else "any"
         rows.append(
             (facts["name"], scale, str(facts["channels"]), f"{facts['parameters']:,}", here, facts["trained_on"])
@@ -150,7 +150,7 @@ def _for_people(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "bytes":
-        return readable_bytes(value)
+        return format_bytes(value)
     return f"{value} px of the result" if name in ("guard", "reach") else str(value)
 
 
@@ -159,7 +159,7 @@ def _download(options: argparse.Namespace) -> None:
 
     model = find_published(options.name)
     if not model.is_here and options.source is None:
-        write_line(f"{model.name}: about {readable_bytes(model.size)}; {LICENCE}", sys.stderr)
+        write_line(f"{model.name}: about {format_bytes(model.size)}; {LICENCE}", sys.stderr)
     from napari_mgbpv2.model.checkpoints import download_model
 
     write_path(download_model(options.name, options.source))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from napari_mgbpv2.formatting import printable
+from napari_mgbpv2.formatting import escape_control_characters
 
 CLOSED_PIPE = 141  # what a shell gives for a program that SIGPIPE has ended
 
@@ -44,7 +44,7 @@ def write_line(text: str, stream: TextIO | None = None) -> None:
     OutputClosed
         Nobody reads any more.
     """
-    _write(f"{printable(text)}\n", stream)
+    _write(f"{escape_control_characters(text)}\n", stream)
 
 
 def write_text(text: str) -> None:

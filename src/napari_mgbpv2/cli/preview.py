@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.addresses import Destination, absolute, last_part, recordable
+from napari_mgbpv2.addresses import Destination, absolute_path, escape_undecodable, url_name
 from napari_mgbpv2.conversion import Prepared
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.imaging.alpha import ALPHA_SAMPLES, opaque_value
 from napari_mgbpv2.io.readers import ArrayLike, open_source
 from napari_mgbpv2.io.readers.discovery import IMAGE_SUFFIXES
 from napari_mgbpv2.io.results import MARKER, is_result
-from napari_mgbpv2.paths import why_not_written, write_whole
+from napari_mgbpv2.paths import explain_write_error, write_atomically
 from napari_mgbpv2.tiling.grid import Span
 
 SIDE = 512  # pixels of the result that are shown
@@ -45,7 +45,7 @@ def check_free(path: Path, destination: Destination, *, may_replace: bool = Fals
     whole = path.absolute()
     if path.suffix.lower() != ".png" and path.suffix.lower() in IMAGE_SUFFIXES:
         raise DestinationError(f"{path}: a preview is a PNG; end its name in .png")
-    if isinstance(destination, Path) and absolute(destination) in (whole, *whole.parents):
+    if isinstance(destination, Path) and absolute_path(destination) in (whole, *whole.parents):
         raise DestinationError(f"{path}: is, or lies within, the destination {destination}; choose another name")
     if os.path.lexists(path) and not (may_replace and path.is_file() and is_result(str(path))):
         raise DestinationError(f"{path} exists already: choose another name for the preview")
@@ -90,14 +90,14 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     low, high = _shown_range(before)
     left = _enlarged(_stretched(before, low, high), *after.shape[:2])
     picture = np.concatenate([np.rint(each).astype(np.uint8) for each in (left, _stretched(after, low, high))], axis=1)
-    name = destination.name if isinstance(destination, Path) else last_part(destination)
+    name = destination.name if isinstance(destination, Path) else url_name(destination)
     made, content = PngInfo(), io.BytesIO()
-    made.add_text(MARKER, f"preview of {recordable(name)}")  # by which it is known again
+    made.add_text(MARKER, f"preview of {escape_undecodable(name)}")  # by which it is known again
     Image.fromarray(picture).save(content, format="PNG", pnginfo=made, icc_profile=source.icc_profile)
     try:
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())
     except OSError as error:
-        raise DestinationError(f"{path}: {why_not_written(error)}") from error
+        raise DestinationError(f"{path}: {explain_write_error(error)}") from error
     return path.absolute()
 
 

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from napari_mgbpv2.addresses import Destination, absolute
+from napari_mgbpv2.addresses import Destination, absolute_path
 from napari_mgbpv2.cli.output import say, write_line, write_path, write_text
 from napari_mgbpv2.conversion import Prepared, Report
-from napari_mgbpv2.formatting import readable_bytes, readable_seconds
+from napari_mgbpv2.formatting import format_bytes, format_duration
 from napari_mgbpv2.io.readers.discovery import LeftOut
 
 JSON_SECONDS = 1.0  # between two lines of progress
@@ -41,7 +41,7 @@ class Quiet:
         from napari_mgbpv2.conversion.estimates import estimate
 
         found = estimate(prepared)
-        write_line(f"{summary(prepared)}; about {readable_seconds(found.seconds)}")
+        write_line(f"{summary(prepared)}; about {format_duration(found.seconds)}")
 
     def progress(self, report: Report) -> None:
         """Tell where the work stands."""
@@ -93,7 +93,7 @@ class Human(Quiet):
                 total=report.all_megapixels, initial=first, unit=" Mpx", bar_format=form, disable=None, delay=0.1
             )
         self._bar.set_postfix_str(
-            f"{report.tiles}/{report.all_tiles} tiles, {readable_bytes(report.bytes_written)} written", refresh=False
+            f"{report.tiles}/{report.all_tiles} tiles, {format_bytes(report.bytes_written)} written", refresh=False
         )
         self._bar.update(report.tiles / report.all_tiles * report.all_megapixels - self._bar.n)
 
@@ -197,10 +197,10 @@ def summary(prepared: Prepared) -> str:
     )
     if prepared.walk.extra_share:
         line += f", {prepared.walk.extra_share:.1%} of the tiles twice to keep the memory small"
-    line += f"; about {readable_bytes(prepared.memory_bytes)} of memory a process, at most "
+    line += f"; about {format_bytes(prepared.memory_bytes)} of memory a process, at most "
     if free is None:
-        return f"{line}{readable_bytes(prepared.disk_bytes)} in the object store"
-    line += f"{readable_bytes(prepared.disk_bytes)} of disk ({readable_bytes(free)} free)"
+        return f"{line}{format_bytes(prepared.disk_bytes)} in the object store"
+    line += f"{format_bytes(prepared.disk_bytes)} of disk ({format_bytes(free)} free)"
     return f"{line}; WARNING: the disk may not suffice" if prepared.disk_bytes > free else line
 
 
@@ -217,7 +217,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "source_shape": list(source.data.shape),
         "shape": list(plan.layout.shape),
         "dtype": str(plan.layout.dtype),
-        "destination": str(absolute(prepared.job.destination)),
+        "destination": str(absolute_path(prepared.job.destination)),
         "scale": plan.scale,
         "model": plan.model,
         "device": plan.device,

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import expanded
+from napari_mgbpv2.addresses import expand_path
 from napari_mgbpv2.cli.command import parser_of, path_of, run_command
 from napari_mgbpv2.cli.output import say, write_path
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.paths import write_whole
+from napari_mgbpv2.paths import write_atomically
 
 if TYPE_CHECKING:
     from napari_mgbpv2.training.feature_networks import FeatureNetwork
@@ -94,10 +94,10 @@ def _sweep(options: argparse.Namespace) -> None:
             progress=lambda done, total: bar.update(done - bar.n),
             **{name: getattr(options, name) for name in ("scale", "seed", "value_range", "tile", "device")},
         )
-    write_whole(options.output, as_csv(rows).encode(), overwrite=options.overwrite)
+    write_atomically(options.output, as_csv(rows).encode(), overwrite=options.overwrite)
     write_path(options.output.absolute())
     if options.plot is not None:
-        write_whole(options.plot, plot_sweep(rows), overwrite=options.overwrite)
+        write_atomically(options.plot, plot_sweep(rows), overwrite=options.overwrite)
         write_path(options.plot.absolute())
     if rows[0].niqe is None:
         say("mgbpv2-sweep", "NIQE is left out: it needs an image of at least two blocks of 96 x 96 px")
@@ -121,7 +121,7 @@ def _check_free(path: Path, overwrite: bool, inputs: Sequence[str], endings: Seq
     """
     if path.suffix.lower() not in endings:
         raise DestinationError(f"{path}: end its name in {endings[0]}, which is what is written")
-    if path.exists() and any(path.samefile(expanded(each)) for each in inputs if os.path.exists(expanded(each))):
+    if path.exists() and any(path.samefile(expand_path(each)) for each in inputs if os.path.exists(expand_path(each))):
         raise DestinationError(f"{path} is an image that is read: choose another name")
     if os.path.lexists(path) and not overwrite:
         raise DestinationError(f"{path} exists already: choose another name, or --overwrite")

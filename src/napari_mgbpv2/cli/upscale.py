@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import Destination, absolute, as_destination, expanded, shown
+from napari_mgbpv2.addresses import Destination, absolute_path, display_path, expand_path, parse_destination
 from napari_mgbpv2.cli.command import run_command, sentence_of
 from napari_mgbpv2.cli.reporting import Human, Machine, Quiet
 from napari_mgbpv2.cli.upscale_options import parser
@@ -86,7 +86,7 @@ def _output(text: str) -> Destination:
     """Return where results go; an empty name, which would be this folder, is refused."""
     if not text:
         raise DestinationError("-o is empty: name the OME-Zarr to write, such as result.ome.zarr")
-    return as_destination(text)
+    return parse_destination(text)
 
 
 def _names_a_folder(output: str) -> bool:
@@ -113,8 +113,8 @@ def _convert_all(
         except Exception as error:  # whatever it is, the others are not to blame
             if options.debug:
                 raise
-            failed.append(shown(job.source))
-            teller.failed(shown(job.source), sentence_of(error))
+            failed.append(display_path(job.source))
+            teller.failed(display_path(job.source), sentence_of(error))
     teller.end(len(jobs) + len(missing) - len(failed), failed)
     return 1 if failed else 0
 
@@ -136,8 +136,8 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
     prepared = run_in_memory(
         prepared, lambda prepared: run(prepared, client=client, tell=tell, note=teller.note), teller.note
     )
-    destination = absolute(job.destination)
-    teller.done(shown(job.source), destination, last[0] if last else None)
+    destination = absolute_path(job.destination)
+    teller.done(display_path(job.source), destination, last[0] if last else None)
     if options.preview is not None:
         from napari_mgbpv2.cli.preview import write_preview
 
@@ -162,7 +162,7 @@ def _scale_of(model: str | None) -> int | None:
     if model is None:
         return DEFAULT_SCALE
     try:
-        model = expanded(model)
+        model = expand_path(model)
         return (read_card(model) if os.path.isfile(model) else find_model(model)).scale
     except ModelError:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from napari_mgbpv2.addresses import as_destination, expanded, shown
+from napari_mgbpv2.addresses import display_path, expand_path, parse_destination
 from napari_mgbpv2.cli.command import sentence_of
 from napari_mgbpv2.cli.output import say, write_line, write_text
 from napari_mgbpv2.conversion.verification import contents_of, faults_of
@@ -33,7 +33,7 @@ def verify(results: Sequence[str], *, command: str, quiet: bool = False, as_json
     """
     status = 0
     for result in results:
-        destination, name = as_destination(expanded(result)), shown(result)
+        destination, name = parse_destination(expand_path(result)), display_path(result)
         count = 0
         try:
             for fault in faults_of(destination):

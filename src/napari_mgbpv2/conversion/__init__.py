@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import Destination, absolute, as_destination
+from napari_mgbpv2.addresses import Destination, absolute_path, parse_destination
 from napari_mgbpv2.conversion.job import Asked, ConversionJob, Prepared, Progress
 from napari_mgbpv2.conversion.local import run_here
 from napari_mgbpv2.conversion.oom import run_in_memory
@@ -114,7 +114,7 @@ def convert(
     about_output = {name: options.pop(name) for name in _OUTPUT if name in options}
     job = ConversionJob(
         source=source,
-        destination=as_destination(destination),
+        destination=parse_destination(destination),
         scale=scale,
         model=model,
         options=options,
@@ -137,7 +137,7 @@ def convert(
     for said in (*prepared.source.notes, *prepared.plan.notes):
         warnings.warn(f"{prepared.source.path}: {said}", UserWarning, stacklevel=2)
     run_in_memory(prepared, attempt, note)
-    return absolute(job.destination)
+    return absolute_path(job.destination)
 
 
 _OUTPUT = ("pixel_size", "unit", "missing", "format", "chunk", "shard", "codec")
@@ -179,7 +179,7 @@ def run(
 
     job, layout = prepared.job, prepared.layout
     if job.resume and finished_before(prepared):
-        return absolute(job.destination)
+        return absolute_path(job.destination)
     with OMEZarrWriter(
         job.destination,
         layout,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from napari_mgbpv2.addresses import Destination, has_secrets, is_url, last_part, shown
+from napari_mgbpv2.addresses import Destination, display_path, has_secrets, is_url, url_name
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.io.readers.discovery import IMAGE_SUFFIXES
 
@@ -32,19 +32,19 @@ def check_ending(destination: Destination) -> None:
     DestinationError
         It ends as a file of another format, is empty, or is an address with more than scheme, host and path.
     """
-    name = destination.name if isinstance(destination, Path) else last_part(destination)
+    name = destination.name if isinstance(destination, Path) else url_name(destination)
     if not name or str(destination) in ("", "."):
         raise DestinationError("the destination has no name: give one such as result.ome.zarr")
     if isinstance(destination, str) and has_secrets(destination):
         raise DestinationError(
-            f"{shown(destination)}: an address to write to has no user, query or fragment; credentials are taken "
-            "from the environment"
+            f"{display_path(destination)}: an address to write to has no user, query or fragment; credentials are "
+            "taken from the environment"
         )
     ending = next((each for each in OTHER_ENDINGS if name.lower().endswith(each)), None)
     if ending is not None:
         raise DestinationError(
-            f"{shown(str(destination))}: {ending} is not written; end the name in .ome.zarr for an OME-Zarr, or in "
-            ".ome.tif for an OME-TIFF, which is a BigTIFF where its size demands it"
+            f"{display_path(str(destination))}: {ending} is not written; end the name in .ome.zarr for an OME-Zarr, or "
+            "in .ome.tif for an OME-TIFF, which is a BigTIFF where its size demands it"
         )
 
 
@@ -107,7 +107,7 @@ def destinations_of(
         what = "several sources need a folder for their results"
         if len(sources) == 1:
             what = "an image found in a folder needs a folder for its result"
-        raise DestinationError(f"{shown(str(output))}: {what}, not the name of an image")
+        raise DestinationError(f"{display_path(str(output))}: {what}, not the name of an image")
     found: dict[Destination, str] = {}
     for source, folder in zip(sources, folders or [None] * len(sources), strict=True):
         suffix = f"x{scale}" if scale else "upscaled"
@@ -119,10 +119,10 @@ def destinations_of(
             destination = "/".join([output, *([] if between == os.curdir else between.split(os.sep)), name])
         if destination in found:
             raise DestinationError(
-                f"{shown(source)} and {found[destination]} would both become {destination}: "
+                f"{display_path(source)} and {found[destination]} would both become {destination}: "
                 "convert them into two folders"
             )
-        found[destination] = shown(source)
+        found[destination] = display_path(source)
     return list(found)
 
 
@@ -133,7 +133,7 @@ def _is_folder(output: Path) -> bool:
 def name_of(source: str | os.PathLike[str]) -> str:
     """Name of a source without what tells its format: "cells" for "data/cells.ome.tif"."""
     text = os.fspath(source)
-    name = last_part(text) if is_url(text) else os.path.basename(text.rstrip("/" + os.sep))
+    name = url_name(text) if is_url(text) else os.path.basename(text.rstrip("/" + os.sep))
     while (stem := _without_ending(name)) != name:
         name = stem
     return name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_mgbpv2.conversion.job import Prepared
-from napari_mgbpv2.formatting import readable_bytes, readable_seconds
+from napari_mgbpv2.formatting import format_bytes, format_duration
 from napari_mgbpv2.memory import available_memory
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 
@@ -53,8 +53,8 @@ class Estimate:
         """Say it in a few words."""
         return (
             f"{' x '.join(f'{size:,}' for size in self.shape)} px, {self.tiles:,} tile{'s' * (self.tiles != 1)}\n"
-            f"all of it: about {readable_seconds(self.seconds)} on {self.device}, "
-            f"{readable_bytes(self.memory_bytes)} of memory, up to {readable_bytes(self.disk_bytes)} on disk"
+            f"all of it: about {format_duration(self.seconds)} on {self.device}, "
+            f"{format_bytes(self.memory_bytes)} of memory, up to {format_bytes(self.disk_bytes)} on disk"
         )
 
     @property
@@ -62,9 +62,9 @@ class Estimate:
         """What will not fit; empty if all does."""
         lacking = []
         if self.free_bytes is not None and self.disk_bytes > self.free_bytes:
-            lacking.append(f"only {readable_bytes(self.free_bytes)} of disk are free")
+            lacking.append(f"only {format_bytes(self.free_bytes)} of disk are free")
         if self.memory_bytes > self.available_bytes:
-            lacking.append(f"only {readable_bytes(self.available_bytes)} of memory are available: use a smaller tile")
+            lacking.append(f"only {format_bytes(self.available_bytes)} of memory are available: use a smaller tile")
         return "; ".join(lacking)
 
 

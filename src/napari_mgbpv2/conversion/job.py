@@ -13,8 +13,8 @@ from napari_mgbpv2.conversion.destinations import TIFF_ENDINGS
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.image import ReadingMemory, reading_memory
 from napari_mgbpv2.io.readers import ImageSource
-from napari_mgbpv2.tiling.grid import EVEN_TILES_KEPT
-from napari_mgbpv2.tiling.shard_order import Walk, plan_walk
+from napari_mgbpv2.tiling.grid import CONSTANT_TILE_CACHE_SIZE
+from napari_mgbpv2.tiling.shard_order import ShardOrder, plan_shard_order
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
@@ -136,18 +136,18 @@ class Prepared:
             )
 
     @cached_property
-    def walk(self) -> Walk:
+    def walk(self) -> ShardOrder:
         """The order in which shards are made."""
         height, width = self.layout.shard_shape()[-2:]
         pixels = TILE_CACHE_BYTES // self._pixel_bytes
-        return plan_walk(self.layout.shard_counts(), (height, width), self.plan.layout.grid, pixels)
+        return plan_shard_order(self.layout.shard_counts(), (height, width), self.plan.layout.grid, pixels)
 
     @property
     def memory_bytes(self) -> int:
         """Memory that a process needs at its peak, estimated; independent of the image's size beyond a bound."""
         grid, shard = self.plan.layout.grid, math.prod(self.layout.shard_shape())
         carried = min(TILE_CACHE_BYTES, self.walk.carried_pixels * self._pixel_bytes)
-        kept = IN_FLIGHT + EVEN_TILES_KEPT  # before they are cut, and those of one colour
+        kept = IN_FLIGHT + CONSTANT_TILE_CACHE_SIZE  # before they are cut, and those of one colour
         tiles = kept * grid.rows.tile * grid.columns.tile * self._pixel_bytes
         shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)  # blended, and finished
         reading = self._reading

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import Destination, last_part, shown, without_slash
+from napari_mgbpv2.addresses import Destination, display_path, strip_trailing_slashes, url_name
 from napari_mgbpv2.conversion.destinations import check_ending
 from napari_mgbpv2.conversion.job import ConversionJob, Prepared
 from napari_mgbpv2.errors import DestinationError, ImageError
@@ -53,7 +53,7 @@ def _naming(source: Any) -> Iterator[None]:
     try:
         yield
     except (DestinationError, ImageError) as error:
-        path = shown(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "path", "")
+        path = display_path(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "path", "")
         if not path or path in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
@@ -69,7 +69,7 @@ def _check_apart(prepared: Prepared) -> None:
     """
     asked, identity = prepared.job.destination, prepared.identity
     if not isinstance(asked, Path):
-        url = without_slash(prepared.source.path)
+        url = strip_trailing_slashes(prepared.source.path)
         if f"{asked}/".startswith(f"{url}/") or f"{url}/".startswith(f"{asked}/"):
             raise DestinationError(f"{asked} is, holds, or lies within the source {url}: choose another place")
         return
@@ -97,7 +97,7 @@ def _open(job: ConversionJob) -> ImageSource:
 
 
 def _name_of(destination: Destination) -> str:
-    return destination.name if isinstance(destination, Path) else last_part(destination)
+    return destination.name if isinstance(destination, Path) else url_name(destination)
 
 
 def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan, identity: Mapping[str, Any]) -> ImageLayout:

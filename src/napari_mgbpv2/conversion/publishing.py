@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_mgbpv2.addresses import absolute
+from napari_mgbpv2.addresses import absolute_path
 from napari_mgbpv2.conversion.job import Asked, Prepared
 from napari_mgbpv2.conversion.verification import faults_of
 from napari_mgbpv2.errors import DestinationError, MGBPv2Error
@@ -27,7 +27,7 @@ def finished_before(prepared: Prepared) -> bool:
     from napari_mgbpv2.io.writers.ome_tiff import read_provenance
     from napari_mgbpv2.io.writers.ome_zarr import differences, kept_at, provenance_of, tidy_finished
 
-    destination, overwrite = absolute(prepared.job.destination), prepared.job.overwrite
+    destination, overwrite = absolute_path(prepared.job.destination), prepared.job.overwrite
     tidy_finished(destination, is_file=prepared.job.makes_tiff)
     if overwrite and kept_at(destination) is not None:
         return False

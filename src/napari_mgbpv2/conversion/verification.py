@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.addresses import Destination, absolute
+from napari_mgbpv2.addresses import Destination, absolute_path
 from napari_mgbpv2.errors import MGBPv2Error
 
 _TIFF = (".tif", ".tiff")
@@ -32,7 +32,7 @@ def faults_of(result: Destination, *, thorough: bool = True) -> Iterator[str]:
     DestinationError
         The network does not give it.
     """
-    found = absolute(result)
+    found = absolute_path(result)
     if is_tiff(found):
         assert isinstance(found, Path)
         yield from _faults_in_tiff(found, thorough=thorough)
@@ -45,7 +45,7 @@ def faults_of(result: Destination, *, thorough: bool = True) -> Iterator[str]:
 
 def contents_of(result: Destination) -> str:
     """Say what a result without faults consists of, for people."""
-    found = absolute(result)
+    found = absolute_path(result)
     if is_tiff(found):
         return "an OME-TIFF, whose format has no checksums"
     from napari_mgbpv2.io.writers.ome_zarr import describe

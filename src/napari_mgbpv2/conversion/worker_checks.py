@@ -16,8 +16,8 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import shown
-from napari_mgbpv2.model.zoo import file_hash, find_content
+from napari_mgbpv2.addresses import display_path
+from napari_mgbpv2.model.zoo import file_hash, find_model_by_hash
 
 if TYPE_CHECKING:
     from napari_mgbpv2.conversion.job import Prepared
@@ -64,14 +64,14 @@ class Requirements:
         if self.model is not None and (fault := _fault_of_model(*self.model)):
             return fault
         if self.source is not None and not os.path.exists(self.source):
-            return f"does not see the source {shown(self.source)}: {_SHARED}"
+            return f"does not see the source {display_path(self.source)}: {_SHARED}"
         if not self.storage.is_there():
             return f"does not see the unfinished output of {self.storage.destination}: {_SHARED}"
         return None
 
 
 def _fault_of_model(path: str, sha256: str) -> str | None:
-    if find_content(path, sha256) is not None:
+    if find_model_by_hash(path, sha256) is not None:
         return None
     if not os.path.isfile(path):
         return f"has no model file {path}: copy it there, or use one on storage that all workers share"

@@ -13,9 +13,16 @@ from napari_mgbpv2.export.bioimageio_package import write_bioimageio
 from napari_mgbpv2.export.checks import ExportedModel
 from napari_mgbpv2.export.onnx_file import write_onnx
 from napari_mgbpv2.export.torch_files import write_torch_export, write_torchscript
-from napari_mgbpv2.model.checkpoints import card_of, export_model, load_model, locate, save_model, whole_model_file
+from napari_mgbpv2.model.checkpoints import (
+    atomic_model_file,
+    export_model,
+    find_model_file,
+    load_model,
+    make_card,
+    save_model,
+)
 from napari_mgbpv2.model.network import fold_channels
-from napari_mgbpv2.model.zoo import FOLDER, published_at
+from napari_mgbpv2.model.zoo import WEIGHTS_FOLDER, find_published_by_path
 
 FORMS = {  # endings of their files
     "safetensors": (".safetensors",),
@@ -99,9 +106,9 @@ def export(
         )
     if form != "safetensors" and precision != "float32":
         raise ModelError(f"the form {form} holds float32; float16 is for safetensors.")
-    path = locate(source)
+    path = find_model_file(source)
     network = load_model(path, scale=scale)
-    card = card_of(path, network)
+    card = make_card(path, network)
     if grey:
         network = fold_channels(network).requires_grad_(False)
     if form == "safetensors":
@@ -114,10 +121,10 @@ def export(
     model = ExportedModel(network, network.scale, noise, card.name, card.trained_on, card.scores)
     write = _GRAPHS[form]
     if form == "bioimageio":
-        by_default = _OURS if path.parent == FOLDER else _THE_AUTHORS if published_at(path) else {}
+        by_default = _OURS if path.parent == WEIGHTS_FOLDER else _THE_AUTHORS if find_published_by_path(path) else {}
         given = {"authors": authors, "licence": licence}
         write = partial(write, **by_default | {name: value for name, value in given.items() if value})
-    with whole_model_file(destination, overwrite=overwrite) as unfinished:
+    with atomic_model_file(destination, overwrite=overwrite) as unfinished:
         write(model, unfinished)
     return destination
 

@@ -84,7 +84,7 @@ def dimension_names(image: Any) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names)
 
 
-def axes_of_names(names: Sequence[str], shape: Sequence[int]) -> str:
+def axes_from_names(names: Sequence[str], shape: Sequence[int]) -> str:
     """Return one letter for each named dimension.
 
     Names are compared whole. A dimension of any other name is carried along under a letter of its own.

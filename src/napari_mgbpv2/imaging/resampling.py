@@ -19,9 +19,9 @@ from torch import Tensor
 
 from napari_mgbpv2.errors import ImageError
 
-TAPS = 4  # the cubic kernel spans two pixels to either side
+KERNEL_SIZE = 4  # the cubic kernel spans two pixels to either side
 
-Bring = Callable[[npt.NDArray[Any]], Tensor]  # an array to the device of an image
+ToDevice = Callable[[npt.NDArray[Any]], Tensor]  # an array to the device of an image
 
 
 def bicubic_resize(image: Tensor, height: int, width: int) -> Tensor:
@@ -68,7 +68,7 @@ def shrink(image: Tensor, factor: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Taps:
+class ResamplingWeights:
     """Source pixels and their weights for some target positions along one axis.
 
     Attributes
@@ -83,14 +83,14 @@ class Taps:
     weights: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, targets: npt.NDArray[np.int64], scale: int, source_size: int) -> Taps:
+    def of(cls, targets: npt.NDArray[np.int64], scale: int, source_size: int) -> ResamplingWeights:
         """Taps of the ``targets``, positions in [0, scale * source_size), in any order and repeated at will.
 
         At image borders the kernel is cut and renormalised, as Pillow does.
         """
         phase_offsets = (np.arange(scale) + 0.5) / scale  # centre of each phase, from its source pixel's left edge
         first = np.floor(phase_offsets - 1.5).astype(np.int64)
-        steps = first[:, None] + np.arange(TAPS)
+        steps = first[:, None] + np.arange(KERNEL_SIZE)
         kernel = _cubic(steps + 0.5 - phase_offsets[:, None])
         indices = (targets // scale)[:, None] + steps[targets % scale]
         inside = (indices >= 0) & (indices < source_size)
@@ -103,15 +103,15 @@ class Taps:
         """The source pixels that these taps read."""
         return slice(int(self.indices.min()), int(self.indices.max()) + 1)
 
-    def apply(self, image: Tensor, axis: int, bring: Bring = torch.from_numpy) -> Tensor:
+    def apply(self, image: Tensor, axis: int, to_device: ToDevice = torch.from_numpy) -> Tensor:
         """Resample ``axis`` of ``image``, which holds just the pixels of `window` along it."""
-        indices, weights = bring(self.indices - self.window.start), bring(self.weights)
+        indices, weights = to_device(self.indices - self.window.start), to_device(self.weights)
         shape = [1] * image.ndim
         shape[axis] = -1
         result = image.index_select(axis, indices[:, 0])
         result *= weights[:, 0].reshape(shape)
         shifted = torch.empty_like(result)  # one buffer for all taps: fresh memory would cost more than the arithmetic
-        for tap in range(1, TAPS):
+        for tap in range(1, KERNEL_SIZE):
             # A fixed order of single multiplications and additions: the same bits in every window.
             torch.index_select(image, axis, indices[:, tap], out=shifted)
             shifted *= weights[:, tap].reshape(shape)
@@ -119,12 +119,14 @@ class Taps:
         return result
 
 
-def upscale_window(image: Tensor, rows: Taps, columns: Taps, bring: Bring = torch.from_numpy) -> Tensor:
+def upscale_window(
+    image: Tensor, rows: ResamplingWeights, columns: ResamplingWeights, to_device: ToDevice = torch.from_numpy
+) -> Tensor:
     """Upscale (..., h, w), the source pixels in the taps' windows, to (..., len(rows), len(columns)).
 
-    For an image that is not in the memory of the CPU, ``bring`` takes arrays to where it is.
+    For an image that is not in the memory of the CPU, ``to_device`` takes arrays to where it is.
     """
-    return rows.apply(columns.apply(image, image.ndim - 1, bring), image.ndim - 2, bring)
+    return rows.apply(columns.apply(image, image.ndim - 1, to_device), image.ndim - 2, to_device)
 
 
 def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -147,3 +149,6 @@ def cut_to_multiple(image: Tensor, multiple: int) -> Tensor:
     if min(height, width) < multiple:
         raise ImageError(f"a patch is {height} x {width} px; training needs at least {multiple} x {multiple} px.")
     return image[..., : height // multiple * multiple, : width // multiple * multiple]
+
+
+Taps = ResamplingWeights  # the former public name, for one release

@@ -198,8 +198,8 @@ class ValueMap:
         np.clip(values, self._wide(limits.min), highest, out=values)
         return values.astype(self.dtype)
 
-    def frame_of(
-        self, pixels: Pixels, missing: npt.NDArray[np.bool_] | None, *, follows_offsets: bool, follows_spans: bool
+    def choose_frame(
+        self, pixels: Pixels, missing: npt.NDArray[np.bool_] | None, *, follows_offsets: bool, follows_scaling: bool
     ) -> TileFrame:
         """Choose the frame of a tile from its own source pixels, so that it depends on nothing else.
 
@@ -211,7 +211,7 @@ class ValueMap:
             Which of them do not count; None where all do.
         follows_offsets
             Whether the network gives f(x + b) = f(x) + b. Then the middle of the values is the offset.
-        follows_spans
+        follows_scaling
             Whether the network gives f(a x) = a f(x) for a > 0. Then values that are very large or very small for
             float32 are scaled by a power of two, which changes no bit of others.
         """
@@ -227,7 +227,7 @@ class ValueMap:
                 offset = 0.5 * lowest + 0.5 * highest
         largest = max(abs(0.5 * highest - 0.5 * offset), abs(0.5 * lowest - 0.5 * offset))
         exponent = int(np.frexp(largest)[1]) - int(np.frexp(extent)[1])
-        if follows_spans and largest > 0 and abs(exponent) > SAFE_EXPONENT:
+        if follows_scaling and largest > 0 and abs(exponent) > SAFE_EXPONENT:
             extent = float(np.ldexp(extent, exponent))
         return TileFrame(offset, extent)
 

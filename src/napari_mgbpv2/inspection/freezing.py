@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from napari_mgbpv2.imaging.noise import noise_window
-from napari_mgbpv2.imaging.resampling import Taps
+from napari_mgbpv2.imaging.resampling import ResamplingWeights
 from napari_mgbpv2.model.network import MGBPv2, Network, fold_channels, reflect
-from napari_mgbpv2.runtime import in_engine_thread
+from napari_mgbpv2.runtime import run_on_engine_thread
 from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import UpscalePlan
 
@@ -47,7 +47,7 @@ class Grid:
 
     def upsampling(self, positions: npt.NDArray[np.int64], axis: int) -> tuple[Span, Numbers]:
         """Return the pixels along an axis that target positions are made of, and their (positions, pixels) shares."""
-        taps = Taps.of(positions, self.scale, self.shape[axis])
+        taps = ResamplingWeights.of(positions, self.scale, self.shape[axis])
         pixels = Span(taps.window.start, taps.window.stop)
         shares = np.zeros((len(positions), pixels.size))
         np.add.at(shares, (np.arange(len(positions))[:, np.newaxis], taps.indices - pixels.start), taps.weights)
@@ -133,7 +133,9 @@ class FrozenNetwork:
             network = fold_channels(network)
         is_ensemble = not isinstance(network, MGBPv2)  # which hears no noise
         given = network
-        network = in_engine_thread(lambda: copy.deepcopy(given).eval().requires_grad_(False).to(device, self._dtype))
+        network = run_on_engine_thread(
+            lambda: copy.deepcopy(given).eval().requires_grad_(False).to(device, self._dtype)
+        )
         amplitude = 0.0 if is_ensemble else plan.compute_tile.noise_of(self._samples)
         self._members = [self._member(each, amplitude) for each in network.modules() if isinstance(each, MGBPv2)]
 
@@ -160,7 +162,7 @@ class FrozenNetwork:
         """Return the transpose of F applied to ``cotangent``, (C, h, w) over the area, at some pixels of the grid."""
         total = np.zeros((self._samples.size, *(span.size for span in pixels)))
         for member in self._members:
-            gradient = in_engine_thread(partial(_pull, member, self._tensor(cotangent)))
+            gradient = run_on_engine_thread(partial(_pull, member, self._tensor(cotangent)))
             of_window, of_result = [], []
             for axis in (0, 1):
                 there, shares = grid.upsampling(member.positions[axis], axis)
@@ -202,12 +204,12 @@ class FrozenNetwork:
     def _tensor(self, numbers: npt.NDArray[np.floating]) -> Tensor:
         """(C, H, W) to (1, C, H, W) on the device."""
         tensor = torch.from_numpy(np.ascontiguousarray(numbers))[None]
-        return in_engine_thread(lambda: tensor.to(self._device, self._dtype))
+        return run_on_engine_thread(lambda: tensor.to(self._device, self._dtype))
 
 
 def _push(member: _Member, tangent: Tensor) -> tuple[Numbers, Numbers]:
     """Return what the network gives for its image, and the derivative along ``tangent``; (C, h, w) of the area."""
-    pair = in_engine_thread(lambda: torch.func.jvp(member.run, (member.image,), (tangent,)))
+    pair = run_on_engine_thread(lambda: torch.func.jvp(member.run, (member.image,), (tangent,)))
     value, response = (each[0].cpu().numpy().astype(np.float64) for each in pair)
     return value, response
 

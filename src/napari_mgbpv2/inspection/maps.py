@@ -17,7 +17,7 @@ from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.imaging.resampling import shrink
 from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.inspection.networks import require_noise
-from napari_mgbpv2.runtime import in_engine_thread
+from napari_mgbpv2.runtime import run_on_engine_thread
 from napari_mgbpv2.tiling.grid import Span, TileAxis, TileGrid
 from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan, plan_upscale
 
@@ -202,7 +202,7 @@ class ConsistencyTile:
             inner.append(slice(block.start - start, block.stop - start))
         result = self.result.finish(self.result.blend(plane, group, targets[0], targets[1], samples.size))
         planes = torch.from_numpy(result.astype(np.float64))[None]
-        shrunk = in_engine_thread(lambda: shrink(planes, scale))[0].numpy()
+        shrunk = run_on_engine_thread(lambda: shrink(planes, scale))[0].numpy()
         source = self.compute.read(plane, samples, slice(*blocks[0]), slice(*blocks[1]))
         departure: Pixels = np.abs(shrunk[:, inner[0], inner[1]] - source.astype(np.float64)).astype(np.float32)
         return departure

@@ -21,7 +21,7 @@ from napari_mgbpv2.inspection.networks import require_noise
 from napari_mgbpv2.metrics.contextual import contextual_loss
 from napari_mgbpv2.metrics.niqe import BLOCK, niqe
 from napari_mgbpv2.metrics.scores import luma, psnr, rmse_y
-from napari_mgbpv2.runtime import in_engine_thread
+from napari_mgbpv2.runtime import run_on_engine_thread
 from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _contextual_similarity(output: Pixels, truth: Pixels, features: Callable[[Te
         found, wanted = (features(torch.from_numpy(image)[None].float()) for image in (output, truth))
         return float(contextual_loss(found, wanted, generator=torch.Generator().manual_seed(0)))
 
-    return math.exp(-in_engine_thread(loss))
+    return math.exp(-run_on_engine_thread(loss))
 
 
 def _one_plane(image: Any, axes: str) -> tuple[Pixels, str]:
@@ -197,5 +197,5 @@ def _shrunk(image: Pixels, scale: int, values: ValueMap) -> Pixels:
     """S_f of an image, in its own type."""
     planes = np.moveaxis(np.atleast_3d(values.to_unit(image)), 2, 0)
     tensor = torch.from_numpy(np.ascontiguousarray(planes))[None]
-    small = in_engine_thread(lambda: shrink(tensor, scale))[0].numpy()
+    small = run_on_engine_thread(lambda: shrink(tensor, scale))[0].numpy()
     return np.moveaxis(values.from_unit(small), 0, 2).reshape(*small.shape[1:], *image.shape[2:])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_mgbpv2.addresses import recordable, shown
+from napari_mgbpv2.addresses import display_path, escape_undecodable
 from napari_mgbpv2.errors import SourceError
 
 _HASHED_BYTES = 256 * 2**20  # of an array in memory; more would take seconds
@@ -54,7 +54,11 @@ def identity_of_array(array: Any) -> dict[str, Any]:
 
 def recorded_source(path: str) -> str:
     """Return what a record may say of where an image is: a file's name, or scheme, host and path of an address."""
-    return recordable(shown(path).rstrip("/" + os.sep).rpartition(os.sep)[2]) if "://" not in path else shown(path)
+    return (
+        escape_undecodable(display_path(path).rstrip("/" + os.sep).rpartition(os.sep)[2])
+        if "://" not in path
+        else display_path(path)
+    )
 
 
 def without_folders(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def without_folders(identity: Mapping[str, Any]) -> dict[str, Any]:
     for file, status in dict(identity.get("files", {})).items():
         below = above and file.startswith(above.rstrip(os.sep) + os.sep)
         name = file[len(above.rstrip(os.sep)) + 1 :] if below else file
-        name = recordable(os.path.basename(name) if os.path.isabs(name) else name)
+        name = escape_undecodable(os.path.basename(name) if os.path.isabs(name) else name)
         number = 1
         while (numbered := name if number == 1 else f"{name} ({number})") in files:
             number += 1

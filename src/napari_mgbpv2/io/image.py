@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.addresses import is_url, last_part, recordable
+from napari_mgbpv2.addresses import escape_undecodable, is_url, url_name
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.formatting import format_bytes
 from napari_mgbpv2.imaging.axes import check_axes
 from napari_mgbpv2.imaging.axes import guess_axes as axes_of_shape
 from napari_mgbpv2.io.fingerprints import identity_of_array, identity_of_files
@@ -146,12 +146,12 @@ class ImageSource:
     @property
     def name(self) -> str:
         """File name without its suffixes: "cells" for "cells.ome.zarr"."""
-        full = last_part(self.path) if is_url(self.path) else Path(self.path).name
+        full = url_name(self.path) if is_url(self.path) else Path(self.path).name
         # a Zarr on the network is a folder, too
         name = full if is_url(self.path) or os.path.isdir(self.path) else Path(full).stem
         for suffix in (".zarr", ".tif", ".tiff", ".nii", ".ome"):  # in this order: .ome stands before .zarr or .tif
             name = name.removesuffix(suffix)
-        return recordable(name or full)
+        return escape_undecodable(name or full)
 
 
 class FileArray(ABC):
@@ -317,7 +317,7 @@ def check_memory(path: str, count: int) -> None:
     """
     if count > available_memory():
         raise SourceError(
-            f"{path}: decoding it takes {readable_bytes(count)} at once, more than fits into memory; "
+            f"{path}: decoding it takes {format_bytes(count)} at once, more than fits into memory; "
             "save it as a tiled TIFF or as a Zarr, which are read in pieces."
         )
 

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.paths import write_whole
+from napari_mgbpv2.paths import write_atomically
 
 Numbers = npt.NDArray[np.float64]
 
@@ -116,7 +116,7 @@ class PristineModel:
         content = io.BytesIO()
         np.savez(content, mu=self.mean, cov=self.covariance)
         try:
-            write_whole(path, content.getvalue())
+            write_atomically(path, content.getvalue())
         except OSError as error:
             raise ModelError(f"{path}: cannot be written ({error.strerror}).") from error
         return path

@@ -19,10 +19,10 @@ from napari_mgbpv2.addresses import public_address, redact
 from napari_mgbpv2.errors import ModelError
 
 CACHE_VARIABLE = "MGBPV2_CACHE"
-PATIENCE_SECONDS = 30  # for a server that says nothing
-_CONNECTIONS = 50  # for one file, as long as each brings something
-_PIECE = 1 << 16  # bytes; of one that is not complete, nothing is kept
-_CONTINUES, _NO_SUCH_PART = 206, 416  # status codes
+TIMEOUT_SECONDS = 30  # for a server that says nothing
+_MAX_CONNECTIONS = 50  # for one file, as long as each brings something
+_CHUNK_BYTES = 1 << 16  # bytes; of one that is not complete, nothing is kept
+_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416  # status codes
 
 
 def cache_folder() -> Path:
@@ -58,25 +58,25 @@ def download(url: str, path: Path, *, check: Callable[[Path], None], sha256: str
     """
     import pooch
 
-    def bring(_: str, complete: str, keeper: Any) -> None:
-        _receive(url, partial, keeper)
+    def fetch(_: str, complete: str, registry: Any) -> None:
+        _receive(url, partial, registry)
         try:
             check(partial)
         except ModelError:
-            _forget(partial)
+            _remove_partial(partial)
             raise
         os.replace(partial, complete)
-        _forget(partial)
+        _remove_partial(partial)
 
     partial = path.with_name(f".{path.name}.partial")
-    keeper = pooch.create(
+    registry = pooch.create(
         path=path.parent, base_url="", registry={path.name: sha256}, urls={path.name: public_address(url)}
     )
-    return Path(keeper.fetch(path.name, downloader=bring))
+    return Path(registry.fetch(path.name, downloader=fetch))
 
 
 @dataclass(frozen=True)
-class _Version:
+class _FileVersion:
     """What a server says about a file; a part of one does not go with a part of another.
 
     Attributes
@@ -93,7 +93,7 @@ class _Version:
     size: int | None
 
     @classmethod
-    def of(cls, url: str, response: Any) -> _Version:
+    def from_response(cls, url: str, response: Any) -> _FileVersion:
         headers = response.headers
         whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
         size = whole[1] if whole else headers.get("Content-Length")
@@ -102,56 +102,56 @@ class _Version:
         )
 
     @classmethod
-    def beside(cls, partial: Path) -> _Version | None:
+    def read(cls, partial: Path) -> _FileVersion | None:
         """Version that an unfinished file belongs to, None where nobody has written it down."""
         try:
-            return cls(**json.loads(_note(partial).read_bytes()))
+            return cls(**json.loads(_version_path(partial).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
 
-def _target(response: Any) -> str:
+def _redirect_target(response: Any) -> str:
     """Return where a server leads."""
     return str(urljoin(response.url, response.headers.get("Location", ""))).lower()
 
 
-def _note(partial: Path) -> Path:
+def _version_path(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.json")
 
 
-def _forget(partial: Path) -> None:
+def _remove_partial(partial: Path) -> None:
     partial.unlink(missing_ok=True)
-    _note(partial).unlink(missing_ok=True)
+    _version_path(partial).unlink(missing_ok=True)
 
 
 def _size(partial: Path) -> int:
     return partial.stat().st_size if partial.exists() else 0
 
 
-def _receive(url: str, partial: Path, keeper: Any) -> None:
+def _receive(url: str, partial: Path, registry: Any) -> None:
     """Complete an unfinished file, by as many connections as it takes; without progress, the error of the last."""
-    for connection in range(_CONNECTIONS):
+    for connection in range(_MAX_CONNECTIONS):
         before = _size(partial)
         try:
-            _connect(url, partial, keeper)
+            _connect(url, partial, registry)
             return
         except ModelError:
-            _forget(partial)
+            _remove_partial(partial)
             raise
         except OSError:
             if _size(partial) == 0:
-                _forget(partial)
-            if _size(partial) == before or connection == _CONNECTIONS - 1:
+                _remove_partial(partial)
+            if _size(partial) == before or connection == _MAX_CONNECTIONS - 1:
                 raise
 
 
-def _connect(url: str, partial: Path, keeper: Any) -> None:
+def _connect(url: str, partial: Path, registry: Any) -> None:
     """Receive what is missing of a file, or all of it where the server does not go on with the same one."""
     import pooch
 
-    known = _Version.beside(partial)
+    known = _FileVersion.read(partial)
     if known is None or known.url != public_address(url) or _size(partial) > (known.size or sys.maxsize):
-        _forget(partial)
+        _remove_partial(partial)
         known = None
     start = _size(partial)
     if known is not None and start == known.size:
@@ -162,36 +162,36 @@ def _connect(url: str, partial: Path, keeper: Any) -> None:
 
         def begin(response: Any, **_: Any) -> None:
             """Look at the answer before its content is received."""
-            if response.is_redirect and url.startswith("https:") and _target(response).startswith("http:"):
+            if response.is_redirect and url.startswith("https:") and _redirect_target(response).startswith("http:"):
                 raise ModelError(f"{public_address(url)}: the server leads to where nothing is encrypted.")
-            if response.is_redirect or (not response.ok and response.status_code != _NO_SUCH_PART):
+            if response.is_redirect or (not response.ok and response.status_code != _RANGE_NOT_SATISFIABLE):
                 return  # to follow, or to be raised
-            version = _Version.of(url, response)
+            version = _FileVersion.from_response(url, response)
             from_there = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-            if response.status_code == _CONTINUES and from_there and version == known:
+            if response.status_code == _PARTIAL_CONTENT and from_there and version == known:
                 return
             file.truncate(0)
-            if response.status_code in (_CONTINUES, _NO_SUCH_PART):
+            if response.status_code in (_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE):
                 raise OSError("the file on the server has changed")
             if response.headers.get("Content-Type", "").startswith("text/html"):
                 raise ModelError(
                     f"{public_address(url)}: what came is a web page, not a file; the address may have changed."
                 )
-            _note(partial).write_text(json.dumps(asdict(version)))
+            _version_path(partial).write_text(json.dumps(asdict(version)))
 
         fetch = pooch.HTTPDownloader(
             progressbar=sys.stderr.isatty(),
-            chunk_size=_PIECE,
-            timeout=PATIENCE_SECONDS,
+            chunk_size=_CHUNK_BYTES,
+            timeout=TIMEOUT_SECONDS,
             headers=headers,
             hooks={"response": begin},
         )
         try:
-            fetch(url, file, keeper)
+            fetch(url, file, registry)
         except OSError as error:
             if redact(str(error)) == str(error):
                 raise
             raise OSError(redact(str(error))) from None  # what the address holds may be secret
-    known = _Version.beside(partial)
+    known = _FileVersion.read(partial)
     if known is not None and known.size not in (None, _size(partial)):
         raise OSError(f"{_size(partial)} of {known.size} bytes came")

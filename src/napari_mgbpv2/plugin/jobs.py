@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from napari_mgbpv2.conversion import Report
 from napari_mgbpv2.conversion.oom import is_out_of_memory
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.formatting import readable_bytes, readable_seconds
+from napari_mgbpv2.formatting import format_bytes, format_duration
 
 EXPECTED = (MGBPv2Error, MemoryError, OSError)  # errors that one sentence tells all about
 
@@ -44,8 +44,8 @@ class Step:
         if self.rate:
             megapixels = self.rate * report.all_megapixels / report.all_tiles
             left = (report.all_tiles - report.tiles) / self.rate
-            words += [f"{megapixels:.2g} Mpx/s", f"{readable_seconds(left)} left"]
-        return ", ".join([*words, f"{readable_bytes(report.bytes_written)} written"])
+            words += [f"{megapixels:.2g} Mpx/s", f"{format_duration(left)} left"]
+        return ", ".join([*words, f"{format_bytes(report.bytes_written)} written"])
 
 
 @dataclass

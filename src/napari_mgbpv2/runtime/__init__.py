@@ -14,8 +14,8 @@ from napari_mgbpv2.runtime.devices import (
 from napari_mgbpv2.runtime.engine import Engine, release_device_memory
 from napari_mgbpv2.runtime.guard import GUARD_TOLERANCE, measure_guard
 from napari_mgbpv2.runtime.loading import ModelFile, engine_of, get_engine
-from napari_mgbpv2.runtime.thread import in_engine_thread
-from napari_mgbpv2.runtime.transfers import fetch, fetch_as
+from napari_mgbpv2.runtime.thread import run_on_engine_thread
+from napari_mgbpv2.runtime.transfers import to_host, to_host_as
 
 __all__ = [
     "GUARD_TOLERANCE",
@@ -28,10 +28,10 @@ __all__ = [
     "device_title",
     "engine_of",
     "enlarge",
-    "fetch",
-    "fetch_as",
     "get_engine",
-    "in_engine_thread",
     "measure_guard",
     "release_device_memory",
+    "run_on_engine_thread",
+    "to_host",
+    "to_host_as",
 ]

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_mgbpv2.imaging.resampling import Taps, upscale_window
-from napari_mgbpv2.runtime.thread import in_engine_thread
+from napari_mgbpv2.imaging.resampling import ResamplingWeights, upscale_window
+from napari_mgbpv2.runtime.thread import run_on_engine_thread
 from napari_mgbpv2.tiling.grid import Span
 
 
@@ -40,16 +40,20 @@ def enlarge(
     ndarray
         (C, rows, columns) of the core, in the type of the pixels.
     """
-    rows, columns = (Taps.of(np.arange(*span), scale, size) for span, size in zip(core, shape, strict=True))
+    rows, columns = (
+        ResamplingWeights.of(np.arange(*span), scale, size) for span, size in zip(core, shape, strict=True)
+    )
     inner = (
-        slice(taps.window.start - part.start, taps.window.stop - part.start)
-        for taps, part in zip((rows, columns), window, strict=True)
+        slice(weights.window.start - part.start, weights.window.stop - part.start)
+        for weights, part in zip((rows, columns), window, strict=True)
     )
     image = np.ascontiguousarray(pixels[(slice(None), *inner)])
 
-    def bring(array: npt.NDArray[Any]) -> torch.Tensor:
+    def to_device(array: npt.NDArray[Any]) -> torch.Tensor:
         wide = array.dtype == np.float32 and image.dtype == np.float64
         return torch.from_numpy(array.astype(np.float64) if wide else array)
 
-    enlarged: npt.NDArray[Any] = in_engine_thread(lambda: upscale_window(bring(image), rows, columns, bring)).numpy()
+    enlarged: npt.NDArray[Any] = run_on_engine_thread(
+        lambda: upscale_window(to_device(image), rows, columns, to_device)
+    ).numpy()
     return enlarged

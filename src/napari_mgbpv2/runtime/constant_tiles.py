@@ -12,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from napari_mgbpv2.imaging.resampling import Taps
-from napari_mgbpv2.tiling.grid import EVEN_TILES_KEPT
+from napari_mgbpv2.imaging.resampling import ResamplingWeights
+from napari_mgbpv2.tiling.grid import CONSTANT_TILE_CACHE_SIZE
 
 
-class EvenTiles:
+class ConstantTileCache:
     """Keeps what the networks of an engine have made of tiles of one colour."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def find_or_compute(
+    def get_or_compute(
         self,
         network: int,
         source: npt.NDArray[np.float32],
-        taps: tuple[Taps, Taps],
-        wanted: tuple[slice, slice],
+        weights: tuple[ResamplingWeights, ResamplingWeights],
+        output_region: tuple[slice, slice],
         compute: Callable[[], Tensor],
     ) -> Tensor:
         """Give the result for a tile; if its source is even, the one before may have had the same.
@@ -38,9 +38,9 @@ class EvenTiles:
             Its number.
         source
             (C, h, w) pixels.
-        taps
-            Of rows and columns. Where all pixels are the same, so is the enlarged image of all taps of these weights.
-        wanted
+        weights
+            Resampling weights of rows and columns. A constant source upscaled by equal weights gives equal images.
+        output_region
             Rows and columns of the result.
         compute
             Computes it.
@@ -50,14 +50,14 @@ class EvenTiles:
         Tensor
             The result, not to be changed.
         """
-        if not is_even(source):
+        if not is_constant(source):
             return compute()
-        ends = tuple((part.start, part.stop) for part in wanted)
-        key = (network, source[:, 0, 0].tobytes(), *(each.weights.tobytes() for each in taps), ends)
+        ends = tuple((part.start, part.stop) for part in output_region)
+        key = (network, source[:, 0, 0].tobytes(), *(each.weights.tobytes() for each in weights), ends)
         if key not in self._kept:
             self._kept[key] = compute().contiguous()  # a part of a tile would keep the whole of it
         self._kept.move_to_end(key)
-        while len(self._kept) > EVEN_TILES_KEPT:
+        while len(self._kept) > CONSTANT_TILE_CACHE_SIZE:
             self._kept.popitem(last=False)
         return self._kept[key]
 
@@ -66,7 +66,7 @@ class EvenTiles:
         self._kept.clear()
 
 
-def is_even(source: npt.NDArray[np.float32]) -> bool:
+def is_constant(source: npt.NDArray[np.float32]) -> bool:
     """Tell whether all pixels of a (C, h, w) image are the same."""
     # a row alone tells of nearly all others that they are not
     return all(bool((part == source[:, :1, :1]).all()) for part in (source[:, :1], source))

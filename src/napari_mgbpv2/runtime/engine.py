@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from napari_mgbpv2.imaging.noise import noise_window
-from napari_mgbpv2.imaging.resampling import Taps, upscale_window
+from napari_mgbpv2.imaging.resampling import ResamplingWeights, upscale_window
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import MGBPv2, Network, reflect
-from napari_mgbpv2.runtime.constant_tiles import EvenTiles
-from napari_mgbpv2.runtime.cuda_graphs import Replaying
+from napari_mgbpv2.runtime.constant_tiles import ConstantTileCache
+from napari_mgbpv2.runtime.cuda_graphs import GraphedNetwork
 from napari_mgbpv2.runtime.devices import PRECISIONS
-from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
-from napari_mgbpv2.runtime.thread import in_engine_thread
+from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
+from napari_mgbpv2.runtime.thread import run_on_engine_thread
 from napari_mgbpv2.runtime.transfers import Pixels, transfers_of
 from napari_mgbpv2.tiling.grid import Span
 
@@ -31,7 +31,7 @@ Read = Callable[[slice, slice], Pixels]
 Area = tuple[Span, Span]
 
 
-class _Kept(Protocol):
+class _Clearable(Protocol):
     """What an engine keeps for later tiles."""
 
     def clear(self) -> None:
@@ -44,7 +44,7 @@ class _Device:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     workspace: Workspace = field(default_factory=Workspace)
-    kept: WeakSet[_Kept] = field(default_factory=WeakSet)
+    kept: WeakSet[_Clearable] = field(default_factory=WeakSet)
 
 
 _devices: dict[torch.device, _Device] = {}
@@ -70,30 +70,30 @@ class Engine:
         self.device = device
         self._transfers = transfers_of(device)
         members = [network] if isinstance(network, MGBPv2) else list(network.children())
-        self.networks = in_engine_thread(
+        self.networks = run_on_engine_thread(
             lambda: [
-                PreparedNetwork(member, self._shared.workspace, device, PRECISIONS[precision])
+                InferenceNetwork(member, self._shared.workspace, device, PRECISIONS[precision])
                 for member in members
                 if isinstance(member, MGBPv2)
             ]
         )
-        self._forwards = [Replaying.on(device, prepared) for prepared in self.networks]
-        self._even = EvenTiles()
+        self._graphed = [GraphedNetwork.for_device(device, prepared) for prepared in self.networks]
+        self._constant_tiles = ConstantTileCache()
         with self._shared.lock:
-            self._shared.kept.update((self._even, *self._forwards))
+            self._shared.kept.update((self._constant_tiles, *self._graphed))
         # the fidelity ensemble hears no noise
-        self._hears_noise = isinstance(network, MGBPv2)
+        self._accepts_noise = isinstance(network, MGBPv2)
 
     @property
-    def keeps_results(self) -> bool:
+    def keep_on_device(self) -> bool:
         """Whether the device has fast memory of its own, where results best stay until they have been blended."""
         return self.device.type == "cuda"
 
     def run(self, *arguments: Any, **options: Any) -> Pixels:
-        """Upscale a part of an image as `start` does, and fetch the result: (C, rows, columns), float32."""
-        return self.fetch(self.start(*arguments, **options))
+        """Upscale a part of an image as `submit` does, and fetch the result: (C, rows, columns), float32."""
+        return self.to_host(self.submit(*arguments, **options))
 
-    def start(
+    def submit(
         self,
         read: Read,
         tile: Area,
@@ -129,29 +129,29 @@ class Engine:
             to an end of the tile that is no end of the image are not those of the whole image.
         """
         total: Tensor | None = None
-        for number, (network, replaying) in enumerate(zip(self.networks, self._forwards, strict=True)):
+        for number, (network, graphed) in enumerate(zip(self.networks, self._graphed, strict=True)):
             windows = [
-                _Window.around(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
+                _Window.covering(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
             ]
-            source = np.ascontiguousarray(read(*(window.taps.window for window in windows)), dtype=np.float32)
-            amplitude = noise if self._hears_noise else 0.0
-            field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
-            wanted = windows[0].crop(core[0]), windows[1].crop(core[1])
-            forward = partial(self._forward, replaying, source, windows, field, amplitude, wanted)
-            if field is None:
-                taps = windows[0].taps, windows[1].taps
-                forward = partial(self._even.find_or_compute, number, source, taps, wanted, forward)
-            total = in_engine_thread(partial(self._add, total, forward))
+            source = np.ascontiguousarray(read(*(window.weights.window for window in windows)), dtype=np.float32)
+            amplitude = noise if self._accepts_noise else 0.0
+            noise_field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
+            output_region = windows[0].crop(core[0]), windows[1].crop(core[1])
+            forward = partial(self._forward, graphed, source, windows, noise_field, amplitude, output_region)
+            if noise_field is None:
+                weights = windows[0].weights, windows[1].weights
+                forward = partial(self._constant_tiles.get_or_compute, number, source, weights, output_region, forward)
+            total = run_on_engine_thread(partial(self._add, total, forward))
         assert total is not None
         return total
 
-    def fetch(self, result: Tensor) -> Pixels:
+    def to_host(self, result: Tensor) -> Pixels:
         """Wait for a result, and bring it to memory."""
-        return in_engine_thread(lambda: self._transfers.from_device(result))()
+        return run_on_engine_thread(lambda: self._transfers.start_copy_to_host(result))()
 
-    def send(self, pixels: Pixels) -> Tensor:
+    def to_device(self, pixels: Pixels) -> Tensor:
         """Bring pixels to the device."""
-        return in_engine_thread(lambda: self._transfers.to_device(pixels))
+        return run_on_engine_thread(lambda: self._transfers.to_device(pixels))
 
     def _add(self, total: Tensor | None, forward: Callable[[], Tensor]) -> Tensor:
         """Run one network, and add what it gives to the total."""
@@ -165,25 +165,25 @@ class Engine:
 
     def _forward(
         self,
-        network: Replaying,
+        network: GraphedNetwork,
         source: Pixels,
         windows: list[_Window],
-        field: Tensor | None,
+        noise_field: Tensor | None,
         amplitude: float,
-        wanted: tuple[slice, slice],
+        output_region: tuple[slice, slice],
     ) -> Tensor:
-        bring = self._transfers.to_device
+        to_device = self._transfers.to_device
         rows, columns = windows
-        image = upscale_window(bring(source), rows.taps, columns.taps, bring)
-        return network(image[None], field, amplitude, wanted)[0]
+        image = upscale_window(to_device(source), rows.weights, columns.weights, to_device)
+        return network(image[None], noise_field, amplitude, output_region)[0]
 
     def _noise(self, windows: list[_Window], seed: int, first_channel: int, channels: int) -> Tensor:
         rows, columns = (window.positions for window in windows)
         top, left = int(rows.min()), int(columns.min())
         size = (int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
         fields = [noise_window(seed, first_channel + channel, top, left, *size) for channel in range(channels)]
-        field = np.stack(fields)[:, rows - top][:, :, columns - left]
-        return in_engine_thread(lambda: self._transfers.to_device(field[None]))
+        noise_field = np.stack(fields)[:, rows - top][:, :, columns - left]
+        return run_on_engine_thread(lambda: self._transfers.to_device(noise_field[None]))
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -208,20 +208,20 @@ class _Window:
         First target position; negative within the reflected border.
     positions
         Target pixel of the image that stands at each position.
-    taps
+    weights
         Source pixels of these.
     """
 
     start: int
     positions: npt.NDArray[np.int64]
-    taps: Taps
+    weights: ResamplingWeights
 
     @classmethod
-    def around(cls, span: Span, source_size: int, scale: int, config: ModelConfig) -> _Window:
+    def covering(cls, span: Span, source_size: int, scale: int, config: ModelConfig) -> _Window:
         size = source_size * scale
         start, length = config.window(span.start, span.stop, size)
         positions = reflect(torch.arange(start, start + length), size).numpy()
-        return cls(start, positions, Taps.of(positions, scale, source_size))
+        return cls(start, positions, ResamplingWeights.of(positions, scale, source_size))
 
     def crop(self, span: Span) -> slice:
         return slice(span.start - self.start, span.stop - self.start)

@@ -11,9 +11,9 @@ import torch
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model.checkpoints import load_model
 from napari_mgbpv2.model.network import Network, fold_channels
-from napari_mgbpv2.model.zoo import file_hash, find_content
+from napari_mgbpv2.model.zoo import file_hash, find_model_by_hash
 from napari_mgbpv2.runtime.engine import Engine
-from napari_mgbpv2.runtime.thread import in_engine_thread
+from napari_mgbpv2.runtime.thread import run_on_engine_thread
 
 _engines: dict[tuple[str, bool, str, str], Engine] = {}
 _registry_lock = threading.RLock()  # held while a model is loaded: whoever asks for it meanwhile waits
@@ -50,7 +50,7 @@ class ModelFile:
         ModelError
             The file has gone or changed.
         """
-        path = find_content(self.path, self.sha256)
+        path = find_model_by_hash(self.path, self.sha256)
         if path is None:
             raise ModelError(f"{self.path}: the model has been changed or removed since the work was planned.")
         return load_model(path, cycles=self.cycles)
@@ -77,5 +77,5 @@ def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> E
 
 def engine_of(network: Network, folded: bool, device: str, precision: str) -> Engine:
     """Make an engine for a network in memory; parameters as `get_engine` has them."""
-    ready = in_engine_thread(lambda: fold_channels(network)) if folded else network
+    ready = run_on_engine_thread(lambda: fold_channels(network)) if folded else network
     return Engine(ready, torch.device(device), precision)

@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_renew)
 
 
-def in_engine_thread(work: Callable[[], Result]) -> Result:
+def run_on_engine_thread(work: Callable[[], Result]) -> Result:
     """Do something in the thread of the engines, and return its result or raise its error.
 
     The work must be arithmetic alone: if it waited for another thread that waits for this one, neither would end.

@@ -41,7 +41,7 @@ class Transfers:
             return values.pin_memory().to(self._device, non_blocking=True)
         return values.to(self._device)
 
-    def from_device(self, values: Tensor) -> Callable[[], npt.NDArray[Any]]:
+    def start_copy_to_host(self, values: Tensor) -> Callable[[], npt.NDArray[Any]]:
         """Begin to fetch a tensor; what is returned waits for it and gives an array.
 
         What is in the memory of the CPU already stays where it is.
@@ -67,12 +67,12 @@ class Transfers:
 transfers_of = cache(Transfers)
 
 
-def fetch(values: Tensor) -> npt.NDArray[Any]:
+def to_host(values: Tensor) -> npt.NDArray[Any]:
     """Bring a tensor to memory."""
-    return transfers_of(values.device).from_device(values)()
+    return transfers_of(values.device).start_copy_to_host(values)()
 
 
-def fetch_as(values: ValueMap, unit: Tensor) -> npt.NDArray[Any]:
+def to_host_as(values: ValueMap, unit: Tensor) -> npt.NDArray[Any]:
     """Bring pixels back as an image's own values, bit for bit what `ValueMap.from_unit` makes of them.
 
     Parameters
@@ -99,5 +99,5 @@ def fetch_as(values: ValueMap, unit: Tensor) -> npt.NDArray[Any]:
         else:
             limits = np.iinfo(values.dtype)
             unit = unit.round_().clamp_(limits.min, limits.max).to(getattr(torch, values.dtype.name))
-    fetched = transfers_of(unit.device).from_device(unit)()
+    fetched = transfers_of(unit.device).start_copy_to_host(unit)()
     return fetched if small else values.from_unit(fetched)

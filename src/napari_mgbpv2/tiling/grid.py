@@ -24,15 +24,21 @@ from napari_mgbpv2.model.config import ModelConfig
 
 Weights = npt.NDArray[np.floating[Any]]
 
-BLEND = 8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
-LARGEST_TILE = 1280  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
-LARGEST_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
-LONGEST_SIDE = 2048  # but never beyond a square of this side; neither are they longer
-SHAPES = 9  # of default tiles that are compared
-STEP = 1024  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
-LOW = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
-LITTLE = 1.04  # times the least cost
-EVEN_TILES_KEPT = 4  # results for tiles of one colour that wait for the next; inner tiles have two sizes an axis
+MIN_BLEND = (
+    8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
+)
+DEFAULT_TILE_SIDE = (
+    1280  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
+)
+MAX_COMPUTED_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
+MAX_TILE_SIDE = 2048  # but never beyond a square of this side; neither are they longer
+CANDIDATE_SHAPES = 9  # of default tiles that are compared
+ROW_STEP = 1024  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
+TALL_IMAGE = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
+COST_TOLERANCE = 1.04  # times the least cost
+CONSTANT_TILE_CACHE_SIZE = (
+    4  # results for tiles of one colour that wait for the next; inner tiles have two sizes an axis
+)
 
 
 class Span(NamedTuple):
@@ -229,7 +235,7 @@ def plan_grid(
         they are large enough to keep what overlaps small, and of the shape that costs least.
     overlap
         Least number of pixels that neighbours share, guards included; by default twice the guard,
-        `BLEND`, and what tiles that are a natural size long and aligned share anyway.
+        `MIN_BLEND`, and what tiles that are a natural size long and aligned share anyway.
     window
         One of `WINDOWS`.
 
@@ -245,7 +251,7 @@ def plan_grid(
         raise TilingError(f"guard is {guard} px; it must not be negative.")
     config = configs[0]
     if overlap is None:
-        least = 2 * guard + BLEND
+        least = 2 * guard + MIN_BLEND
         overlap = least + (config.smallest - least) % config.alignment
         if tile is not None:  # a small tile may leave no room for blending, but must have it for the guards
             overlap = max(2 * guard, min(overlap, tile // 2))
@@ -266,7 +272,7 @@ def plan_grid(
             f"{config.alignment} px; use a tile of at least {config.natural_up(overlap + config.alignment)} px or "
             f"an overlap of at most {largest - config.alignment} px."
         )
-    rows, columns = (_Division.of(size, config, largest, overlap).axis(guard, window) for size in (height, width))
+    rows, columns = (_AxisTiling.of(size, config, largest, overlap).axis(guard, window) for size in (height, width))
     return TileGrid(rows, columns)
 
 
@@ -277,28 +283,28 @@ def _cheapest_grid(
 
     Of the rows that a tile loses at its guards, the network leaves out more from step to step: what overlaps above and
     below costs less than what overlaps to the sides. So wide tiles may be cheaper, most of all where one is as wide as
-    the image. For high images, rows of tiles a `STEP` apart are taken if they cost only a little more: hardly any of
-    their pixels lie beyond the border of a shard, and need to be kept until the next one is made.
+    the image. For high images, rows of tiles a `ROW_STEP` apart are taken if they cost only a little more: few
+    of their pixels lie beyond the border of a shard and are retained until the next row of shards.
     """
     config = configs[0]
     smallest = max(config.smallest for config in configs)
     # The size at which (side / (side - overlap))^2 is small enough, within bounds of memory.
-    side = min(max(LARGEST_TILE, overlap / (1 - LARGEST_SHARE**-0.5)), max(LONGEST_SIDE, 2 * overlap))
-    least, longest = max(smallest, config.natural_up(overlap + config.alignment)), max(LONGEST_SIDE, int(side))
-    apart = _Division.apart(height, config, STEP, overlap)
-    found: list[tuple[float, _Division, _Division]] = []
-    for length in np.linspace(side, longest, SHAPES):
-        columns = _Division.of(width, config, max(least, int(length)), overlap)
+    side = min(max(DEFAULT_TILE_SIDE, overlap / (1 - MAX_COMPUTED_SHARE**-0.5)), max(MAX_TILE_SIDE, 2 * overlap))
+    least, longest = max(smallest, config.natural_up(overlap + config.alignment)), max(MAX_TILE_SIDE, int(side))
+    stepped = _AxisTiling.apart(height, config, ROW_STEP, overlap)
+    found: list[tuple[float, _AxisTiling, _AxisTiling]] = []
+    for length in np.linspace(side, longest, CANDIDATE_SHAPES):
+        columns = _AxisTiling.of(width, config, max(least, int(length)), overlap)
         largest = max(least, min(int(side * side) // columns.tile, longest))
-        for rows, factor in ((_Division.of(height, config, largest, overlap), LITTLE), (apart, 1.0)):
-            if rows is not apart or (rows.tile <= largest and height > LOW):
-                needed = rows.computed - 2 * (rows.count - 1) * _left_out(config, guard)
+        for rows, factor in ((_AxisTiling.of(height, config, largest, overlap), COST_TOLERANCE), (stepped, 1.0)):
+            if rows is not stepped or (rows.tile <= largest and height > TALL_IMAGE):
+                needed = rows.computed - 2 * (rows.count - 1) * _skipped_guard_rows(config, guard)
                 found.append((factor * columns.computed * needed, rows, columns))
     _, rows, columns = min(found, key=lambda each: each[0])
     return TileGrid(rows.axis(guard, window), columns.axis(guard, window))
 
 
-def _left_out(config: ModelConfig, guard: int) -> float:
+def _skipped_guard_rows(config: ModelConfig, guard: int) -> float:
     """Rows of a guard that need not be computed, on an average of all steps.
 
     What a step must compute beyond the core shrinks evenly from the network's reach to nothing.
@@ -308,7 +314,7 @@ def _left_out(config: ModelConfig, guard: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Division:
+class _AxisTiling:
     """How many tiles of which length cover an axis of ``size`` pixels, at even distances or, if given, a step apart."""
 
     size: int
@@ -318,7 +324,7 @@ class _Division:
     step: int | None = None
 
     @classmethod
-    def of(cls, size: int, config: ModelConfig, largest: int, overlap: int) -> _Division:
+    def of(cls, size: int, config: ModelConfig, largest: int, overlap: int) -> _AxisTiling:
         """Tiles no longer than ``largest``, as few as possible, and as small as that many equal ones can be."""
         padded, largest, unit = config.natural_up(size), config.natural_down(largest), config.alignment
         if padded <= largest:
@@ -331,7 +337,7 @@ class _Division:
         return cls(size, config, steps + 1, tile)
 
     @classmethod
-    def apart(cls, size: int, config: ModelConfig, step: int, overlap: int) -> _Division:
+    def apart(cls, size: int, config: ModelConfig, step: int, overlap: int) -> _AxisTiling:
         """Tiles a step apart, of which the last one may be shorter."""
         padded, tile = config.natural_up(size), config.natural_up(step + overlap)
         return cls(size, config, 1 + max(0, _ceil(padded - tile, step)), min(tile, padded), step)

@@ -2,7 +2,7 @@
 
 A tile that lies across the border of two shards is run for the first of them and kept for the second one. In a walk
 along rows, a whole row of such tiles is kept until the next row of shards comes. What must be kept is least when the
-rows of the walk run along the shorter side of the image; and where even that is too much, the image is cut into bands,
+rows of the order run along the shorter side of the image; and where even that is too much, the image is cut into bands,
 whose borders alone cost tiles that are run twice.
 """
 
@@ -20,7 +20,7 @@ Index = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Walk:
+class ShardOrder:
     """An order of all shards of an image, and what it costs.
 
     Attributes
@@ -28,7 +28,7 @@ class Walk:
     counts
         Number of shards along each axis; y and x are the last two.
     along
-        The axis that the rows of the walk run along, "x" or "y".
+        The axis that the rows of the order run along, "x" or "y".
     band
         Shards of a row at the most.
     carried_pixels
@@ -47,7 +47,7 @@ class Walk:
         return math.prod(self.counts)
 
     def __getitem__(self, number: int) -> Index:
-        """Shard at a position of the walk."""
+        """Shard at a position of the order."""
         short, long = self._sides
         plane, rest = divmod(number, short * long)
         before = rest // (self.band * long)  # whole bands of the plane
@@ -70,7 +70,7 @@ class Walk:
         return (columns, rows) if self.along == "x" else (rows, columns)
 
 
-def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, most_pixels: int) -> Walk:
+def plan_shard_order(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, most_pixels: int) -> ShardOrder:
     """Choose an order of shards.
 
     Parameters
@@ -85,8 +85,11 @@ def plan_walk(counts: tuple[int, ...], shard: tuple[int, int], grid: TileGrid, m
         Pixels of tiles that may be kept.
     """
     rows, columns = _Side(counts[-2], shard[0], grid.rows), _Side(counts[-1], shard[1], grid.columns)
-    walks = [_plan_along("x", counts, columns, rows, most_pixels), _plan_along("y", counts, rows, columns, most_pixels)]
-    return min(walks, key=lambda walk: (walk.extra_share, walk.carried_pixels))
+    orders = [
+        _plan_along("x", counts, columns, rows, most_pixels),
+        _plan_along("y", counts, rows, columns, most_pixels),
+    ]
+    return min(orders, key=lambda order: (order.extra_share, order.carried_pixels))
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class _Side:
         return sum(sizes), max(sizes), min(steps, default=self.tiles.size)
 
 
-def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_pixels: int) -> Walk:
+def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_pixels: int) -> ShardOrder:
     def carried(band: int) -> int:
         """What a row of shards leaves for the next one, and what the shard that is being made leaves for its others."""
         return other.left_over * side.covering(band) + side.left_over * other.covering(1)
@@ -130,7 +133,7 @@ def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, 
     widths = (-(-side.shards // parts) for parts in range(1, side.shards + 1))  # as equal as can be
     band = next((width for width in widths if carried(width) <= most_pixels), 1)
     twice = sum(side.across[border - 1] for border in range(band, side.shards, band))
-    return Walk(counts, along, band, carried(band), twice / len(side.tiles))
+    return ShardOrder(counts, along, band, carried(band), twice / len(side.tiles))
 
 
 def _beyond(tiles: TileAxis, border: int) -> int:

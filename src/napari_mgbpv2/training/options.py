@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from napari_mgbpv2.addresses import expanded
+from napari_mgbpv2.addresses import expand_path
 from napari_mgbpv2.errors import TrainingError
 from napari_mgbpv2.io.fingerprints import recorded_source
 from napari_mgbpv2.model.config import ModelConfig
@@ -255,7 +255,7 @@ def make_options(values: Mapping[str, Any]) -> TrainingOptions:
     try:
         for name in ("output", "prepared"):
             if name in given:
-                given[name] = Path(expanded(str(given[name])))
+                given[name] = Path(expand_path(str(given[name])))
         if "value_range" in given:
             low, high = given["value_range"]
             given["value_range"] = (float(low), float(high))

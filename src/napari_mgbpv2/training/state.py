@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from napari_mgbpv2.errors import TrainingError
-from napari_mgbpv2.paths import write_whole
+from napari_mgbpv2.paths import write_atomically
 
 STATE_FILE = "last.state"
 
@@ -66,7 +66,7 @@ def write_file(path: Path, content: bytes) -> None:
         It cannot be written.
     """
     try:
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         kept = "; what was there before is kept" if path.exists() else ""
         raise TrainingError(f"{path}: cannot be written ({error.strerror}){kept}.") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mgbpv2.errors import ImageError, ModelError
-from napari_mgbpv2.imaging.axes import axes_of_names, check_axes, dimension_names, guess_axes
+from napari_mgbpv2.imaging.axes import axes_from_names, check_axes, dimension_names, guess_axes
 from napari_mgbpv2.model.zoo import ModelCard, default_model
 from napari_mgbpv2.tiling.grid import Span
 
@@ -53,7 +53,7 @@ def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
         axes = own_axes
     else:
         names = dimension_names(image)
-        axes = guess_axes(shape) if names is None else axes_of_names(names, shape)
+        axes = guess_axes(shape) if names is None else axes_from_names(names, shape)
     return _with_missing(image), axes
 
 
@@ -119,7 +119,7 @@ def preferred_channels(axes: str, dtype: np.dtype[Any]) -> int:
 
 def open_model(model: Model | None, scale: int | None, channels: int) -> tuple[str, Network, ModelFile | None]:
     """Return a model's name, its network, and its file where it has one; None is the default for those channels."""
-    from napari_mgbpv2.model.checkpoints import load_model, locate
+    from napari_mgbpv2.model.checkpoints import find_model_file, load_model
     from napari_mgbpv2.model.network import Ensemble, MGBPv2
     from napari_mgbpv2.runtime import ModelFile
 
@@ -128,7 +128,7 @@ def open_model(model: Model | None, scale: int | None, channels: int) -> tuple[s
     if isinstance(model, ModelCard):
         model = model.path
     if isinstance(model, (str, os.PathLike)):
-        path = locate(model).resolve()
+        path = find_model_file(model).resolve()
         return path.stem, load_model(path), ModelFile.of(path)
     if not isinstance(model, (MGBPv2, Ensemble)):
         raise ModelError(f"model is {model!r}; give a model's name, a file, or a network that load_model has given.")

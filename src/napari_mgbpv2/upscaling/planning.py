@@ -57,13 +57,13 @@ class Finish:
         if self.nodata is None and not self.masked:
             if isinstance(blended, np.ndarray):
                 return self.values.from_unit(blended)
-            from napari_mgbpv2.runtime import fetch_as
+            from napari_mgbpv2.runtime import to_host_as
 
-            return fetch_as(self.values, blended)
+            return to_host_as(self.values, blended)
         if not isinstance(blended, np.ndarray):
-            from napari_mgbpv2.runtime import fetch
+            from napari_mgbpv2.runtime import to_host
 
-            blended = fetch(blended)
+            blended = to_host(blended)
         missing = np.isnan(blended)
         if self.values.dtype.kind != "f":
             blended[missing] = 0
@@ -118,7 +118,7 @@ class UpscalePlan:
     @property
     def compute_blended_tile(self) -> TileUpscaler:
         """Computes one tile for those who only add it up with others: where there is a GPU, it stays there."""
-        return replace(self.compute_tile, stays=True)
+        return replace(self.compute_tile, keep_on_device=True)
 
     @property
     def finish(self) -> Finish:
@@ -176,7 +176,7 @@ def plan_upscale(
     ValueMap.of(image.dtype, value_range)  # what is wrong with the image is told before a model is loaded
     check_scale(scale)
     from napari_mgbpv2.model.network import Ensemble, accepts_noise, configurations, weights_hash
-    from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, in_engine_thread
+    from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, run_on_engine_thread
     from napari_mgbpv2.upscaling.lazy import TiledLayout, is_masked, lazy_source
 
     name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
@@ -218,7 +218,7 @@ def plan_upscale(
         layout=layout,
         scale=scale,
         values=values,
-        model=file or in_engine_thread(lambda: copy.deepcopy(network)),
+        model=file or run_on_engine_thread(lambda: copy.deepcopy(network)),
         channels=configs[0].channels,
         noise=float(noise),
         seed=int(seed),

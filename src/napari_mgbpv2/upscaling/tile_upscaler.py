@@ -66,11 +66,11 @@ class _TileSource:
                 with np.errstate(over="ignore"):  # of what stays, there are infinities alone
                     self._marks = np.where(np.isinf(pixels), pixels, np.nan).astype(np.float32)
             if compute.values.dtype.itemsize >= np.dtype(np.float32).itemsize and not self._is_alpha:
-                self._frame = compute.values.frame_of(
+                self._frame = compute.values.choose_frame(
                     pixels,
                     missing,
                     follows_offsets=compute.follows_offsets,
-                    follows_spans=compute.is_homogeneous and not compute.noise,
+                    follows_scaling=compute.is_homogeneous and not compute.noise,
                 )
         unit = self._to_network(pixels) if missing is None else self._filled(rows, columns)
         known = unit if compute.follows_offsets else np.clip(unit, 0, None if compute.is_homogeneous else 1)
@@ -160,7 +160,7 @@ class TileUpscaler:
     range_is_known
         Whether somebody has given the values of black and white, or they have been measured. If not, a warning tells
         of values that the network does not get, once.
-    stays
+    keep_on_device
         Whether a tile may stay on a device with memory of its own, to be blended there.
     """
 
@@ -177,7 +177,7 @@ class TileUpscaler:
     follows_offsets: bool = False
     is_homogeneous: bool = False
     range_is_known: bool = True
-    stays: bool = False
+    keep_on_device: bool = False
     _engines: dict[bool, Engine] = field(default_factory=dict, repr=False, compare=False)
     _has_warned: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -197,13 +197,13 @@ class TileUpscaler:
         engine = self._engine(folded=samples.size == 1 and self.channels > 1)
         is_alpha = self._is_alpha(samples)
         core = grid.rows.core(row), grid.columns.core(column)
-        stays = self.stays and engine.keeps_results
+        keep_on_device = self.keep_on_device and engine.keep_on_device
         constant = self._constant_alpha(plane, samples, core) if is_alpha else None
         tile = _TileSource(self, plane, samples, is_alpha=is_alpha)
         if constant is not None and np.isfinite(constant).all():  # nothing is left for the network
             result = tile.restore_range(constant[np.newaxis])
-            return engine.send(result) if stays else result
-        started = engine.start(
+            return engine.to_device(result) if keep_on_device else result
+        started = engine.submit(
             tile.read,
             (grid.rows.span(row), grid.columns.span(column)),
             core,
@@ -213,13 +213,13 @@ class TileUpscaler:
             seed=self.seed,
             first_channel=self._first_channel(plane, samples),
         )
-        if stays and tile.is_plain and constant is None:
+        if keep_on_device and tile.is_plain and constant is None:
             return tile.restore_range(started)
-        result = engine.fetch(started)
+        result = engine.to_host(started)
         if constant is not None:
             result = np.where(np.isfinite(constant), constant, result)
         finished: TilePixels = tile.restore(result, core)
-        return engine.send(finished) if stays else finished
+        return engine.to_device(finished) if keep_on_device else finished
 
     @property
     def _source_shape(self) -> tuple[int, int]:

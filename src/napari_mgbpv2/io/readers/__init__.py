@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from napari_mgbpv2.addresses import expanded, is_url, without_slash
+from napari_mgbpv2.addresses import expand_path, is_url, strip_trailing_slashes
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.cf import missing_value
 from napari_mgbpv2.io.image import (
@@ -90,9 +90,9 @@ def open_source(
     ImageError
         As `described_as` has it.
     """
-    path = expanded(os.fspath(path))
+    path = expand_path(os.fspath(path))
     source = with_plausible_lengths(
-        _open(without_slash(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
+        _open(strip_trailing_slashes(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
     )
     return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from napari_mgbpv2.addresses import expanded, is_url
+from napari_mgbpv2.addresses import expand_path, is_url
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.readers.tiff.multi_file import parts_of_others
 from napari_mgbpv2.io.results import is_result
@@ -213,7 +213,7 @@ def places(path: str | os.PathLike[str]) -> list[Place]:
     SourceError
         There is nothing.
     """
-    given = expanded(os.fspath(path))
+    given = expand_path(os.fspath(path))
     if is_url(given):
         return [Place(given)]
     if not given:
@@ -277,7 +277,7 @@ def check_found(pattern: str | os.PathLike[str], found: Iterable[Search]) -> Non
         failure = next((other for other in left_out if other.is_failure), None)
         if failure is not None:
             raise MissingError(failure.path, failure.reason)
-        raise _no_image(os.path.abspath(expanded(os.fspath(pattern))), left_out)
+        raise _no_image(os.path.abspath(expand_path(os.fspath(pattern))), left_out)
 
 
 def is_zarr(folder: str) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.formatting import format_bytes
 from napari_mgbpv2.io.image import Pixels, UnfitPicture
 
 MOST_JPEG_SCANS = 64  # writers make about 10; each is a pass over the whole picture
@@ -40,7 +40,7 @@ def check_ratio(path: str, pixel_bytes: int) -> None:
     size = os.path.getsize(path)
     if pixel_bytes > _HARMLESS_BYTES and pixel_bytes > _LARGEST_RATIO * size:
         raise UnfitPicture(
-            f"{path}: announces {readable_bytes(pixel_bytes)} of pixels in a file of {readable_bytes(size)}; it is "
+            f"{path}: announces {format_bytes(pixel_bytes)} of pixels in a file of {format_bytes(size)}; it is "
             "damaged or a decompression bomb: export it again."
         )
 

@@ -32,7 +32,7 @@ from napari_mgbpv2.io.storage.backends import (
 from napari_mgbpv2.io.storage.journal import NAME as JOURNAL
 from napari_mgbpv2.io.storage.journal import FileJournal, Journal, Kept, kept_in, remove_journal
 from napari_mgbpv2.io.storage.locks import Lock
-from napari_mgbpv2.paths import why_not_written
+from napari_mgbpv2.paths import explain_write_error
 
 PUBLISHING = ".mgbpv2-publishing.json"
 DISCARDING = ".mgbpv2-discarding"  # in a store of which all is to be deleted
@@ -60,7 +60,7 @@ def telling_os_errors(destination: Destination) -> Iterator[None]:
     except DestinationError:
         raise
     except OSError as error:
-        raise DestinationError(f"{destination}: {why_not_written(error)}") from error
+        raise DestinationError(f"{destination}: {explain_write_error(error)}") from error
 
 
 class Place:

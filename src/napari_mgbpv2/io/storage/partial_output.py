@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.addresses import Destination, as_destination
+from napari_mgbpv2.addresses import Destination, parse_destination
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.io.storage.backends import provenance_in
 from napari_mgbpv2.io.storage.journal import Kept, kept_in
@@ -46,7 +46,7 @@ def place_at(
     waiting
         Called with a sentence where the lock of a run that may have died has to be waited for.
     """
-    found = as_destination(destination)
+    found = parse_destination(destination)
     if isinstance(found, Path):
         return Place(found, overwrite=overwrite, is_file=is_file)
     _check_address(found)

@@ -4,19 +4,19 @@ A file's tensors alone say which network they are; its name says nothing. Nothin
 authors' files are pickles, and are read by torch's loader for weights only.
 """
 
-from napari_mgbpv2.model.checkpoints.cards import card_of
+from napari_mgbpv2.model.checkpoints.cards import make_card
 from napari_mgbpv2.model.checkpoints.published import download_model
-from napari_mgbpv2.model.checkpoints.reading import configuration_of, load_model, locate
-from napari_mgbpv2.model.checkpoints.writing import export_model, published_state_dict, save_model, whole_model_file
+from napari_mgbpv2.model.checkpoints.reading import find_model_file, infer_config, load_model
+from napari_mgbpv2.model.checkpoints.writing import atomic_model_file, export_model, published_state_dict, save_model
 
 __all__ = [
-    "card_of",
-    "configuration_of",
+    "atomic_model_file",
     "download_model",
     "export_model",
+    "find_model_file",
+    "infer_config",
     "load_model",
-    "locate",
+    "make_card",
     "published_state_dict",
     "save_model",
-    "whole_model_file",
 ]

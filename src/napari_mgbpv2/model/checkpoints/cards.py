@@ -6,10 +6,10 @@ from pathlib import Path
 
 from napari_mgbpv2.model.checkpoints.reading import is_torch_file
 from napari_mgbpv2.model.network import MGBPv2, Network, configurations
-from napari_mgbpv2.model.zoo import ModelCard, description_of, published_at, read_header
+from napari_mgbpv2.model.zoo import ModelCard, find_published_by_path, parse_description, read_header
 
 
-def card_of(path: Path, network: Network) -> ModelCard:
+def make_card(path: Path, network: Network) -> ModelCard:
     """Make the card of a model: what its network says, and what its file or its publication tells beside that.
 
     Parameters
@@ -19,8 +19,8 @@ def card_of(path: Path, network: Network) -> ModelCard:
     network
         What `load_model` has made of it.
     """
-    told = {} if is_torch_file(path) else description_of(path, read_header(path)) or {}
-    if published := published_at(path):
+    told = {} if is_torch_file(path) else parse_description(path, read_header(path)) or {}
+    if published := find_published_by_path(path):
         told = {"trained_on": published.trained_on}
     config = configurations(network)[0]
     return ModelCard(

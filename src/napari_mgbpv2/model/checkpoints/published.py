@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from napari_mgbpv2.addresses import expanded, redact, shown
+from napari_mgbpv2.addresses import display_path, expand_path, redact
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model.checkpoints.reading import as_float32, check_tensors, is_torch_file, read_torch_file
 from napari_mgbpv2.model.checkpoints.writing import published_state_dict
 from napari_mgbpv2.model.downloads import download
 from napari_mgbpv2.model.network import Ensemble, MGBPv2
 from napari_mgbpv2.model.zoo import PublishedModel, file_hash, find_published
-from napari_mgbpv2.paths import whole_file, write_whole
+from napari_mgbpv2.paths import atomic_file, write_atomically
 
 
 def download_model(name: str, source: str | os.PathLike[str] | None = None) -> Path:
@@ -44,12 +44,12 @@ def download_model(name: str, source: str | os.PathLike[str] | None = None) -> P
         and the next call goes on from there.
     """
     model = find_published(name)
-    origin = model.url if source is None else expanded(os.fspath(source))
+    origin = model.url if source is None else expand_path(os.fspath(source))
 
     def accept(path: Path) -> None:
-        _check(model, path, shown(origin))
+        _check(model, path, display_path(origin))
         if model.recorded_hash is None:  # before the file has its name: it is never there unrecorded
-            write_whole(model.hash_path, f"{file_hash(path)}  {model.file_name}\n".encode())
+            write_atomically(model.hash_path, f"{file_hash(path)}  {model.file_name}\n".encode())
 
     try:
         if origin.startswith(("http://", "https://")):
@@ -58,13 +58,13 @@ def download_model(name: str, source: str | os.PathLike[str] | None = None) -> P
                 accept(model.path)
         else:
             model.path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(model.path) as copy:
+            with atomic_file(model.path) as copy:
                 shutil.copyfile(origin, copy)
                 accept(copy)
     except OSError as error:  # the network, the server or the disk; those of requests are OSErrors, too
         raise ModelError(
-            f"{shown(origin)}: could not be brought ({redact(str(error))}); run the same again to go on, or get the "
-            f"file otherwise and say `mgbpv2-models download {name} --from FILE`."
+            f"{display_path(origin)}: could not be brought ({redact(str(error))}); run the same again to go on, or get "
+            f"the file otherwise and say `mgbpv2-models download {name} --from FILE`."
         ) from error
     return model.path
 

@@ -17,18 +17,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from napari_mgbpv2.addresses import expanded
+from napari_mgbpv2.addresses import expand_path
 from napari_mgbpv2.errors import ModelError
-from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.formatting import format_bytes
 from napari_mgbpv2.model.config import MAXIMUM_LEVELS, ModelConfig
 from napari_mgbpv2.model.network import Ensemble, MGBPv2, Network
 from napari_mgbpv2.model.zoo import (
     PUBLISHED,
-    description_of,
     find_model,
-    published_at,
-    published_file,
+    find_published_by_path,
+    parse_description,
     read_header,
+    verify_published_file,
 )
 
 State = dict[str, Tensor]
@@ -73,15 +73,15 @@ def load_model(source: str | os.PathLike[str], *, scale: int | None = None, cycl
 
 
 def _load(source: str | os.PathLike[str], scale: int | None, cycles: int | None) -> Network:
-    path = locate(source)
+    path = find_model_file(source)
     description: dict[str, Any] = {}
     if is_torch_file(path):
-        published = published_at(path)
+        published = find_published_by_path(path)
         description = {"scale": published.scale} if published else {}
         state = read_torch_file(path)
     else:
         header = read_header(path)
-        description = description_of(path, header) or {}
+        description = parse_description(path, header) or {}
         try:
             state = load_file(path)
         except Exception as error:  # what is damaged shows as errors of several classes
@@ -92,7 +92,7 @@ def _load(source: str | os.PathLike[str], scale: int | None, cycles: int | None)
     return network.eval().requires_grad_(False)
 
 
-def locate(source: str | os.PathLike[str]) -> Path:
+def find_model_file(source: str | os.PathLike[str]) -> Path:
     """Find the file of a packaged model, of a published one, or of a path.
 
     Raises
@@ -100,7 +100,7 @@ def locate(source: str | os.PathLike[str]) -> Path:
     ModelError
         There is none, or a published model's has changed since it was downloaded.
     """
-    path = Path(expanded(os.fspath(source)))
+    path = Path(expand_path(os.fspath(source)))
     try:
         if path.is_file():
             return path
@@ -108,11 +108,11 @@ def locate(source: str | os.PathLike[str]) -> Path:
     except OSError as error:  # the name is too long, or its folder may not be looked into
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     if isinstance(source, str) and not path.suffix and path.name == source:
-        return published_file(PUBLISHED[source]) if source in PUBLISHED else find_model(source).path
+        return verify_published_file(PUBLISHED[source]) if source in PUBLISHED else find_model(source).path
     raise ModelError(f"{path}: {problem}; give a model's file or the name of a packaged model.")
 
 
-def configuration_of(shapes: Mapping[str, tuple[int, ...]], *, cycles: int = 1) -> ModelConfig:
+def infer_config(shapes: Mapping[str, tuple[int, ...]], *, cycles: int = 1) -> ModelConfig:
     """Find the configuration of one network from the names and shapes of its tensors.
 
     Raises
@@ -208,7 +208,7 @@ def _check_unpacked_size(path: Path) -> None:
         raise ModelError(f"{path}: is not a complete model file; download or save it again.") from error
     if size > path.stat().st_size:
         raise ModelError(
-            f"{path}: would unpack to {readable_bytes(size)}, and was not loaded, because it could fill the memory; "
+            f"{path}: would unpack to {format_bytes(size)}, and was not loaded, because it could fill the memory; "
             "give a plain state dict, as torch.save writes it."
         )
     if longest > _LARGEST_PICKLE:
@@ -287,7 +287,7 @@ class _ShortPickle:
 
 def _too_long(path: Path) -> ModelError:
     return ModelError(
-        f"{path}: describes its tensors in more than {readable_bytes(_LARGEST_PICKLE)} and was not loaded, because it "
+        f"{path}: describes its tensors in more than {format_bytes(_LARGEST_PICKLE)} and was not loaded, because it "
         "could fill the memory; give a plain state dict."
     )
 
@@ -299,7 +299,7 @@ def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: i
         raise ModelError(f"{path}: holds {len(members)} networks; an ensemble has at most {_MOST_MEMBERS}.")
     parts = [_shapes(state, f"model{member}.") for member in members] or [_shapes(state, "")]
     try:
-        configs = described or [configuration_of(shapes) for shapes in parts]
+        configs = described or [infer_config(shapes) for shapes in parts]
         if cycles is not None:
             configs = [replace(config, cycles=cycles) for config in configs]
         if len(configs) != len(parts):
@@ -320,7 +320,7 @@ def _check_total(path: Path, state: State) -> None:
     total, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if total > 2 * size:  # the authors' files hold the synthesis twice
         raise ModelError(
-            f"{path}: its tensors take {readable_bytes(total)} and the file has {readable_bytes(size)}: some are not "
+            f"{path}: its tensors take {format_bytes(total)} and the file has {format_bytes(size)}: some are not "
             "plain arrays; save their numbers as they are."
         )
 

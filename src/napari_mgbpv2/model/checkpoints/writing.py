@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model.network import MGBPv2, Network, configurations
-from napari_mgbpv2.paths import whole_file
+from napari_mgbpv2.paths import atomic_file
 
 
 def save_model(
@@ -71,7 +71,7 @@ def save_model(
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name!r} is not finite in {precision} and was not written.")
     content = save(state, {"napari_mgbpv2": json.dumps(description, allow_nan=False)})
-    with whole_model_file(path, overwrite=overwrite) as partial:
+    with atomic_model_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content)
     return path
 
@@ -91,7 +91,7 @@ def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: b
             "export it to ONNX, TorchScript or bioimage.io instead."
         )
     torch.save({name: tensor.cpu() for name, tensor in published_state_dict(network).items()}, content)
-    with whole_model_file(path, overwrite=overwrite) as partial:
+    with atomic_model_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content.getvalue())
     return path
 
@@ -109,8 +109,8 @@ def published_state_dict(network: Network) -> dict[str, Tensor]:
 
 
 @contextmanager
-def whole_model_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """`files.whole_file` for a model.
+def atomic_model_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """`files.atomic_file` for a model.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def whole_model_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         The file exists already or cannot be written.
     """
     try:
-        with whole_file(path, overwrite=overwrite) as partial:
+        with atomic_file(path, overwrite=overwrite) as partial:
             yield partial
     except FileExistsError:
         raise ModelError(f"{path}: exists already; choose another name or ask to overwrite it.") from None

@@ -75,7 +75,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     """
     path = Path(path)
     header = read_header(path)
-    description = description_of(path, header)
+    description = parse_description(path, header)
     if description is None:
         raise ModelError(f"{path}: says nothing about its network; it was not written by this package.")
     config: ModelConfig = description["configs"][0]
@@ -119,7 +119,7 @@ def read_header(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def description_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
+def parse_description(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what this package wrote about the network into the metadata; None in files of others.
 
     Its ``configs`` are one `ModelConfig` a member.

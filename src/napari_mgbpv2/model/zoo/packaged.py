@@ -8,13 +8,13 @@ from pathlib import Path
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model.zoo.cards import ModelCard, file_hash, read_card
 
-FOLDER = Path(__file__).parents[1] / "weights"
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_SCALE = 4  # where nobody says one
 
 
 def list_models() -> tuple[ModelCard, ...]:
     """Cards of all packaged models, by scale, those of colours first, and by name."""
-    cards = (read_card(path) for path in FOLDER.glob("*.safetensors"))
+    cards = (read_card(path) for path in WEIGHTS_FOLDER.glob("*.safetensors"))
     return tuple(sorted(cards, key=lambda card: (card.scale or 0, -card.channels, card.name)))
 
 
@@ -60,7 +60,7 @@ def default_model(scale: int | None, channels: int = 3) -> ModelCard:
     return next((card for card in of_scale if card.channels == channels), of_scale[0])
 
 
-def find_content(path: str | os.PathLike[str], sha256: str) -> Path | None:
+def find_model_by_hash(path: str | os.PathLike[str], sha256: str) -> Path | None:
     """Return a model file that has the expected content; None where there is none.
 
     Parameters
@@ -72,7 +72,7 @@ def find_content(path: str | os.PathLike[str], sha256: str) -> Path | None:
         Hash of the content, in hexadecimal.
     """
     given = Path(path)
-    for candidate in (given, FOLDER / given.name):
+    for candidate in (given, WEIGHTS_FOLDER / given.name):
         if candidate.is_file() and file_hash(candidate) == sha256:
             return candidate
     return None

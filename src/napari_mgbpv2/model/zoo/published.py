@@ -150,7 +150,7 @@ def find_published(name: str) -> PublishedModel:
     return PUBLISHED[name]
 
 
-def published_at(path: Path) -> PublishedModel | None:
+def find_published_by_path(path: Path) -> PublishedModel | None:
     """Return the published model whose downloaded file this is; None for any other."""
     for model in PUBLISHED.values():
         if path.name == model.file_name and os.path.realpath(path) == os.path.realpath(model.path):
@@ -158,7 +158,7 @@ def published_at(path: Path) -> PublishedModel | None:
     return None
 
 
-def published_file(model: PublishedModel) -> Path:
+def verify_published_file(model: PublishedModel) -> Path:
     """Return the downloaded file of a published model, if it is still what was downloaded.
 
     Raises

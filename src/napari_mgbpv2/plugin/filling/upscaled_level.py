@@ -266,11 +266,14 @@ class UpscaledLevel(LazyArray):
 
 def bicubic(compute: TileUpscaler, plane: Plane, group: int, rows: Span, columns: Span) -> Unit:
     """Upscale a region of one plane as the network's input is, (samples, rows, columns) float32."""
-    from napari_mgbpv2.imaging.resampling import Taps
+    from napari_mgbpv2.imaging.resampling import ResamplingWeights
 
     layout = compute.layout
     sizes = (layout.shape[axis] // compute.scale for axis in (layout.y, layout.x))
-    taps = [Taps.of(np.arange(*span), compute.scale, size) for span, size in zip((rows, columns), sizes, strict=True)]
+    taps = [
+        ResamplingWeights.of(np.arange(*span), compute.scale, size)
+        for span, size in zip((rows, columns), sizes, strict=True)
+    ]
     pixels = compute.values.to_unit(compute.read(plane, layout.groups[group], *(each.window for each in taps)))
     for axis, each in ((2, taps[1]), (1, taps[0])):
         weights = each.weights[:, :, np.newaxis] if axis == 1 else each.weights

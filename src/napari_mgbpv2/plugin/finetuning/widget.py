@@ -8,7 +8,7 @@ from typing import Any
 from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.formatting import readable_seconds
+from napari_mgbpv2.formatting import format_duration
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.finetuning.view import FinetuneView
 from napari_mgbpv2.plugin.finetuning.working import News, Request, Trained, finetune, free_name
@@ -79,7 +79,7 @@ class FinetuneWidget(DockedWidget):
     def _on_news(self, news: News) -> None:
         self.view.curve.add(news.share, news.loss, news.gain)
         self.view.device.show_in_use(news.device)
-        left = f", {readable_seconds(news.seconds_left)} left" if news.share else ""
+        left = f", {format_duration(news.seconds_left)} left" if news.share else ""
         if self.view.progress.cancel.isEnabled():
             self.view.progress.show_step(news.share, f"step {news.step}{left}")
         if news.gain is not None and news.sheet is not None:

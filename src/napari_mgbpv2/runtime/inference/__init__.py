@@ -5,7 +5,7 @@ runs what is prepared here. What is done differently, what it was expected to ga
 ``docs/performance.md``.
 """
 
-from napari_mgbpv2.runtime.inference.network import PreparedNetwork
+from napari_mgbpv2.runtime.inference.network import InferenceNetwork
 from napari_mgbpv2.runtime.inference.workspace import Workspace
 
-__all__ = ["PreparedNetwork", "Workspace"]
+__all__ = ["InferenceNetwork", "Workspace"]

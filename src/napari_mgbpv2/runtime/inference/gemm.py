@@ -19,11 +19,11 @@ from torch import Tensor
 from napari_mgbpv2.runtime.inference.workspace import Workspace
 
 # Longer sums, or few of half the length, are shared out between threads, and would be rounded by how many there are.
-LONGEST_SUM, MANY_SUMS = 512, 256
-LEFT_ASIDE_BY_MKL = ("AuthenticAMD", "HygonGenuine")
+LONGEST_SUM, MANY_ROWS = 512, 256
+VENDORS_SLOW_IN_MKL = ("AuthenticAMD", "HygonGenuine")
 
 
-class Product(Protocol):
+class Gemm(Protocol):
     """Multiplies by one matrix."""
 
     def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
@@ -43,7 +43,7 @@ class Product(Protocol):
         """
 
 
-class MatrixProduct:
+class MatmulGemm:
     """A product by torch's library for matrices.
 
     Parameters
@@ -56,10 +56,10 @@ class MatrixProduct:
         self._right = right.contiguous()
 
     def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
-        """Multiply, see `Product`; the result stands in the workspace."""
+        """Multiply, see `Gemm`; the result stands in the workspace."""
         rows, terms = left.shape
-        result = workspace.take("products", rows, self._right.shape[1], like=left)
-        longest = LONGEST_SUM if rows >= MANY_SUMS else LONGEST_SUM // 2
+        result = workspace.take("gemm", rows, self._right.shape[1], like=left)
+        longest = LONGEST_SUM if rows >= MANY_ROWS else LONGEST_SUM // 2
         count = -(-terms // longest)
         for start, stop in pairwise(terms * part // count for part in range(count + 1)):
             if start == 0:
@@ -69,7 +69,7 @@ class MatrixProduct:
         return result
 
 
-class ConvolutionProduct:
+class ConvolutionGemm:
     """A product by torch's library for convolutions.
 
     Parameters
@@ -82,7 +82,7 @@ class ConvolutionProduct:
         self._kernel = right.t()[:, :, None, None].contiguous(memory_format=torch.channels_last)
 
     def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
-        """Multiply, see `Product`; the result is memory of its own."""
+        """Multiply, see `Gemm`; the result is memory of its own."""
         rows, terms = left.shape
         image = left.view(1, 1, rows, terms).permute(0, 3, 1, 2)
         return convolve(image, self._kernel[:, :terms])[0, :, 0].t()
@@ -99,15 +99,15 @@ def convolve(image: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tenso
     return torch.mkldnn_convolution(image, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
 
 
-def make_product(right: Tensor) -> Product:
+def make_gemm(right: Tensor) -> Gemm:
     """Prepare products by a (terms, columns) matrix, with the library that is faster on this processor."""
-    return ConvolutionProduct(right) if convolutions_are_faster() else MatrixProduct(right)
+    return ConvolutionGemm(right) if convolutions_are_faster() else MatmulGemm(right)
 
 
 @cache
 def convolutions_are_faster() -> bool:
     """Tell whether torch's library for matrices makes less of this processor than that for convolutions."""
-    return processor_vendor() in LEFT_ASIDE_BY_MKL and bool(torch.backends.mkl.is_available()) and has_onednn()  # type: ignore[no-untyped-call]
+    return processor_vendor() in VENDORS_SLOW_IN_MKL and bool(torch.backends.mkl.is_available()) and has_onednn()  # type: ignore[no-untyped-call]
 
 
 def has_onednn() -> bool:
@@ -117,8 +117,8 @@ def has_onednn() -> bool:
 
 def processor_vendor() -> str:
     """Name the maker of the processor as it calls itself: "GenuineIntel", "AuthenticAMD", or "" if it does not say."""
-    told = Path("/proc/cpuinfo")
-    if told.is_file():
-        names = (line.partition(":") for line in told.read_text(errors="replace").splitlines())
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = (line.partition(":") for line in cpuinfo.read_text(errors="replace").splitlines())
         return next((value.strip() for name, _, value in names if name.strip() == "vendor_id"), "")
     return platform.processor().rpartition(" ")[2]  # "Intel64 Family 6 Model 85 Stepping 7, GenuineIntel" on Windows

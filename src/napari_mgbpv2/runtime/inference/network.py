@@ -6,7 +6,7 @@
   them too early takes their share away again, in its own bias: its kernel never leaves the image.
 - Nothing stands between the last upscaling and the synthesis. Their product has the channels of the image.
 - The image itself is added last, in full precision, where a network is residual.
-- What only the outer rows of a tile need is left out where these are not wanted.
+- What only the outer rows of a tile need is left out where these are not output_region.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from torch import Tensor, nn
 from napari_mgbpv2.model.network import MGBPv2, ZeroSumConv2d, module_label
 from napari_mgbpv2.runtime.inference.convolutions import Convolution
 from napari_mgbpv2.runtime.inference.layout import as_image, is_exact_on_cpu
-from napari_mgbpv2.runtime.inference.receptive_fields import Extent, StepExtents, plan_extents
-from napari_mgbpv2.runtime.inference.transposed_convolution import ConvolutionStep, ProductStep, UpscalingStep
+from napari_mgbpv2.runtime.inference.receptive_fields import RowRange, StepRows, plan_receptive_rows
+from napari_mgbpv2.runtime.inference.transposed_convolution import (
+    DirectTransposedConvolution,
+    GemmTransposedConvolution,
+    TransposedConvolution,
+)
 from napari_mgbpv2.runtime.inference.workspace import Workspace
 
 
@@ -33,10 +37,10 @@ class _Step:
 
     down: Convolution
     below: tuple[_Step, ...]
-    up: UpscalingStep
+    up: TransposedConvolution
 
 
-class PreparedNetwork:
+class InferenceNetwork:
     """A network ready to be run on one device, in one precision.
 
     Parameters
@@ -60,18 +64,18 @@ class PreparedNetwork:
         self.config = config = network.config
         self.workspace, self._dtype = workspace, dtype
         top = config.levels - 1
-        preparation = _Preparation(network, device, dtype)
+        preparation = _WeightPreparation(network, device, dtype)
         self._steps, biases = preparation.steps(top)
         # what the features of the highest level are given in advance, at the start of each cycle
-        self._advance = biases.to(device, dtype)
+        self._initial_bias = biases.to(device, dtype)
         self._first = preparation.convolution(f"Analysis_{top}", biases)
         self._analyses = [preparation.convolution(f"Analysis_{level}") for level in range(top)]
         noisy = range(top if config.noise_channels else 0)
         self._noise_analyses = [preparation.convolution(f"AnalysisN_{level}") for level in noisy]
         self._synthesis = preparation.convolution("Synthesis")
-        self._last_up = preparation.last_upscaling_and_synthesis()
+        self._output_upscaling = preparation.last_upscaling_and_synthesis()
 
-    def working_in(self, workspace: Workspace) -> PreparedNetwork:
+    def with_workspace(self, workspace: Workspace) -> InferenceNetwork:
         """Return the same network, with the same weights in memory, whose forwards use another workspace alone."""
         other = copy.copy(self)
         other.workspace = workspace
@@ -83,7 +87,7 @@ class PreparedNetwork:
         image: Tensor,
         noise: Tensor | None = None,
         noise_amplitude: float = 0.0,
-        wanted: tuple[slice, slice] | None = None,
+        output_region: tuple[slice, slice] | None = None,
     ) -> Tensor:
         """Restore the details of a bicubically upscaled image.
 
@@ -95,18 +99,18 @@ class PreparedNetwork:
             (1, C, H, W), standard normal; needed only where ``noise_amplitude`` is not 0.
         noise_amplitude
             W of the paper.
-        wanted
+        output_region
             Rows and columns to give, as slices with start and stop; by default all.
 
         Returns
         -------
         Tensor
-            (1, C, H, W), or what is wanted of it, float32.
+            (1, C, H, W), or what is output_region of it, float32.
         """
-        if wanted is None:
-            wanted = slice(0, image.shape[2]), slice(0, image.shape[3])
-        rows = Extent(wanted[0].start, wanted[0].stop)
-        *cycles, (*steps, last) = plan_extents(self.config, image.shape[2], rows)
+        if output_region is None:
+            output_region = slice(0, image.shape[2]), slice(0, image.shape[3])
+        rows = RowRange(output_region[0].start, output_region[0].stop)
+        *cycles, (*steps, last) = plan_receptive_rows(self.config, image.shape[2], rows)
         source = image
         image = image.to(self._dtype, memory_format=torch.channels_last)
         if noise_amplitude:
@@ -114,25 +118,25 @@ class PreparedNetwork:
             noise = noise.to(self._dtype, memory_format=torch.channels_last)
         else:
             noise = None
-        stacks = self._analyse(image, noise, noise_amplitude)
-        features = self._start(image)
+        stacked_features = self._analyse(image, noise, noise_amplitude)
+        features = self._initial_features(image)
         for cycle in cycles:
-            self._refine(features, 0, self._steps, stacks, cycle)
-            features += self._advance[:, None, None]
-        self._refine(features, 0, self._steps[:-1], stacks, steps)
-        stack = self._stack(features, 0, self._steps[-1], stacks, last)
+            self._refine(features, 0, self._steps, stacked_features, cycle)
+            features += self._initial_bias[:, None, None]
+        self._refine(features, 0, self._steps[:-1], stacked_features, steps)
+        stacked = self._upscaling_input(features, 0, self._steps[-1], stacked_features, last)
         output = self._synthesis.pointwise(last.refined.of(features))
-        self._last_up.add_to(output, stack, self.workspace)
-        output = rows.of(output, last.refined.start)[..., wanted[1]].float()
+        self._output_upscaling.add_to(output, stacked, self.workspace)
+        output = rows.of(output, last.refined.start)[..., output_region[1]].float()
         if self.config.residual:  # to the image in full precision: only the details are computed in fewer bits
-            output += rows.of(source)[..., wanted[1]]
+            output += rows.of(source)[..., output_region[1]]
         return output
 
-    def _start(self, image: Tensor) -> Tensor:
+    def _initial_features(self, image: Tensor) -> Tensor:
         """Analyse the image at the highest level: the features that the steps refine."""
         halo = self._first.weight.shape[-1] // 2
         if not halo:
-            return self._first.pointwise(image, self._take("features", len(self._advance), image))
+            return self._first.pointwise(image, self._take("features", len(self._initial_bias), image))
         padded = F.pad(image, (halo,) * 4, mode="reflect").contiguous(memory_format=torch.channels_last)
         return self._first(padded, self.workspace, "features")
 
@@ -141,48 +145,45 @@ class PreparedNetwork:
         features: Tensor,
         first: int,
         steps: Sequence[_Step],
-        stacks: Sequence[Tensor],
-        plan: Sequence[StepExtents],
+        stacked_features: Sequence[Tensor],
+        plan: Sequence[StepRows],
     ) -> None:
-        """BP of Algorithm 1, in place; ``features`` begin with row ``first``, ``stacks`` are of the levels below."""
-        for step, extents in zip(steps, plan, strict=True):
-            stack = self._stack(features, first, step, stacks, extents)
-            step.up.add_to(extents.refined.of(features, first), stack, self.workspace)
+        """Refine ``features``, whose first row is ``first``, in place: BP of Algorithm 1."""
+        for step, step_rows in zip(steps, plan, strict=True):
+            stacked = self._upscaling_input(features, first, step, stacked_features, step_rows)
+            step.up.add_to(step_rows.refined.of(features, first), stacked, self.workspace)
 
-    def _stack(
-        self, features: Tensor, first: int, step: _Step, stacks: Sequence[Tensor], extents: StepExtents
+    def _upscaling_input(
+        self, features: Tensor, first: int, step: _Step, stacked_features: Sequence[Tensor], step_rows: StepRows
     ) -> Tensor:
-        """Give what the upscaling of a step reads: what comes from below is added to the stack of the level."""
-        *lower, stack = stacks
-        below = step.down(extents.read.of(features, first), self.workspace, f"level {len(lower)}")
-        self._refine(below, extents.incoming.start, step.below, lower, extents.below)
-        stack, channels = extents.stacked.of(stack), below.shape[1]
-        below = extents.stacked.of(below, extents.incoming.start)
-        torch.clamp_min(below, 0, out=stack[:, channels : 2 * channels])
-        return stack
+        """Give what the upscaling of a step reads: the features from below join the stacked ones."""
+        *lower, stacked = stacked_features
+        below = step.down(step_rows.read.of(features, first), self.workspace, f"level {len(lower)}")
+        self._refine(below, step_rows.incoming.start, step.below, lower, step_rows.below)
+        stacked, channels = step_rows.stacked.of(stacked), below.shape[1]
+        below = step_rows.stacked.of(below, step_rows.incoming.start)
+        torch.clamp_min(below, 0, out=stacked[:, channels : 2 * channels])
+        return stacked
 
     def _analyse(self, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
-        """Make the stack of each level but the highest: image, room for what comes from below, noise if there is some.
-
-        All of a stack is rectified.
-        """
-        stacks: list[Tensor] = []
+        """Stack the rectified features of each level but the highest: image, space for those from below, and noise."""
+        stacked_features: list[Tensor] = []
         height, width = image.shape[2:]
         for level in reversed(range(self.config.levels - 1)):
             height, width = ((size - self.config.kernel) // 2 + 1 for size in (height, width))
             channels, more = self.config.features[level], self.config.noise_channels if noise is not None else 0
-            stack = as_image(self.workspace.take(f"stack {level}", height, width, 2 * channels + more, like=image))
-            self._analyses[level].rectify_into(image, stack[:, :channels])
+            stacked = as_image(self.workspace.take(f"stack {level}", height, width, 2 * channels + more, like=image))
+            self._analyses[level].rectify_into(image, stacked[:, :channels])
             if noise is not None:
-                self._noise_analyses[level].rectify_into(noise, stack[:, 2 * channels :], amplitude)
-            stacks.insert(0, stack)
-        return stacks
+                self._noise_analyses[level].rectify_into(noise, stacked[:, 2 * channels :], amplitude)
+            stacked_features.insert(0, stacked)
+        return stacked_features
 
     def _take(self, name: str, channels: int, like: Tensor) -> Tensor:
         return self.workspace.take(name, *like.shape[2:], channels, like=like)
 
 
-class _Preparation:
+class _WeightPreparation:
     """Takes the weights of a network and gives what they become."""
 
     def __init__(self, network: MGBPv2, device: torch.device, dtype: torch.dtype) -> None:
@@ -218,7 +219,7 @@ class _Preparation:
             steps.append(_Step(convolution, below, self._upscaling(up.weight.detach())))
         return tuple(reversed(steps)), biases
 
-    def last_upscaling_and_synthesis(self) -> UpscalingStep:
+    def last_upscaling_and_synthesis(self) -> TransposedConvolution:
         """Prepare the last upscaling of the highest level and the synthesis as one."""
         top, steps = self._config.levels - 1, self._config.steps
         label = module_label(top, (steps - 1,) * top, steps)
@@ -226,11 +227,11 @@ class _Preparation:
         product = torch.einsum("sckl,oc->sokl", up.detach().double().cpu(), synthesis.detach().double().cpu())
         return self._upscaling(product.float())
 
-    def _upscaling(self, weight: Tensor) -> UpscalingStep:
+    def _upscaling(self, weight: Tensor) -> TransposedConvolution:
         weight = weight.to(self._device, self._dtype)
         if is_exact_on_cpu(weight):
-            return ProductStep(weight)
-        return ConvolutionStep(weight)
+            return GemmTransposedConvolution(weight)
+        return DirectTransposedConvolution(weight)
 
     def _module(self, name: str) -> nn.Conv2d | nn.ConvTranspose2d:
         module = self._network.get_submodule(name)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_mgbpv2.runtime.inference.gemm import make_product
+from napari_mgbpv2.runtime.inference.gemm import make_gemm
 from napari_mgbpv2.runtime.inference.layout import pixels
 from napari_mgbpv2.runtime.inference.toom_cook import toom_cook
 from napari_mgbpv2.runtime.inference.workspace import Workspace
@@ -28,7 +28,7 @@ STRIP_NUMBERS = 2_000_000  # a product that reads and gives so many is still in 
 ACCESS_COST = 15  # multiplications in the time in which one number of a feature is read or written
 
 
-class UpscalingStep(Protocol):
+class TransposedConvolution(Protocol):
     """Adds what one upscaling gives to the features above it."""
 
     def add_to(self, features: Tensor, stack: Tensor, workspace: Workspace) -> None:
@@ -45,7 +45,7 @@ class UpscalingStep(Protocol):
         """
 
 
-class ConvolutionStep:
+class DirectTransposedConvolution:
     """The step by the transposed convolution that the device has.
 
     Parameters
@@ -58,7 +58,7 @@ class ConvolutionStep:
         self._weight = weight.contiguous(memory_format=torch.channels_last)
 
     def add_to(self, features: Tensor, stack: Tensor, workspace: Workspace) -> None:
-        """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
+        """Add Upscale(``stack``) to ``features``, see `TransposedConvolution`."""
         features += F.conv_transpose2d(stack, self._weight[: stack.shape[1]], stride=2)
 
 
@@ -98,7 +98,7 @@ class _Phase(NamedTuple):
         return max(len(product.filters) for product in self.products)
 
 
-class ProductStep:
+class GemmTransposedConvolution:
     """The step by matrix products, for CPUs.
 
     Parameters
@@ -117,11 +117,11 @@ class ProductStep:
         self._phases = choices[fast]
         columns = weight.detach().double().permute(2, 0, 3, 1).flatten(2)  # K taps of (S, K C)
         self._multiply = [
-            [make_product(_combine(product.filters, columns)) for product in phase.products] for phase in self._phases
+            [make_gemm(_combine(product.filters, columns)) for product in phase.products] for phase in self._phases
         ]
 
     def add_to(self, features: Tensor, stack: Tensor, workspace: Workspace) -> None:
-        """Add Upscale(``stack``) to ``features``, see `UpscalingStep`."""
+        """Add Upscale(``stack``) to ``features``, see `TransposedConvolution`."""
         target, source = pixels(features), pixels(stack)
         height, width, terms = source.shape
         for phase, multiply in zip(self._phases, self._multiply, strict=True):

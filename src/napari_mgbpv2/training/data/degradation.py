@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_mgbpv2.imaging.resampling import Taps, shrink, upscale_window
+from napari_mgbpv2.imaging.resampling import ResamplingWeights, shrink, upscale_window
 from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.tiling.grid import Span
 
@@ -89,9 +89,9 @@ def crop_span(span: Span, patch: int, scale: int, reverse: bool, generator: np.r
     return Span(start, start + patch)
 
 
-def taps_of(span: Span, scale: int, low_size: int) -> Taps:
+def taps_of(span: Span, scale: int, low_size: int) -> ResamplingWeights:
     """Bicubic taps of the target pixels of ``span`` in an axis of ``low_size`` low-resolution pixels."""
-    return Taps.of(np.arange(*span, dtype=np.int64), scale, low_size)
+    return ResamplingWeights.of(np.arange(*span, dtype=np.int64), scale, low_size)
 
 
 def _wide(low: slice, scale: int, low_size: int) -> slice:

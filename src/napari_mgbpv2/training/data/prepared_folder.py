@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_mgbpv2.addresses import recordable, shown
+from napari_mgbpv2.addresses import display_path, escape_undecodable
 from napari_mgbpv2.errors import DestinationError, ImageError, SourceError
 from napari_mgbpv2.imaging.alpha import visible_colours
 from napari_mgbpv2.io.readers import ImageSource, open_source
@@ -136,7 +136,7 @@ def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
 
 def names_of(images: Sequence[Image]) -> list[str]:
     """Return a name for each image: the end of its path, as long as it takes to tell all of them apart."""
-    paths = [recordable(shown(_path_of(image))).replace(os.sep, "/") for image in images]
+    paths = [escape_undecodable(display_path(_path_of(image))).replace(os.sep, "/") for image in images]
     parts = [[part for part in path.split("/") if part] for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(each[-count:]) for each in parts]

@@ -14,7 +14,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from napari_mgbpv2.addresses import is_url, shown
+from napari_mgbpv2.addresses import display_path, is_url
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.cf import missing_value, packing_of
 from napari_mgbpv2.io.converted import ConvertedArray
@@ -162,7 +162,9 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
         raise
     except Exception as error:  # damaged JSON, unknown codecs and data types all end here
         advice = "check the network and try again" if is_of_network(error) else "its metadata are damaged or unknown"
-        raise SourceError(f"{shown(path)}: cannot be read as Zarr ({reason_of(error)}); {advice}.") from redacted(error)
+        raise SourceError(
+            f"{display_path(path)}: cannot be read as Zarr ({reason_of(error)}); {advice}."
+        ) from redacted(error)
 
 
 def _store_of(path: str) -> tuple[Store, str]:

@@ -10,9 +10,9 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 
-from napari_mgbpv2.addresses import shown
+from napari_mgbpv2.addresses import display_path
 from napari_mgbpv2.errors import ImageError, SourceError
-from napari_mgbpv2.imaging.axes import axes_of_names, dimension_names
+from napari_mgbpv2.imaging.axes import axes_from_names, dimension_names
 from napari_mgbpv2.io.image import (
     ImageSource,
     axes_or,
@@ -55,7 +55,7 @@ def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> Imag
         It is no Zarr, its metadata are damaged, it holds several images without saying which, or it is a plate.
     """
     node = open_node(path)
-    path = shown(path)  # from here on for messages and records
+    path = display_path(path)  # from here on for messages and records
     if isinstance(node, zarr.Array):
         return _open_array(path, node, f"Zarr v{node.metadata.zarr_format} array", series, level, said_axes)
     group, ome, series = image_group(path, node, series)
@@ -149,6 +149,6 @@ def _named_axes(path: str, array: zarr.Array[Any]) -> str | None:
     """Return the axes by the names of the dimensions, or None for an array without names."""
     names = dimension_names(array)
     try:
-        return None if names is None else axes_of_names(names, array.shape)
+        return None if names is None else axes_from_names(names, array.shape)
     except ImageError as error:
         raise SourceError(f"{path}: {error}") from error

@@ -18,7 +18,7 @@ import numpy as np
 from zarr.storage import LocalStore, ZipStore
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.formatting import readable_bytes
+from napari_mgbpv2.formatting import format_bytes
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -60,7 +60,7 @@ class Bounds:
             most = 2 * found[0] + _SLACK
         if size > most:
             raise SourceError(
-                f"{where}: {key} would take {readable_bytes(size)}, more than the {readable_bytes(most)} that it can "
+                f"{where}: {key} would take {format_bytes(size)}, more than the {format_bytes(most)} that it can "
                 "have by its metadata; it is damaged or made to fill the memory, and was not read."
             )
 
@@ -72,7 +72,7 @@ class Bounds:
         _, most, codecs = found
         if unpacks_to_more(content(), most + _SLACK, codecs):
             raise SourceError(
-                f"{where}: the chunk {key} unpacks to more than the {readable_bytes(most)} of its metadata; it is "
+                f"{where}: the chunk {key} unpacks to more than the {format_bytes(most)} of its metadata; it is "
                 "damaged or made to fill the memory, and was not read."
             )
 

@@ -15,7 +15,7 @@ from napari_mgbpv2.errors import Cancelled, DestinationError, MGBPv2Error
 from napari_mgbpv2.imaging.alpha import ALPHA_SAMPLES
 from napari_mgbpv2.io.writers.ome_tiff.metadata import CREATOR, Description
 from napari_mgbpv2.io.writers.ome_tiff.tiles import BLOCK_BYTES, ArrayLike, Pixels, TiledLevel
-from napari_mgbpv2.paths import why_not_written
+from napari_mgbpv2.paths import explain_write_error
 
 COMPRESSIONS: dict[str, dict[str, Any]] = {
     "zlib": {"compression": "zlib", "compressionargs": {"level": 3}},  # higher ones take long and gain little
@@ -214,4 +214,4 @@ def _complete_or_gone(path: Path) -> Iterator[BinaryIO]:
     except MGBPv2Error:
         raise
     except OSError as error:
-        raise DestinationError(f"{path}: {why_not_written(error)}") from error
+        raise DestinationError(f"{path}: {explain_write_error(error)}") from error

@@ -19,7 +19,7 @@ import napari_mgbpv2 as mgbp
 from examples import TINY, Array, a_network, an_image, counted_image
 from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.model.network import Ensemble
-from napari_mgbpv2.runtime import Engine, fetch_as
+from napari_mgbpv2.runtime import Engine, to_host_as
 from napari_mgbpv2.runtime.transfers import Transfers
 from napari_mgbpv2.upscaling import plan_upscale
 from napari_mgbpv2.upscaling.lazy import TiledImage, as_dask
@@ -43,7 +43,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def let_them_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "keeps_results", property(lambda self: True))
+    monkeypatch.setattr(Engine, "keep_on_device", property(lambda self: True))
 
 
 def both(monkeypatch: pytest.MonkeyPatch, image: Any, **options: Any) -> tuple[Array, Array]:
@@ -142,7 +142,7 @@ class TestFetchAs:
             arrays.arrays(np.float32, (1, 3, 5), elements=st.floats(-4, 4, width=32) | st.sampled_from([0.5, 1.0]))
         )
         expected = values.from_unit(unit.copy())
-        found = fetch_as(values, torch.from_numpy(unit.copy()))
+        found = to_host_as(values, torch.from_numpy(unit.copy()))
         assert found.dtype == expected.dtype
         assert found.tobytes() == expected.tobytes()
 
@@ -151,12 +151,12 @@ class TestFetchAs:
         self, dtype: str, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sizes: list[int] = []
-        fetch = Transfers.from_device
+        fetch = Transfers.start_copy_to_host
 
         def noted(self: Transfers, values: torch.Tensor) -> Any:
             sizes.append(values.element_size())
             return fetch(self, values)
 
-        monkeypatch.setattr(Transfers, "from_device", noted)
-        fetch_as(ValueMap.of(dtype, None), torch.rand(1, 4, 4))
+        monkeypatch.setattr(Transfers, "start_copy_to_host", noted)
+        to_host_as(ValueMap.of(dtype, None), torch.rand(1, 4, 4))
         assert sizes == [size]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from napari_mgbpv2.conversion.work_queue import Areas
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.tiling.grid import Span, plan_grid
-from napari_mgbpv2.tiling.shard_order import plan_walk
+from napari_mgbpv2.tiling.shard_order import plan_shard_order
 
 MOST = 256 * 2**20 // 12  # pixels of three samples
 CONFIG = ModelConfig(features=(6, 5, 4), steps=2, kernel=3)
@@ -27,7 +27,7 @@ def a_grid(height: int, width: int, tile: int = 100) -> object:
 @settings(max_examples=60, deadline=None)
 def test_a_walk_visits_each_shard_once(counts: tuple[int, ...], most: int) -> None:
     grid = a_grid(counts[1] * 64, counts[2] * 64)
-    walk = plan_walk(counts, (64, 64), grid, most)
+    walk = plan_shard_order(counts, (64, 64), grid, most)
     visited = list(walk)
     assert len(walk) == len(visited) == len(set(visited)) == np.prod(counts)
     assert set(visited) == set(np.ndindex(*counts))
@@ -45,7 +45,7 @@ def test_what_is_kept_and_what_is_run_twice_is_what_the_walk_says(
 ) -> None:
     """Followed tile by tile, as pieces are kept: what a tile has for shards to come, within a band."""
     grid = a_grid(counts[0] * side, counts[1] * side)
-    walk = plan_walk(counts, (side, side), grid, most)
+    walk = plan_shard_order(counts, (side, side), grid, most)
     axis = 1 if walk.along == "x" else 0
     runs = kept_most = 0
     for start in range(0, counts[axis], walk.band):
@@ -78,26 +78,26 @@ def parts(core: Span, side: int) -> list[tuple[int, Span]]:
 
 def test_a_wide_image_is_walked_through_along_its_short_side() -> None:
     grid = plan_grid(4096, 400_000, [CONFIG], guard=8, tile=500)
-    walk = plan_walk((4, 391), (1024, 1024), grid, most_pixels=10**8)
+    walk = plan_shard_order((4, 391), (1024, 1024), grid, most_pixels=10**8)
     assert (walk.along, walk.extra_share) == ("y", 0)
     assert list(walk)[:5] == [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1)]
 
 
 def test_where_memory_allows_no_tile_is_run_twice() -> None:
     grid = plan_grid(50_000, 50_000, [CONFIG], guard=8, tile=500)
-    assert plan_walk((49, 49), (1024, 1024), grid, most_pixels=10**10).extra_share == 0
+    assert plan_shard_order((49, 49), (1024, 1024), grid, most_pixels=10**10).extra_share == 0
 
 
 def test_a_huge_image_costs_little_in_a_bounded_memory() -> None:
     grid = plan_grid(10**6, 10**6, [CONFIG], guard=8, tile=896)
-    walk = plan_walk((489, 489), (2048, 2048), grid, most_pixels=MOST)
+    walk = plan_shard_order((489, 489), (2048, 2048), grid, most_pixels=MOST)
     assert walk.carried_pixels <= MOST
     assert 0 < walk.extra_share < 0.06
 
 
 def test_the_first_shards_of_a_huge_image_come_at_once() -> None:
     grid = plan_grid(10**6, 10**6, [CONFIG], guard=8, tile=896)
-    walk = plan_walk((10**5, 489, 489), (2048, 2048), grid, most_pixels=MOST)
+    walk = plan_shard_order((10**5, 489, 489), (2048, 2048), grid, most_pixels=MOST)
     assert [index for index, _ in zip(walk, range(3), strict=False)] == [(0, 0, 0), (0, 0, 1), (0, 0, 2)]
     assert walk[len(walk) - 1] == (10**5 - 1, 488, 488)
 

@@ -19,8 +19,14 @@ from torch import Tensor
 from examples import a_network
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.runtime import inference
-from napari_mgbpv2.runtime.cuda_graphs import MOST_KINDS, RUNS_BEFORE, SWITCH, CudaGraphs, Replaying
-from napari_mgbpv2.runtime.inference import PreparedNetwork, Workspace
+from napari_mgbpv2.runtime.cuda_graphs import (
+    CAPTURE_AFTER_RUNS,
+    CUDA_GRAPHS_ENV_VAR,
+    MAX_GRAPHS,
+    CudaGraphCapturer,
+    GraphedNetwork,
+)
+from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
 
 NOISY = ModelConfig(features=(6, 5, 4), noise_channels=1)
 SIDE = NOISY.natural_up(40)
@@ -28,10 +34,10 @@ ALL = slice(0, SIDE), slice(0, SIDE)
 
 
 @dataclass
-class Again:
+class FakeGraph:
     """A recording that does its work again; its output stands in the same memory each time, as a GPU's does."""
 
-    recorder: Recorder
+    recorder: FakeCapturer
     work: Callable[[], Tensor]
     output: Tensor
 
@@ -42,7 +48,7 @@ class Again:
 
 
 @dataclass
-class Recorder:
+class FakeCapturer:
     """Counts what is recorded and replayed."""
 
     room: bool = True
@@ -51,18 +57,18 @@ class Recorder:
     recorded: int = 0
     replayed: int = 0
     cleared: int = 0
-    kept: list[weakref.ref[Again]] = field(default_factory=list)
+    kept: list[weakref.ref[FakeGraph]] = field(default_factory=list)
 
     def has_room(self, size: int) -> bool:
         return self.room and size > 0
 
-    def record(self, work: Callable[[], Tensor]) -> Again:
+    def capture(self, work: Callable[[], Tensor]) -> FakeGraph:
         if self.error is not None:
             raise self.error
         self.recorded += 1
         work()  # as before a recording on a GPU
         spoilt = self.spoils
-        recording = Again(self, lambda: work() + spoilt, work())
+        recording = FakeGraph(self, lambda: work() + spoilt, work())
         self.kept.append(weakref.ref(recording))
         return recording
 
@@ -73,41 +79,41 @@ class Recorder:
 @pytest.fixture(params=["matrices", "convolutions"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test with both of torch's libraries, whichever of them this machine's processor would take."""
-    for module in (inference.products, inference.convolutions):
+    for module in (inference.gemm, inference.convolutions):
         monkeypatch.setattr(module, "convolutions_are_faster", lambda: request.param == "convolutions")
 
 
-def a_replaying(recorder: Recorder | None) -> tuple[Replaying, PreparedNetwork]:
-    network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
-    return Replaying(network, recorder), network
+def make_graphed_network(recorder: FakeCapturer | None) -> tuple[GraphedNetwork, InferenceNetwork]:
+    network = InferenceNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+    return GraphedNetwork(network, recorder), network
 
 
 def an_input(seed: int, side: int = SIDE) -> Tensor:
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-class TestReplaying:
+class TestGraphedNetwork:
     def test_a_kind_of_forward_is_recorded_when_it_comes_often(self) -> None:
-        recorder = Recorder()
-        replaying, _ = a_replaying(recorder)
+        recorder = FakeCapturer()
+        replaying, _ = make_graphed_network(recorder)
         recorded = []
-        for seed in range(RUNS_BEFORE + 2):
+        for seed in range(CAPTURE_AFTER_RUNS + 2):
             replaying(an_input(seed), None, 0.0, ALL)
             recorded.append(recorder.recorded)
-        assert recorded == [0] * (RUNS_BEFORE - 1) + [1, 1, 1]
+        assert recorded == [0] * (CAPTURE_AFTER_RUNS - 1) + [1, 1, 1]
         assert recorder.replayed == 1 + 2  # the check, and the forwards after it
 
     @pytest.mark.usefixtures("library")
     def test_what_is_replayed_has_the_bits_of_the_network(self) -> None:
-        replaying, network = a_replaying(Recorder())
-        for seed in range(RUNS_BEFORE + 3):
+        replaying, network = make_graphed_network(FakeCapturer())
+        for seed in range(CAPTURE_AFTER_RUNS + 3):
             image, noise = an_input(seed), an_input(10 + seed)
             assert torch.equal(replaying(image, None, 0.0, ALL), network(image))
             assert torch.equal(replaying(image, noise, 0.5, ALL), network(image, noise, 0.5))
 
     def test_results_are_not_overwritten_by_later_ones(self) -> None:
-        replaying, _ = a_replaying(Recorder())
-        results = [replaying(an_input(seed), None, 0.0, ALL) for seed in range(RUNS_BEFORE + 4)]
+        replaying, _ = make_graphed_network(FakeCapturer())
+        results = [replaying(an_input(seed), None, 0.0, ALL) for seed in range(CAPTURE_AFTER_RUNS + 4)]
         copies = [result.clone() for result in results]
         replaying(an_input(9), None, 0.0, ALL)
         assert all(torch.equal(result, copy) for result, copy in zip(results, copies, strict=True))
@@ -115,32 +121,32 @@ class TestReplaying:
     @pytest.mark.parametrize(
         "other",
         [
-            {"image": an_input(1, NOISY.natural_up(SIDE + 1)), "wanted": ALL},
-            {"wanted": (slice(4, SIDE), ALL[1])},
-            {"wanted": (ALL[0], slice(0, SIDE - 4))},
+            {"image": an_input(1, NOISY.natural_up(SIDE + 1)), "output_region": ALL},
+            {"output_region": (slice(4, SIDE), ALL[1])},
+            {"output_region": (ALL[0], slice(0, SIDE - 4))},
             {"noise": an_input(2), "amplitude": 1.0},
             {"noise": an_input(2), "amplitude": 0.25},
         ],
         ids=["size", "rows", "columns", "noise", "amplitude"],
     )
     def test_another_kind_is_not_mistaken_for_one_that_is_recorded(self, other: dict[str, Any]) -> None:
-        recorder = Recorder()
-        replaying, network = a_replaying(recorder)
-        for _ in range(RUNS_BEFORE + 1):
+        recorder = FakeCapturer()
+        replaying, network = make_graphed_network(recorder)
+        for _ in range(CAPTURE_AFTER_RUNS + 1):
             replaying(an_input(0), None, 0.0, ALL)
             replaying(an_input(0), an_input(3), 0.5, ALL)
-        call = {"image": an_input(0), "noise": None, "amplitude": 0.0, "wanted": ALL} | other
+        call = {"image": an_input(0), "noise": None, "amplitude": 0.0, "output_region": ALL} | other
         before = recorder.replayed
-        result = replaying(call["image"], call["noise"], call["amplitude"], call["wanted"])
+        result = replaying(call["image"], call["noise"], call["amplitude"], call["output_region"])
         assert recorder.replayed == before
-        assert torch.equal(result, network(call["image"], call["noise"], call["amplitude"], call["wanted"]))
+        assert torch.equal(result, network(call["image"], call["noise"], call["amplitude"], call["output_region"]))
 
     @pytest.mark.usefixtures("library")
     def test_a_recording_works_in_memory_of_its_own(self) -> None:
         """The usual workspace is replaced when a larger tile comes; a recording would go on writing there."""
-        recorder = Recorder()
-        replaying, network = a_replaying(recorder)
-        for seed in range(RUNS_BEFORE):
+        recorder = FakeCapturer()
+        replaying, network = make_graphed_network(recorder)
+        for seed in range(CAPTURE_AFTER_RUNS):
             replaying(an_input(seed), None, 0.0, ALL)
         network.workspace.clear()
         replaying(an_input(2), None, 0.0, ALL)
@@ -157,8 +163,8 @@ class TestReplaying:
             taken.append(self)
             return take(self, name, *shape, like=like)
 
-        replaying, network = a_replaying(Recorder())
-        for seed in range(RUNS_BEFORE):
+        replaying, network = make_graphed_network(FakeCapturer())
+        for seed in range(CAPTURE_AFTER_RUNS):
             replaying(an_input(seed), None, 0.0, ALL)
         monkeypatch.setattr(Workspace, "take", noted)
         replaying(an_input(5), None, 0.0, ALL)
@@ -171,13 +177,13 @@ class TestReplaying:
         asked: list[set[str]] = []
         take = Workspace.take
 
-        class Watching(Recorder):
-            def record(self, work: Callable[[], Tensor]) -> Again:
+        class Watching(FakeCapturer):
+            def capture(self, work: Callable[[], Tensor]) -> FakeGraph:
                 def watched() -> Tensor:
                     asked.append(set())
                     return work()
 
-                return super().record(watched)
+                return super().capture(watched)
 
         def noted(self: Workspace, name: str, *shape: int, like: Tensor) -> Tensor:
             if asked and name not in self._buffers:
@@ -185,46 +191,46 @@ class TestReplaying:
             return take(self, name, *shape, like=like)
 
         monkeypatch.setattr(Workspace, "take", noted)
-        replaying, _ = a_replaying(Watching())
-        for seed in range(RUNS_BEFORE + 1):
+        replaying, _ = make_graphed_network(Watching())
+        for seed in range(CAPTURE_AFTER_RUNS + 1):
             replaying(an_input(seed), None, 0.0, ALL)
         assert len(asked) == 2 + 2  # before and while recording, the check, and the last forward
         assert all({"features", "stack 0", "stack 1"} <= names for names in asked)
 
     def test_the_least_used_recordings_go_first(self) -> None:
-        recorder = Recorder()
-        replaying, _ = a_replaying(recorder)
+        recorder = FakeCapturer()
+        replaying, _ = make_graphed_network(recorder)
 
         def run(kind: int, times: int = 1) -> None:
             for _ in range(times):
                 replaying(an_input(0), None, 0.0, (slice(kind, SIDE), ALL[1]))
 
-        for kind in range(MOST_KINDS):
-            run(kind, RUNS_BEFORE)
+        for kind in range(MAX_GRAPHS):
+            run(kind, CAPTURE_AFTER_RUNS)
         run(0)
-        run(MOST_KINDS, RUNS_BEFORE)
-        assert recorder.recorded == MOST_KINDS + 1
+        run(MAX_GRAPHS, CAPTURE_AFTER_RUNS)
+        assert recorder.recorded == MAX_GRAPHS + 1
         before = recorder.replayed
         run(0)
         assert recorder.replayed == before + 1
         run(1)
-        assert recorder.recorded == MOST_KINDS + 2
+        assert recorder.recorded == MAX_GRAPHS + 2
 
     def test_what_they_read_goes_with_them(self) -> None:
         """Images of many sizes must not fill the memory of a GPU."""
-        recorder = Recorder()
-        replaying, _ = a_replaying(recorder)
-        for times in range(MOST_KINDS + 3):
+        recorder = FakeCapturer()
+        replaying, _ = make_graphed_network(recorder)
+        for times in range(MAX_GRAPHS + 3):
             image = an_input(0, NOISY.natural_up(SIDE) + times * NOISY.alignment)
             whole = slice(0, image.shape[2]), slice(0, image.shape[3])
-            for _ in range(RUNS_BEFORE):
+            for _ in range(CAPTURE_AFTER_RUNS):
                 replaying(image, None, 0.0, whole)
-        assert len(replaying._inputs) == MOST_KINDS
+        assert len(replaying._inputs) == MAX_GRAPHS
 
     def test_without_room_nothing_is_recorded_until_there_is_some(self) -> None:
-        recorder = Recorder(room=False)
-        replaying, _ = a_replaying(recorder)
-        for seed in range(RUNS_BEFORE):
+        recorder = FakeCapturer(room=False)
+        replaying, _ = make_graphed_network(recorder)
+        for seed in range(CAPTURE_AFTER_RUNS):
             replaying(an_input(seed), None, 0.0, ALL)
         assert recorder.recorded == 0
         recorder.room = True
@@ -233,12 +239,17 @@ class TestReplaying:
 
     @pytest.mark.parametrize(
         ("recorder", "reason"),
-        [(Recorder(spoils=1e-6), "it gives other results"), (Recorder(error=torch.OutOfMemoryError("full")), "full")],
+        [
+            (FakeCapturer(spoils=1e-6), "it gives other results"),
+            (FakeCapturer(error=torch.OutOfMemoryError("full")), "full"),
+        ],
         ids=["other results", "an error"],
     )
-    def test_where_recording_does_not_work_the_network_goes_on_without(self, recorder: Recorder, reason: str) -> None:
-        replaying, network = a_replaying(recorder)
-        for seed in range(RUNS_BEFORE - 1):
+    def test_where_recording_does_not_work_the_network_goes_on_without(
+        self, recorder: FakeCapturer, reason: str
+    ) -> None:
+        replaying, network = make_graphed_network(recorder)
+        for seed in range(CAPTURE_AFTER_RUNS - 1):
             replaying(an_input(seed), None, 0.0, ALL)
         with pytest.warns(RuntimeWarning, match=rf"cannot be recorded on this GPU \({reason}\)"):
             second = replaying(an_input(1), None, 0.0, ALL)
@@ -249,9 +260,9 @@ class TestReplaying:
         assert recorder.cleared == 1
 
     def test_memory_is_given_back_with_all_recordings(self) -> None:
-        recorder = Recorder()
-        replaying, network = a_replaying(recorder)
-        for seed in range(RUNS_BEFORE):
+        recorder = FakeCapturer()
+        replaying, network = make_graphed_network(recorder)
+        for seed in range(CAPTURE_AFTER_RUNS):
             replaying(an_input(seed), None, 0.0, ALL)
         replaying.clear()
         gc.collect()
@@ -261,21 +272,23 @@ class TestReplaying:
         assert recorder.recorded == 1
 
     def test_a_cpu_records_nothing(self) -> None:
-        network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
-        replaying = Replaying.on(torch.device("cpu"), network)
+        network = InferenceNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+        replaying = GraphedNetwork.for_device(torch.device("cpu"), network)
         assert all(torch.equal(replaying(an_input(seed), None, 0.0, ALL), network(an_input(seed))) for seed in range(4))
 
     @pytest.mark.parametrize(("value", "is_on"), [(None, False), ("0", False), ("", False), ("1", True)])
     def test_a_gpu_records_only_where_the_user_has_turned_that_on(
         self, value: str | None, is_on: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delenv(SWITCH, raising=False)
+        monkeypatch.delenv(CUDA_GRAPHS_ENV_VAR, raising=False)
         if value is not None:
-            monkeypatch.setenv(SWITCH, value)
-        network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
-        assert isinstance(Replaying.on(torch.device("cuda"), network)._recorder, CudaGraphs) is is_on
+            monkeypatch.setenv(CUDA_GRAPHS_ENV_VAR, value)
+        network = InferenceNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+        assert (
+            isinstance(GraphedNetwork.for_device(torch.device("cuda"), network)._capturer, CudaGraphCapturer) is is_on
+        )
 
     def test_a_cpu_records_nothing_even_where_that_is_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(SWITCH, "1")
-        network = PreparedNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
-        assert Replaying.on(torch.device("cpu"), network)._recorder is None
+        monkeypatch.setenv(CUDA_GRAPHS_ENV_VAR, "1")
+        network = InferenceNetwork(a_network(NOISY), Workspace(), torch.device("cpu"))
+        assert GraphedNetwork.for_device(torch.device("cpu"), network)._capturer is None
