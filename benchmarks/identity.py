@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import napari_mgbpv2 as mgbp
 from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 GUARD = 56  # as the packaged model x2 has it, so that the tiles are those of a real conversion
 
@@ -36,5 +37,7 @@ def prepared_identity(source: Any, axes: str, destination: Path, **options: Any)
     """Prepare a conversion of scale 1 that gives its source."""
     network = mgbp.MGBPv2(replace(mgbp.load_model("x2").config, channels=3 if "s" in axes else 1))
     network.guard = GUARD
-    prepared = prepare(ConversionJob(source, destination, 1, network, {"axes": axes}, overwrite=True, **options))
+    prepared = prepare(
+        ConversionJob(source, destination, UpscaleOptions(scale=1, model=network, axes=axes), overwrite=True, **options)
+    )
     return replace(prepared, plan=replace(prepared.plan, compute_tile=Identity(prepared.plan.compute_tile)))

@@ -20,6 +20,7 @@ import numpy as np
 from identity import prepared_identity
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
 from napari_mgbpv2.model.zoo import find_model, read_card
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 
 class Generated:
@@ -43,7 +44,9 @@ def convert_one(output: int, model: str, axes: str) -> None:
         else:
             card = read_card(model) if Path(model).is_file() else find_model(model)
             side = output // (card.scale or 1)
-            prepared = prepare(ConversionJob(Generated(side, axes), destination, model=model, options={"axes": axes}))
+            prepared = prepare(
+                ConversionJob(Generated(side, axes), destination, UpscaleOptions(model=model, axes=axes))
+            )
         run(prepared)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
     print(peak, prepared.memory_bytes / 2**20)

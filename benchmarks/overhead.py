@@ -22,6 +22,7 @@ from napari_mgbpv2.imaging.resampling import ResamplingWeights, upscale_window
 from napari_mgbpv2.runtime import get_engine, run_on_engine_thread
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 from napari_mgbpv2.upscaling.lazy import as_dask
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -34,11 +35,11 @@ class Contest:
     """One plan, and the pieces of its computation by themselves."""
 
     def __init__(self, megapixels: float, model: str) -> None:
-        scale = plan_upscale(np.zeros((8, 8, 3), np.uint8), model=model).scale
+        scale = plan_upscale(np.zeros((8, 8, 3), np.uint8), UpscaleOptions(model=model)).scale
         side = round((megapixels * 1e6) ** 0.5 / scale)
         self.image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
         self.model, self.side, self.scale = model, side, scale
-        self.plan: UpscalePlan = plan_upscale(self.image, model=model)
+        self.plan: UpscalePlan = plan_upscale(self.image, UpscaleOptions(model=model))
         self.grid = self.plan.layout.grid
         compute = self.plan.compute_tile
         self.bare = get_engine(compute.model, False, "cpu", "float32").networks[0]  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ from napari_mgbpv2.plugin.upscaling.preparing import prepare_layer
 from napari_mgbpv2.plugin.upscaling.saving import How, save
 from napari_mgbpv2.plugin.upscaling.showing import FilledLayer
 from napari_mgbpv2.upscaling import plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 WINDOW = (1000, 750)
 CACHE_BYTES = 2**30
@@ -78,7 +79,7 @@ class Bench:
         pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
         self.source = self.viewer.add_image(pixels, rgb=True, name="source")
         self.image = read_layer(self.source)
-        self.plan = plan_upscale(pixels, axes="yxs", model=self.model.path)
+        self.plan = plan_upscale(pixels, UpscaleOptions(axes="yxs", model=self.model.path))
         self.file = scratch / "source.npy"
         np.save(self.file, pixels)
         self.plan.compute_tile((), 0, 0, 0)  # loads the network

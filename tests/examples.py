@@ -14,6 +14,7 @@ from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import MGBPv2
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 from napari_mgbpv2.upscaling.lazy import TiledImage
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 Array = npt.NDArray[Any]
 
@@ -79,4 +80,4 @@ def counted_image(plan: UpscalePlan, **options: Any) -> tuple[TiledImage, Counte
 
 def untiled(image: Any, **options: Any) -> Array:
     """What the network gives for the whole image at once."""
-    return np.asarray(plan_upscale(image, tile=10**6, **options).tiled_image())
+    return np.asarray(plan_upscale(image, UpscaleOptions(tile=10**6, **options)).tiled_image())

@@ -38,6 +38,7 @@ AT_IMPORT = {
     "caching": set(),
     "errors": set(),
     "formatting": set(),
+    "memory": set(),
     "paths": set(),
     "model": set(),
     "model.config": set(),

@@ -25,6 +25,7 @@ from napari_mgbpv2.conversion.worker_plugin import ConversionPlugin
 from napari_mgbpv2.errors import Cancelled, ClusterError, SourceError
 from napari_mgbpv2.io.storage.backends import Folder
 from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 from test_resume import content
 
 
@@ -54,7 +55,7 @@ def destination(tmp_path: Path) -> Path:
 def job(source: Any, destination: Path, model: Path, **changes: Any) -> ConversionJob:
     """800 x 560 px in 35 shards, and two further levels."""
     return ConversionJob(
-        source, destination, model=model, options={"tile": 150}, chunk=64, shard=128, levels=3, **changes
+        source, destination, options=UpscaleOptions(model=model, tile=150), chunk=64, shard=128, levels=3, **changes
     )
 
 

@@ -20,6 +20,7 @@ from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
 from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 NETWORK = a_network()
 
@@ -108,7 +109,7 @@ class TestOnceAndBounded:
 
         monkeypatch.setattr(ShardWork, "image", counted)
         np.save(tmp_path / "a.npy", an_image(1100, 1100))
-        prepared = prepare(ConversionJob(tmp_path / "a.npy", destination, model=NETWORK, options={"tile": 600}))
+        prepared = prepare(ConversionJob(tmp_path / "a.npy", destination, UpscaleOptions(model=NETWORK, tile=600)))
         run(prepared)
         assert set(tiles.runs.values()) == {1}
         assert len(tiles.runs) == prepared.plan.layout.tiles
@@ -122,7 +123,8 @@ class TestOnceAndBounded:
                 self.shape = (side, side, 3)
 
         said = [
-            prepare(ConversionJob(Huge(side), destination, model="x4")).memory_bytes for side in (10**4, 10**5, 10**6)
+            prepare(ConversionJob(Huge(side), destination, UpscaleOptions(model="x4"))).memory_bytes
+            for side in (10**4, 10**5, 10**6)
         ]
         assert said[2] < 1.2 * said[1] < 3 * 10**9
 
@@ -130,7 +132,7 @@ class TestOnceAndBounded:
         from examples import CountingSource
 
         source = CountingSource(an_image(100, 100))
-        prepare(ConversionJob(source, destination, model=NETWORK))
+        prepare(ConversionJob(source, destination, UpscaleOptions(model=NETWORK)))
         assert source.windows == []
         assert list(tmp_path.iterdir()) == []
 
@@ -268,7 +270,7 @@ def test_where_memory_runs_out_tiles_of_any_shape_become_about_four_times_smalle
     def pixels(grid: Any) -> int:
         return int(grid.rows.tile * grid.columns.tile)
 
-    prepared = prepare(ConversionJob(an_image(*shape), tmp_path / "a.ome.zarr", model=a_network()))
+    prepared = prepare(ConversionJob(an_image(*shape), tmp_path / "a.ome.zarr", UpscaleOptions(model=a_network())))
     tile = smaller_tile(prepared.plan)
     assert tile is not None
     smaller = with_tile(prepared, tile)

@@ -16,6 +16,7 @@ from napari_mgbpv2.conversion.job import ConversionJob
 from napari_mgbpv2.conversion.plan import prepare
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 IMAGE = np.full((16, 16), 7, "u1")
 OME_XML = (
@@ -48,7 +49,7 @@ def ome_zarr(path: Path, scale: float, translation: float) -> Path:
 def test_pixel_sizes_of_ome_xml(size: str, tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, IMAGE, description=OME_XML.format(size).encode(), metadata=None)
-    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", model=a_network())).source
+    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", UpscaleOptions(model=a_network()))).source
     assert source.pixel_size == {"y": 1.0, "x": 1.0}
     assert any("pixel size along x" in note for note in source.notes)
 
@@ -56,14 +57,14 @@ def test_pixel_sizes_of_ome_xml(size: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [5e-324, 1.7e308])
 def test_pixel_sizes_of_ome_zarr(size: float, tmp_path: Path) -> None:
     path = ome_zarr(tmp_path / "a.ome.zarr", size, 0.0)
-    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", model=a_network())).source
+    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", UpscaleOptions(model=a_network()))).source
     assert (source.pixel_size["x"], source.units["x"]) == (1.0, None)
     assert any("pixel size along x" in note for note in source.notes)
 
 
 def test_positions_of_ome_zarr(tmp_path: Path) -> None:
     path = ome_zarr(tmp_path / "a.ome.zarr", 0.5, 1.7e308)
-    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", model=a_network())).source
+    source = prepare(ConversionJob(path, tmp_path / "out.ome.zarr", UpscaleOptions(model=a_network()))).source
     assert (source.pixel_size["x"], source.translation["x"]) == (0.5, 0.0)
     assert any("position along x (1.7e+308)" in note for note in source.notes)
 

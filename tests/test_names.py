@@ -28,6 +28,7 @@ from napari_mgbpv2.io.readers.discovery import search
 from napari_mgbpv2.io.results import is_result
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.model.network import Ensemble
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 ODD = ["plate [x]1", "a::b", "star *", "what ?", "#1", "{x}", "%20 +", "a\\b", "~", "new\nline", "quote'\"", "-o"]
 posix = pytest.mark.skipif(os.name == "nt", reason="names there are no bytes")
@@ -196,7 +197,7 @@ class TestNames:
         source = a_picture(tmp_path / os.fsdecode(b"K\xfcche.png"))
         made = mgbp.convert(source, tmp_path / f"{os.fsdecode(b'K' + bytes([252]))}{ending}", model=model)
         assert made.exists()
-        result = prepare(ConversionJob(source, tmp_path / "b.ome.zarr", model=model)).layout
+        result = prepare(ConversionJob(source, tmp_path / "b.ome.zarr", UpscaleOptions(model=model))).layout
         assert (result.name, result.provenance["source"]) == (r"K\xfcche", r"K\xfcche.png")
 
     def test_the_name_of_an_address_says_nothing_of_its_query(self) -> None:

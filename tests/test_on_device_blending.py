@@ -23,6 +23,7 @@ from napari_mgbpv2.runtime import Engine, to_host_as
 from napari_mgbpv2.runtime.transfers import Transfers
 from napari_mgbpv2.upscaling import plan_upscale
 from napari_mgbpv2.upscaling.lazy import TiledImage, as_dask
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 NETWORK = a_network()
 TYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
@@ -118,14 +119,16 @@ class TestBlending:
 
     def test_no_memory_is_held_there_once_all_is_blended(self, monkeypatch: pytest.MonkeyPatch) -> None:
         let_them_stay(monkeypatch)
-        image, counted = counted_image(plan_upscale(an_image(60, 60), model=NETWORK, device="cpu", tile=96))
+        image, counted = counted_image(
+            plan_upscale(an_image(60, 60), UpscaleOptions(model=NETWORK, device="cpu", tile=96))
+        )
         for times in (1, 2):
             as_dask(image, 50).compute()
             assert set(counted.runs.values()) == {times}
 
     def test_those_who_show_a_tile_have_it_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         let_them_stay(monkeypatch)
-        plan = plan_upscale(an_image(30, 30), model=NETWORK, device="cpu")
+        plan = plan_upscale(an_image(30, 30), UpscaleOptions(model=NETWORK, device="cpu"))
         assert isinstance(plan.compute_tile((), 0, 0, 0), np.ndarray)
         assert isinstance(plan.compute_blended_tile((), 0, 0, 0), torch.Tensor)
 

@@ -20,6 +20,7 @@ from napari_mgbpv2.imaging.resampling import bicubic_resize_array
 from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.model.zoo import ModelCard, default_model
 from napari_mgbpv2.upscaling import plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "quality.py"
 
@@ -121,7 +122,7 @@ class TestSmoothMicrograph:
 
     @pytest.mark.parametrize(("scale", "name"), [(2, "x2"), (4, "x4"), (8, "x8"), (16, "x16")])
     def test_by_default_it_gets_a_model_of_colours(self, quality: ModuleType, scale: int, name: str) -> None:
-        assert plan_upscale(quality.load("cell", scale), scale, axes="yx").model == name
+        assert plan_upscale(quality.load("cell", scale), UpscaleOptions(scale=scale, axes="yx")).model == name
 
 
 # What people's files hold of one picture with values v from 0 to 255: a * v + b.
@@ -238,10 +239,10 @@ class TestDefault:
     def test_photographs_get_that_of_colours_and_others_that_of_microscopy(
         self, shape: tuple[int, ...], axes: str, dtype: npt.DTypeLike, name: str
     ) -> None:
-        assert plan_upscale(an_image(*shape, dtype=dtype), 2, axes=axes).model == name
+        assert plan_upscale(an_image(*shape, dtype=dtype), UpscaleOptions(scale=2, axes=axes)).model == name
 
     def test_a_scale_without_one_for_microscopy_takes_that_of_colours(self) -> None:
-        assert plan_upscale(an_image(40, 50, dtype="u2"), 8).model == "x8"
+        assert plan_upscale(an_image(40, 50, dtype="u2"), UpscaleOptions(scale=8)).model == "x8"
 
     def test_where_nobody_says_a_scale_it_is_four(self) -> None:
         assert default_model(None).name == "x4"

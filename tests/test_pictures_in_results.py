@@ -17,6 +17,7 @@ from examples import Array, a_network
 from napari_mgbpv2.cli.preview import write_preview
 from napari_mgbpv2.conversion import ConversionJob, prepare, run
 from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 NETWORK = a_network(scale=2)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -51,7 +52,7 @@ def test_the_colour_profile_is_an_attribute_of_an_ome_zarr(tmp_path: Path, form:
 
 def preview_of(source: Path, folder: Path, **options: Any) -> Image.Image:
     """Convert and preview an image."""
-    prepared = prepare(ConversionJob(source, folder / "result.ome.zarr", model=NETWORK, **options))
+    prepared = prepare(ConversionJob(source, folder / "result.ome.zarr", UpscaleOptions(model=NETWORK), **options))
     destination = run(prepared)
     return Image.open(write_preview(prepared, destination, folder / "preview.png"))
 

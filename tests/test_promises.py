@@ -23,6 +23,7 @@ from napari_mgbpv2.errors import Cancelled, TilingError
 from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.upscaling import plan_upscale
 from napari_mgbpv2.upscaling.lazy import as_dask
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 NETWORK = a_network()
 SCALE = 4
@@ -46,7 +47,7 @@ def test_lazy_a_window_reads_and_runs_what_lies_near_it(
 ) -> None:
     """2: the pixels and tiles within a tile's length and the reach of the bicubic kernel, and no others."""
     source = CountingSource(an_image(height, width))
-    image, counter = counted_image(plan_upscale(source, model=NETWORK, tile=tile))
+    image, counter = counted_image(plan_upscale(source, UpscaleOptions(model=NETWORK, tile=tile)))
     assert source.windows == []
     window = [data.draw(parts(SCALE * size)) for size in (height, width)]
     image[tuple(window)]
@@ -56,7 +57,7 @@ def test_lazy_a_window_reads_and_runs_what_lies_near_it(
             assert part.start >= (asked.start - longest) // SCALE - 3
             assert part.stop <= -(-(asked.stop + longest) // SCALE) + 3
     assert set(counter.runs.values()) == {1}
-    everything, of_all = counted_image(plan_upscale(source, model=NETWORK, tile=tile))
+    everything, of_all = counted_image(plan_upscale(source, UpscaleOptions(model=NETWORK, tile=tile)))
     everything[...]
     assert counter.runs.keys() <= of_all.runs.keys()
 
@@ -67,7 +68,7 @@ def test_once_whatever_the_chunks_each_tile_is_run_once(
     height: int, width: int, tile: int, chunk: int, workers: int
 ) -> None:
     """3."""
-    plan = plan_upscale(an_image(height, width), model=NETWORK, tile=tile)
+    plan = plan_upscale(an_image(height, width), UpscaleOptions(model=NETWORK, tile=tile))
     image, counter = counted_image(plan)
     with dask.config.set(scheduler="threads", num_workers=workers):
         as_dask(image, chunk=chunk).compute()
@@ -173,7 +174,7 @@ def test_in_place_the_edges_of_the_image_stay_where_they_were(
 def convert(destination: Path, *, stop: int | None = None, resume: bool = False) -> None:
     """Convert a small image of several shards, up to a number of them."""
     told: list[Report] = []
-    form: dict[str, Any] = {"model": NETWORK, "chunk": 32, "shard": 64, "levels": 2, "options": {"tile": 150}}
+    form: dict[str, Any] = {"chunk": 32, "shard": 64, "levels": 2, "options": UpscaleOptions(model=NETWORK, tile=150)}
     prepared = prepare(ConversionJob(an_image(60, 50, dtype="u2"), destination, resume=resume, **form))
     run(prepared, cancelled=lambda: bool(told) and stop is not None and told[-1].shards >= stop, tell=told.append)
 

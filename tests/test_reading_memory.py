@@ -24,6 +24,7 @@ from napari_mgbpv2.conversion.job import IN_FLIGHT, PROCESS_BYTES, ConversionJob
 from napari_mgbpv2.conversion.plan import prepare
 from napari_mgbpv2.io.image import reading_memory
 from napari_mgbpv2.io.readers import open_source
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 SIDE = 1200
 MEGABYTE = 10**6
@@ -214,7 +215,9 @@ def test_a_conversion_states_what_decoding_takes(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((SIDE, SIDE, 3), "u1")).save(tmp_path / "a.png")
     np.save(tmp_path / "a.npy", np.zeros((SIDE, SIDE, 3), "u1"))
     stated = {
-        name: prepare(ConversionJob(tmp_path / name, tmp_path / "out.ome.zarr", model=a_network())).memory_bytes
+        name: prepare(
+            ConversionJob(tmp_path / name, tmp_path / "out.ome.zarr", UpscaleOptions(model=a_network()))
+        ).memory_bytes
         for name in ("a.png", "a.npy")
     }
     decoding = open_source(tmp_path / "a.png").data.reading_memory((9, 9, 3), IN_FLIGHT)

@@ -16,6 +16,7 @@ from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
 from napari_mgbpv2.io.storage.backends import Folder
 from napari_mgbpv2.io.writers.ome_zarr import ShardStore, StoredShard
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 NETWORK = a_network()
 # 200 x 140 px make 800 x 560: 7 x 5 shards, and 6 of two further levels
@@ -47,7 +48,7 @@ def convert(source: Any, destination: Path, **changes: Any) -> list[Report]:
     told: list[Report] = []
     options = OPTIONS | changes
     of_job = {name: options.pop(name) for name in list(options) if name in ConversionJob.__dataclass_fields__}
-    run(prepare(ConversionJob(source, destination, options=options, **of_job)), tell=told.append)
+    run(prepare(ConversionJob(source, destination, UpscaleOptions(**options), **of_job)), tell=told.append)
     return told
 
 
@@ -56,7 +57,7 @@ def interrupt(source: Any, destination: Path, *, after: int = 10, **changes: Any
     told: list[Report] = []
     options = OPTIONS | changes
     of_job = {name: options.pop(name) for name in list(options) if name in ConversionJob.__dataclass_fields__}
-    prepared = prepare(ConversionJob(source, destination, options=options, **of_job))
+    prepared = prepare(ConversionJob(source, destination, UpscaleOptions(**options), **of_job))
     with pytest.raises(Cancelled, match="what is done is kept"):
         run(prepared, cancelled=lambda: bool(told) and told[-1].shards >= after, tell=told.append)
 
@@ -230,7 +231,7 @@ class TestDamage:
     def test_a_damaged_shard_is_recognised_by_the_checksum_of_its_index(self, source: Path, destination: Path) -> None:
         convert(source, destination)
         storage = Folder(destination)
-        layout = prepare(ConversionJob(source, destination, model=NETWORK, **SHARDS)).layout
+        layout = prepare(ConversionJob(source, destination, UpscaleOptions(model=NETWORK), **SHARDS)).layout
         file = destination / "0" / "c" / "0" / "0"
         shard = StoredShard(0, (0, 0), file.stat().st_size)
         assert ShardStore(storage, layout).is_whole(shard, storage.sizes())

@@ -29,6 +29,7 @@ from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.runtime.inference import InferenceNetwork
 from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
 from napari_mgbpv2.upscaling.lazy import as_dask
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 from napari_mgbpv2.upscaling.ranges import sampled_extremes
 
 NETWORK = a_network()
@@ -52,7 +53,7 @@ class TestLazy:
             assert all(440 < part.start < part.stop < 560 for part in window)
 
     def test_one_chunk_runs_only_the_tiles_that_it_needs(self) -> None:
-        image, tiles = counted_image(plan_upscale(an_image(500, 500), model=NETWORK, tile=300))
+        image, tiles = counted_image(plan_upscale(an_image(500, 500), UpscaleOptions(model=NETWORK, tile=300)))
         image[1000:1001, 1000:1001]
         assert 1 <= len(tiles.runs) <= 4
 
@@ -67,7 +68,7 @@ class TestLazy:
         assert len(result.__dask_graph__().layers) <= 2
 
     def test_the_graph_of_a_model_file_holds_no_weights(self) -> None:
-        plan = plan_upscale(da.zeros((4096, 4096), dtype="u1"), model="x4")
+        plan = plan_upscale(da.zeros((4096, 4096), dtype="u1"), UpscaleOptions(model="x4"))
         assert len(pickle.dumps(plan.tiled_image())) < 20_000
 
     def test_building_over_65536_chunks_takes_little_memory(self) -> None:
@@ -81,7 +82,7 @@ class TestLazy:
         assert peak < 200 * 2**20
 
     def test_a_pickled_image_gives_the_same(self) -> None:
-        image = plan_upscale(an_image(50, 60), model=NETWORK).tiled_image()
+        image = plan_upscale(an_image(50, 60), UpscaleOptions(model=NETWORK)).tiled_image()
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(image))[...], image[...])
 
 
@@ -89,7 +90,7 @@ class TestOnce:
     """Promise 3."""
 
     def test_a_threaded_compute_runs_each_tile_once(self) -> None:
-        plan = plan_upscale(an_image(300, 400, 3), model=NETWORK, tile=300)
+        plan = plan_upscale(an_image(300, 400, 3), UpscaleOptions(model=NETWORK, tile=300))
         image, tiles = counted_image(plan)
         with dask.config.set(scheduler="threads", num_workers=4):
             as_dask(image, chunk=256).compute()
@@ -97,13 +98,13 @@ class TestOnce:
         assert len(tiles.runs) == plan.layout.tiles > 20
 
     def test_threads_that_ask_for_one_region_run_its_tiles_once(self) -> None:
-        image, tiles = counted_image(plan_upscale(an_image(100, 100), model=NETWORK, tile=300))
+        image, tiles = counted_image(plan_upscale(an_image(100, 100), UpscaleOptions(model=NETWORK, tile=300)))
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: image[0:400, 0:400], range(8)))
         assert set(tiles.runs.values()) == {1}
 
     def test_a_cache_of_nothing_changes_no_pixel(self) -> None:
-        plan = plan_upscale(an_image(120, 130), model=NETWORK, tile=200)
+        plan = plan_upscale(an_image(120, 130), UpscaleOptions(model=NETWORK, tile=200))
         np.testing.assert_array_equal(
             as_dask(plan.tiled_image(cache_bytes=0), chunk=100).compute(), plan.tiled_image()[...]
         )
@@ -152,11 +153,11 @@ class TestOneAnswer:
         }
         image = an_image(height, width, *samples)
         try:
-            eager = plan_upscale(image, **options).tiled_image()[...]
+            eager = plan_upscale(image, UpscaleOptions(**options)).tiled_image()[...]
         except TilingError:
             assume(False)
         chunks = (data.draw(chunkings(height)), data.draw(chunkings(width)), *((size,) for size in samples))
-        plan = plan_upscale(da.from_array(image, chunks=chunks), **options)
+        plan = plan_upscale(da.from_array(image, chunks=chunks), UpscaleOptions(**options))
         lazy = as_dask(plan.tiled_image(), chunk=data.draw(st.integers(17, 400)))
         with dask.config.set(scheduler=data.draw(st.sampled_from(["synchronous", "threads"])), num_workers=4):
             result = lazy.compute()
@@ -174,7 +175,7 @@ class TestOneAnswer:
             LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
             Client(cluster),
         ):
-            plan = plan_upscale(da.from_array(image, chunks=50), model="x4", tile=300)
+            plan = plan_upscale(da.from_array(image, chunks=50), UpscaleOptions(model="x4", tile=300))
             assert as_dask(plan.tiled_image(), chunk=130).compute().tobytes() == eager.tobytes()
 
     def test_another_seed_is_another_answer(self) -> None:
@@ -505,7 +506,7 @@ class TestInputs:
 
 class TestModels:
     def test_the_scale_chooses_the_packaged_model(self) -> None:
-        assert plan_upscale(an_image(9, 9, 3), 4).model == "x4"
+        assert plan_upscale(an_image(9, 9, 3), UpscaleOptions(scale=4)).model == "x4"
 
     def test_the_model_knows_its_scale(self) -> None:
         assert mgbp.upscale(an_image(9, 9, 3), model="x4").shape == (36, 36, 3)

@@ -25,6 +25,7 @@ from examples import a_network, an_image
 from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, run
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.model.checkpoints import save_model
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 
@@ -56,7 +57,7 @@ def differing(folder: Folder, source: Path, tmp_path: Path) -> Callable[[], set[
 def job(folder: Folder, source: Path) -> ConversionJob:
     """What the command does with `SMALL_SHARDS`."""
     return ConversionJob(
-        source, folder.destination, model=folder.model, options={"tile": 150}, chunk=64, shard=128, levels=3
+        source, folder.destination, options=UpscaleOptions(model=folder.model, tile=150), chunk=64, shard=128, levels=3
     )
 
 

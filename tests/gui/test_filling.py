@@ -22,6 +22,7 @@ from napari_mgbpv2.plugin.filling.upscaled_level import bicubic
 from napari_mgbpv2.plugin.layer_image import LayerImage, read_layer
 from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 
 def wait_until(happens: Callable[[], bool], seconds: float = 20) -> None:
@@ -39,7 +40,7 @@ def raise_it(error: Exception) -> None:
 def a_pyramid(data: Any, *, cache_bytes: int = 2**28, failed: Any = raise_it, **options: Any) -> Pyramid:
     image = LayerImage(data, (), guess_axes(data.shape), None, "an image")
     options = {"model": a_network(scale=4, guard=16), "tile": 97} | options
-    plan = plan_upscale(image.data, axes=image.axes, **options)
+    plan = plan_upscale(image.data, UpscaleOptions(axes=image.axes, **options))
     return fill(image, plan, cache_bytes=cache_bytes, changed=lambda: None, failed=failed)
 
 
@@ -135,7 +136,7 @@ class TestWhatIsShown:
         from napari_mgbpv2.imaging.resampling import bicubic_resize
 
         pixels = an_image(30, 20, dtype="f4")
-        compute = plan_upscale(pixels, model=a_network(scale=4)).compute_tile
+        compute = plan_upscale(pixels, UpscaleOptions(model=a_network(scale=4))).compute_tile
         expected = bicubic_resize(torch.from_numpy(pixels)[None, None], 120, 80)[0].numpy()
         np.testing.assert_allclose(bicubic(compute, (), 0, Span(0, 120), Span(0, 80)), expected, atol=2e-6)
 
@@ -200,7 +201,7 @@ class TestWhatIsShown:
     def test_a_plan_is_replaced_at_once_for_those_who_read_meanwhile(self) -> None:
         image = an_image(60, 50)
         pyramid = a_pyramid(image)
-        other = plan_upscale(255 - image, axes="yx", model=a_network(scale=4, guard=16), tile=81)
+        other = plan_upscale(255 - image, UpscaleOptions(axes="yx", model=a_network(scale=4, guard=16), tile=81))
         before = pyramid.finest._filling
         in_between: list[tuple[Any, ...]] = []
 
@@ -218,7 +219,7 @@ class TestWhatIsShown:
         images = [np.full((60, 50), value, "u1") for value in (60, 200)]
         pyramid = a_pyramid(images[0])
         plans = [
-            plan_upscale(image, axes="yx", model=a_network(scale=4, guard=16), tile=tile)
+            plan_upscale(image, UpscaleOptions(axes="yx", model=a_network(scale=4, guard=16), tile=tile))
             for image, tile in zip(images, (97, 81), strict=True)
         ]
         pyramid.network.close()  # only bicubic pixels are shown
@@ -283,7 +284,7 @@ class TestWhatIsShown:
     def test_a_pyramid_keeps_its_own_coarser_levels(self) -> None:
         levels = [an_image(64, 64), an_image(32, 32)]
         image = read_layer(Image(levels, multiscale=True))
-        plan = plan_upscale(image.data, model=a_network(scale=4))
+        plan = plan_upscale(image.data, UpscaleOptions(model=a_network(scale=4)))
         pyramid = fill(image, plan, cache_bytes=2**20, changed=lambda: None, failed=raise_it)
         assert [level.shape for level in pyramid.levels] == [(256, 256), (64, 64), (32, 32)]
         assert pyramid.levels[2] is levels[1]

@@ -20,6 +20,7 @@ from napari_mgbpv2.plugin.filling import fill
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.writer import write_image
 from napari_mgbpv2.upscaling import plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 
 def written(layer: Image, path: Path) -> ImageSource:
@@ -77,7 +78,9 @@ class TestWriter:
 
     def test_of_an_upscaled_layer_the_network_s_pixels_are_written(self, tmp_path: Path) -> None:
         image = read_layer(Image(an_image(30, 20)))
-        pyramid = fill(image, plan_upscale(image.data, 4), cache_bytes=2**20, changed=print, failed=print)
+        pyramid = fill(
+            image, plan_upscale(image.data, UpscaleOptions(scale=4)), cache_bytes=2**20, changed=print, failed=print
+        )
         layer = Image(list(pyramid.levels), multiscale=True, contrast_limits=(0, 255))
         stored = written(layer, tmp_path / "cells.ome.zarr")
         np.testing.assert_array_equal(np.asarray(stored.data[:]), upscale(image.data, 4).compute())

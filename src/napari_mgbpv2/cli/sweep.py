@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import expand_path
 from napari_mgbpv2.cli.command import parser_of, path_of, run_command
 from napari_mgbpv2.cli.output import say, write_path
+from napari_mgbpv2.cli.upscale_options import add_arguments, given_options
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.paths import write_atomically
 
@@ -32,6 +33,7 @@ examples:
   mgbpv2-sweep photo.png --model perceptual.model --feature-network vgg19.pth -o sweep.csv"""
 
 DOWNLOAD = "download"
+_OPTIONS = ("scale", "seed", "value_range", "tile", "device")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,13 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for the contextual similarity: weights of VGG-19 or EfficientNet-Lite0, or "
         f'"{DOWNLOAD}" for VGG-19 (550 MB, once; default: left out)',
     )
-    parser.add_argument("--scale", type=int, metavar="N", help="upscaling factor (default: the model's)")
-    parser.add_argument("--model", metavar="MODEL", help="a model file, or a packaged model's name")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (default: 0)")
-    parser.add_argument("--axes", metavar="LETTERS", help='such as "yxs" (default: what the file says)')
-    parser.add_argument("--value-range", nargs=2, type=float, metavar=("BLACK", "WHITE"), help="values of the image")
-    parser.add_argument("--tile", type=int, metavar="PX", help="largest tile; smaller ones need less memory")
-    parser.add_argument("--device", metavar="NAME", help="cuda, cuda:1, mps or cpu (default: the fastest there is)")
+    add_arguments(parser, ("model", *_OPTIONS, "axes"))
     return parser
 
 
@@ -92,7 +88,7 @@ def _sweep(options: argparse.Namespace) -> None:
             features=features,
             axes=options.axes or target.axes,
             progress=lambda done, total: bar.update(done - bar.n),
-            **{name: getattr(options, name) for name in ("scale", "seed", "value_range", "tile", "device")},
+            **{name: value for name, value in given_options(options).items() if name in _OPTIONS},
         )
     write_atomically(options.output, as_csv(rows).encode(), overwrite=options.overwrite)
     write_path(options.output.absolute())

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination, absolute_path, display_path, expand_path, parse_destination
 from napari_mgbpv2.cli.command import run_command, sentence_of
 from napari_mgbpv2.cli.reporting import Human, Machine, Quiet
-from napari_mgbpv2.cli.upscale_options import parser
+from napari_mgbpv2.cli.upscale_options import given_options
+from napari_mgbpv2.cli.upscale_parser import parser
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.conversion.destinations import OTHER_ENDINGS, TIFF_ENDINGS, ZARR_ENDINGS, destinations_of
 from napari_mgbpv2.conversion.oom import run_in_memory
 from napari_mgbpv2.errors import DestinationError, ImageError, ModelError
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from napari_mgbpv2.io.readers.discovery import LeftOut
 
-_FOR_UPSCALE = ("axes", "noise", "seed", "tile", "overlap", "guard", "window", "value_range", "device", "precision")
 _FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit", "missing", "record_paths")
 _FOR_OUTPUT = ("format", "chunk", "shard", "codec")
 
@@ -45,7 +46,6 @@ def _upscale(options: argparse.Namespace) -> int:
     from napari_mgbpv2.io.readers.discovery import search
 
     chosen = _chosen(options)
-    scale, model = chosen.pop("scale", None), chosen.pop("model", None)
     teller = (Machine if options.json else Quiet if options.quiet else Human)("mgbpv2-upscale")
     output = _output(options.output)
     found = search(options.source)
@@ -55,14 +55,16 @@ def _upscale(options: argparse.Namespace) -> int:
     one = len(found.images) == len(options.source) == 1 and not missing
     single = one and folders == [None] and not _names_a_folder(options.output)
     destinations = destinations_of(
-        [image.path for image in found.images], output, scale or _scale_of(model), single=single, folders=folders
+        [image.path for image in found.images],
+        output,
+        chosen.scale or _scale_of(chosen.model),
+        single=single,
+        folders=folders,
     )
     jobs = [
         ConversionJob(
             source=image.path,
             destination=destination,
-            scale=scale,
-            model=model,
             options=chosen,
             pixel_size=_pixel_size(options.pixel_size),
             **{name: getattr(options, name) for name in (*_FOR_JOB, *_FOR_OUTPUT)},
@@ -144,15 +146,14 @@ def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, cli
         teller.preview(write_preview(prepared, destination, options.preview))
 
 
-def _chosen(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what `upscale` is to be given: what the command line says, and a preset where it says nothing."""
-    given = {name: getattr(options, name) for name in ("scale", "model", *_FOR_UPSCALE)}
-    said = {name: value for name, value in given.items() if value is not None}
-    if options.preset is None:
-        return said
+def _chosen(arguments: argparse.Namespace) -> UpscaleOptions:
+    """Return the options of the command line, and those of a preset that it does not give."""
+    given = given_options(arguments)
+    if arguments.preset is None:
+        return UpscaleOptions(**given)
     from napari_mgbpv2.model.zoo import preset
 
-    return {**preset(options.preset), **said}
+    return UpscaleOptions(**{**preset(arguments.preset), **given})
 
 
 def _scale_of(model: str | None) -> int | None:

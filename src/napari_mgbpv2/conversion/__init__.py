@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination, absolute_path, parse_destination
@@ -22,11 +21,12 @@ from napari_mgbpv2.conversion.plan import prepare
 from napari_mgbpv2.conversion.progress import Report, Tally, Tell
 from napari_mgbpv2.conversion.publishing import comparable, finished_before, tiff_of
 from napari_mgbpv2.conversion.shards import ShardWork
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.upscaling.options import Model
 
 __all__ = ["Asked", "ConversionJob", "Prepared", "Progress", "Report", "Tell", "convert", "prepare", "run"]
 
@@ -37,17 +37,33 @@ def convert(
     *,
     scale: int | None = None,
     model: Model | None = None,
+    axes: str | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    tile: int | None = None,
+    overlap: int | None = None,
+    guard: int | None = None,
+    window: str = "hamming",
+    value_range: tuple[float, float] | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
     levels: int | None = None,
     series: int = 0,
     level: int = 0,
+    pixel_size: float | Mapping[str, float] | None = None,
+    unit: str | Mapping[str, str] | None = None,
+    missing: str = "refuse",
+    format: str = "0.5",
+    chunk: int = 512,
+    shard: int | None = None,
+    codec: str = "zstd",
+    record_paths: bool = False,
     progress: Progress | None = None,
     cancelled: Asked | None = None,
     client: Client | None = None,
-    record_paths: bool = False,
-    **options: Any,
-) -> Path | Any:  # a str of an address; whoever writes to a disk, which is most, need not tell a type checker so
+) -> Destination:
     """Upscale an image into an OME-Zarr, on a disk or in an object store, or into an OME-TIFF.
 
     Memory does not grow with the image. The destination appears at once when all of it is complete. What an interrupted
@@ -61,8 +77,8 @@ def convert(
     destination
         The OME-Zarr to write, by custom ending in ``.ome.zarr``; also in an object store, ``s3://bucket/name.ome.zarr``.
         If it ends in ``.tif`` or ``.tiff``, a tiled OME-TIFF.
-    scale, model
-        As `upscale` has them.
+    scale, model, axes, noise, seed, tile, overlap, guard, window, value_range, device, precision
+        The options of `upscale`, with the same meanings and defaults.
     overwrite
         Replace an image that is there, once the new one is complete. What a conversion with the same settings has left
         unfinished is gone on with, other unfinished work is dropped. Nothing else is ever replaced, and in an object
@@ -75,6 +91,20 @@ def convert(
         Number of pyramid levels; by default until y and x are at most 256.
     series, level
         Which image of a file that holds several, and which resolution of a pyramid.
+    pixel_size, unit
+        Of the source, if its file does not state them or states them wrongly: one number for y and x, or one per axis.
+    missing
+        What happens if an OME-TIFF announces planes that are missing: "refuse", or "blank" to fill them with zeros.
+    format
+        Of a Zarr: "0.5" or "0.4" of OME-Zarr, or "zarr", a plain array.
+    chunk, shard
+        Side in pixels of a chunk, which is compressed and read as a whole, and of a shard, which is one file. By
+        default 512, and 1024 or, for very large images, 2048.
+    codec
+        "zstd" (fast), "zstd-9" (small), "lz4" (fastest) or "none".
+    record_paths
+        Whether the result records the absolute paths of the source's files; by default their names, sizes and
+        modification times only. Of an address, it records scheme, host and path.
     progress
         Called with the number of steps done and of all steps.
     cancelled
@@ -82,13 +112,6 @@ def convert(
     client
         A client of `distributed`, whose workers share the work. Workers that have another version of this package or
         another model file, or do not see the source and the destination, are refused with a warning; the others work.
-    record_paths
-        Whether the result says the whole paths of the source's files; by default their names, sizes and times of
-        change alone. Of an address, it says scheme, host and path.
-    **options
-        ``axes``, ``noise``, ``seed``, ``tile``, ``overlap``, ``guard``, ``window``, ``value_range``, ``device`` and
-        ``precision`` as `upscale` has them; ``pixel_size``, ``unit``, ``missing``, ``format``, ``chunk``, ``shard`` and
-        ``codec`` as `ConversionJob` has them.
 
     Returns
     -------
@@ -111,20 +134,37 @@ def convert(
     ImageError, ModelError, TilingError, DeviceError
         As `upscale` has them.
     """
-    about_output = {name: options.pop(name) for name in _OUTPUT if name in options}
+    options = UpscaleOptions(
+        scale=scale,
+        model=model,
+        axes=axes,
+        noise=noise,
+        seed=seed,
+        tile=tile,
+        overlap=overlap,
+        guard=guard,
+        window=window,
+        value_range=value_range,
+        device=device,
+        precision=precision,
+    )
     job = ConversionJob(
         source=source,
         destination=parse_destination(destination),
-        scale=scale,
-        model=model,
         options=options,
         overwrite=overwrite,
         resume=resume,
         levels=levels,
         series=series,
         level=level,
+        pixel_size=pixel_size,
+        unit=unit,
+        missing=missing,
+        format=format,
+        chunk=chunk,
+        shard=shard,
+        codec=codec,
         record_paths=record_paths,
-        **about_output,
     )
 
     def note(sentence: str) -> None:
@@ -138,9 +178,6 @@ def convert(
         warnings.warn(f"{prepared.source.path}: {said}", UserWarning, stacklevel=2)
     run_in_memory(prepared, attempt, note)
     return absolute_path(job.destination)
-
-
-_OUTPUT = ("pixel_size", "unit", "missing", "format", "chunk", "shard", "codec")
 
 
 def run(

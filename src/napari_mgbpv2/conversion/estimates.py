@@ -13,6 +13,7 @@ from napari_mgbpv2.conversion.job import Prepared
 from napari_mgbpv2.formatting import format_bytes, format_duration
 from napari_mgbpv2.memory import available_memory
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 PROBE_SIDE = 320  # target pixels along each side of the probe
 PROBE_RUNS, PROBE_SECONDS = 3, 0.5  # it is run that often, or for that long: the fastest counts
@@ -106,12 +107,14 @@ def measured_speed(plan: UpscalePlan) -> float:
         pixels = np.random.default_rng(0).random((side, side, samples), np.float32)
         probe = plan_upscale(
             pixels if samples > 1 else pixels[:, :, 0],
-            compute.scale,
-            axes="yxs"[: 2 + (samples > 1)],
-            model=compute.model.path if isinstance(compute.model, ModelFile) else compute.model,
-            device=compute.device,
-            precision=compute.precision,
-            tile=10**6,
+            UpscaleOptions(
+                scale=compute.scale,
+                axes="yxs"[: 2 + (samples > 1)],
+                model=compute.model.path if isinstance(compute.model, ModelFile) else compute.model,
+                device=compute.device,
+                precision=compute.precision,
+                tile=10**6,
+            ),
         )
         probe.compute_tile((), 0, 0, 0)  # loads the network and wakes the device
         times: list[float] = []

@@ -15,11 +15,10 @@ from napari_mgbpv2.io.image import ReadingMemory, reading_memory
 from napari_mgbpv2.io.readers import ImageSource
 from napari_mgbpv2.tiling.grid import CONSTANT_TILE_CACHE_SIZE
 from napari_mgbpv2.tiling.shard_order import ShardOrder, plan_shard_order
-from napari_mgbpv2.upscaling import UpscalePlan
+from napari_mgbpv2.upscaling import UpscaleOptions, UpscalePlan
 
 if TYPE_CHECKING:
     from napari_mgbpv2.io.writers.ome_zarr import ImageLayout
-    from napari_mgbpv2.upscaling.choosing import Model
 
 Progress = Callable[[int, int], None]
 Asked = Callable[[], bool]
@@ -41,10 +40,8 @@ class ConversionJob:
     destination
         Path or address (s3://...) of the OME-Zarr to write; of a path that ends in ``.tif`` or ``.tiff``, a tiled
         OME-TIFF with a pyramid.
-    scale, model
-        As `upscale` has them.
     options
-        Further options of `upscale`, by name.
+        How the image is upscaled.
     overwrite
         Whether an image that is at the destination may be replaced, once the new one is complete, and unfinished work
         with other settings dropped.
@@ -72,9 +69,7 @@ class ConversionJob:
 
     source: Any
     destination: Destination
-    scale: int | None = None
-    model: Model | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
     overwrite: bool = False
     resume: bool = False
     levels: int | None = None

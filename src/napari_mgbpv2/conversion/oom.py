@@ -86,7 +86,7 @@ def run_in_memory(prepared: Prepared, attempt: Callable[[Prepared], object], say
     A tile that the job asks for is kept to at first. Parameters, result and errors as `run_with_retries` has them.
     """
     job = prepared.job
-    if (job.resume or job.overwrite) and job.options.get("tile") is None:
+    if (job.resume or job.overwrite) and job.options.tile is None:
         prepared = with_tile_of_what_is_there(prepared)
     return run_with_retries(prepared, attempt, say)
 
@@ -113,7 +113,7 @@ def with_tile(prepared: Prepared, tile: int) -> Prepared:
     """
     job = prepared.job
     try:
-        return prepare(replace(job, options={**job.options, "tile": tile, "overlap": None}))
+        return prepare(replace(job, options=replace(job.options, tile=tile, overlap=None)))
     except TilingError as error:
         raise OutOfMemory(_sentence(prepared)) from error
 

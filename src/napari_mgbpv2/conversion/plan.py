@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -40,8 +41,8 @@ def prepare(job: ConversionJob) -> Prepared:
     with _naming(job.source):
         source = _open(job)
         identity = source.fingerprint()  # before anything is read of it
-        options = {**job.options, "axes": source.axes, "measure": partial(sampled_extremes, source.data, source.axes)}
-        plan = plan_upscale(source.data, job.scale, model=job.model, **options)
+        measure = partial(sampled_extremes, source.data, source.axes)
+        plan = plan_upscale(source.data, replace(job.options, axes=source.axes), measure=measure)
         prepared = Prepared(job, source, plan, _layout(job, source, plan, identity), identity)
     _check_apart(prepared)
     return prepared
@@ -83,7 +84,7 @@ def _check_apart(prepared: Prepared) -> None:
 
 
 def _open(job: ConversionJob) -> ImageSource:
-    source, axes = job.source, job.options.get("axes")
+    source, axes = job.source, job.options.axes
     described: dict[str, Any] = {"axes": axes, "pixel_size": job.pixel_size, "unit": job.unit}
     if isinstance(source, (str, os.PathLike)):
         return open_source(source, series=job.series, level=job.level, missing=job.missing, **described)

@@ -22,9 +22,10 @@ from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.runtime import choose_device
 from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.upscaling.options import Model
 
 Numbers = npt.NDArray[np.float64]
 
@@ -132,7 +133,9 @@ def deep_filter(
     ModelError, DeviceError
         As `upscale` raises them.
     """
-    plan = plan_upscale(image, scale, model=model, axes=axes, noise=noise, seed=seed, value_range=value_range)
+    plan = plan_upscale(
+        image, UpscaleOptions(scale=scale, model=model, axes=axes, noise=noise, seed=seed, value_range=value_range)
+    )
     if impulse not in IMPULSES:
         raise ImageError(f"impulse is {impulse!r}; choose one of {', '.join(map(repr, IMPULSES))}.")
     return filter_of_plan(plan, position, impulse=impulse, reverse=reverse, channel=channel, device=device)

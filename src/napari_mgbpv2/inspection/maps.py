@@ -20,12 +20,13 @@ from napari_mgbpv2.inspection.networks import require_noise
 from napari_mgbpv2.runtime import run_on_engine_thread
 from napari_mgbpv2.tiling.grid import Span, TileAxis, TileGrid
 from napari_mgbpv2.upscaling import TileUpscaler, UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 if TYPE_CHECKING:
     import dask.array as da
 
-    from napari_mgbpv2.upscaling.choosing import Model
     from napari_mgbpv2.upscaling.lazy import TiledImage, TiledLayout
+    from napari_mgbpv2.upscaling.options import Model
 
 Pixels = npt.NDArray[np.float32]
 
@@ -76,7 +77,7 @@ def invention_map(
     """
     from napari_mgbpv2.upscaling.lazy import as_dask
 
-    plan = plan_upscale(image, model=model, seed=seed, **options)
+    plan = plan_upscale(image, UpscaleOptions(model=model, seed=seed, **options))
     maps = invention_images(plan, amplitude, samples)
     return InventionMap(*map(as_dask, maps))
 
@@ -119,7 +120,7 @@ def consistency_map(model: Model | None, image: Any, **options: Any) -> da.Array
     """
     from napari_mgbpv2.upscaling.lazy import CHUNK, as_dask
 
-    plan = plan_upscale(image, model=model, **options)
+    plan = plan_upscale(image, UpscaleOptions(model=model, **options))
     return as_dask(consistency_image(plan), max(1, CHUNK // plan.scale))
 
 

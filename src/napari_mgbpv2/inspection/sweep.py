@@ -23,9 +23,10 @@ from napari_mgbpv2.metrics.niqe import BLOCK, niqe
 from napari_mgbpv2.metrics.scores import luma, psnr, rmse_y
 from napari_mgbpv2.runtime import run_on_engine_thread
 from napari_mgbpv2.upscaling import image_and_axes, plan_upscale
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.upscaling.options import Model
 
 Pixels = npt.NDArray[Any]
 
@@ -110,7 +111,7 @@ def noise_sweep(
     sharp, letters = _one_plane(*image_and_axes(target, axes))
     values = ValueMap.of(sharp.dtype, value_range)
     options |= {"model": model, "axes": letters, "value_range": value_range, "seed": seed}
-    plan = plan_upscale(sharp, scale, **options)
+    plan = plan_upscale(sharp, UpscaleOptions(scale=scale, **options))
     require_noise(plan)
     if source is None:
         sharp = sharp[tuple(slice(size // plan.scale * plan.scale) for size in sharp.shape[:2])]
@@ -123,7 +124,7 @@ def noise_sweep(
     for number, amplitude in enumerate(amplitudes):
         if progress is not None:
             progress(number, len(amplitudes))
-        whole = plan_upscale(source, plan.scale, noise=amplitude, **options).tiled_image()
+        whole = plan_upscale(source, UpscaleOptions(scale=plan.scale, noise=amplitude, **options)).tiled_image()
         rows.append(_scored(float(amplitude), _planes(np.asarray(whole), values), truth, features))
     if progress is not None:
         progress(len(amplitudes), len(amplitudes))

@@ -12,9 +12,8 @@ from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.plugin.parts_view import keep_narrow
 from napari_mgbpv2.plugin.settings import Defaults
 from napari_mgbpv2.tiling.grid import WINDOWS
+from napari_mgbpv2.upscaling.options import LARGEST_TILE, PRECISIONS
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-LARGEST = 16_384
 SPIN_WIDTH = 110
 
 
@@ -35,7 +34,7 @@ class AdvancedView(QWidget):
         self.precision, self.blending = QComboBox(), QComboBox()
         self.black, self.white, self.axes = QLineEdit(), QLineEdit(), QLineEdit()
         for box, value in ((self.tile, defaults.tile), (self.overlap, defaults.overlap)):
-            box.setRange(0, LARGEST)
+            box.setRange(0, LARGEST_TILE)
             box.setSpecialValueText("automatic")
             box.setSuffix(" px")
             box.setValue(value or 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,14 @@ class Choices:
     value_range: tuple[float, float] | None = None
     axes: str = ""
 
-    def options(self, axes: str | None = None, value_range: tuple[float, float] | None = None) -> dict[str, Any]:
-        """Return the options of `upscale`, without scale and model.
+    def options(self, axes: str | None = None, value_range: tuple[float, float] | None = None) -> UpscaleOptions:
+        """Return the options of upscaling.
 
         Parameters
         ----------
         axes, value_range
-            What the image says, where nothing else is chosen; None where it says nothing.
+            Those of the image, used where none are chosen; None if the image has none.
         """
-        return {
-            "axes": self.axes or axes,
-            "noise": self.noise,
-            "seed": self.seed,
-            "tile": self.tile,
-            "overlap": self.overlap,
-            "window": self.window,
-            "value_range": self.value_range or value_range,
-            "device": self.device,
-            "precision": self.precision,
-        }
+        chosen = {each.name: getattr(self, each.name) for each in fields(self)}
+        chosen |= {"axes": self.axes or axes, "value_range": self.value_range or value_range}
+        return UpscaleOptions(**chosen)

@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.upscaling.choosing import image_and_axes
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 from napari_mgbpv2.upscaling.planning import UpscalePlan, plan_upscale
 from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
 
 if TYPE_CHECKING:
     import dask.array as da
 
-    from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.upscaling.options import Model
 
-__all__ = ["TileUpscaler", "UpscalePlan", "image_and_axes", "plan_upscale", "upscale"]
+__all__ = ["TileUpscaler", "UpscaleOptions", "UpscalePlan", "image_and_axes", "plan_upscale", "upscale"]
 
 
 def upscale(
@@ -99,9 +100,8 @@ def upscale(
     """
     from napari_mgbpv2.upscaling.lazy import as_dask
 
-    plan = plan_upscale(
-        image,
-        scale,
+    options = UpscaleOptions(
+        scale=scale,
         model=model,
         axes=axes,
         noise=noise,
@@ -114,4 +114,4 @@ def upscale(
         device=device,
         precision=precision,
     )
-    return as_dask(plan.tiled_image())
+    return as_dask(plan_upscale(image, options).tiled_image())

@@ -16,10 +16,7 @@ from napari_mgbpv2.tiling.grid import Span
 if TYPE_CHECKING:
     from napari_mgbpv2.model.network import Network
     from napari_mgbpv2.runtime import ModelFile
-
-    Model = str | os.PathLike[str] | ModelCard | Network
-
-LARGEST_SCALE = 64
+    from napari_mgbpv2.upscaling.options import Model
 
 
 def image_and_axes(image: Any, axes: str | None) -> tuple[Any, str]:
@@ -97,15 +94,6 @@ def _converted(what: str, convert: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # each library raises its own
         raise ImageError(f"{what} cannot be made a NumPy array ({error}); convert it yourself.") from error
-
-
-def check_scale(scale: object) -> None:
-    """Raise `ImageError` unless a scale is None or a whole number within reason."""
-    if scale is None:
-        return
-    whole = isinstance(scale, (int, np.integer)) and not isinstance(scale, bool)
-    if not whole or not 1 <= int(scale) <= LARGEST_SCALE:  # type: ignore[call-overload]
-        raise ImageError(f"scale is {scale!r}; it must be a whole number from 1 to {LARGEST_SCALE}, such as 4.")
 
 
 def preferred_channels(axes: str, dtype: np.dtype[Any]) -> int:

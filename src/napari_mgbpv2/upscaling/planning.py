@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,19 +15,21 @@ from napari_mgbpv2.imaging.alpha import visible_colours
 from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.tiling.grid import plan_grid
 from napari_mgbpv2.upscaling.choosing import (
-    check_scale,
     fitting_scale,
     image_and_axes,
     open_model,
     preferred_channels,
     sample_groups,
 )
+from napari_mgbpv2.upscaling.options import UpscaleOptions
 from napari_mgbpv2.upscaling.ranges import Measure, choose_range
 from napari_mgbpv2.upscaling.tile_upscaler import TileUpscaler
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.upscaling.choosing import Model
+    from napari_mgbpv2.model.network import Network
     from napari_mgbpv2.upscaling.lazy import ComputeTile, TiledImage, TiledLayout, TilePixels
+
+_DEFAULTS = UpscaleOptions()
 
 
 @dataclass(frozen=True)
@@ -151,44 +152,42 @@ class UpscalePlan:
         return TiledImage(self.layout, compute, self.finish, size, keep_served)
 
 
-def plan_upscale(
-    image: Any,
-    scale: int | None = None,
-    *,
-    model: Model | None = None,
-    axes: str | None = None,
-    noise: float = 0.0,
-    seed: int = 0,
-    tile: int | None = None,
-    overlap: int | None = None,
-    guard: int | None = None,
-    window: str = "hamming",
-    value_range: tuple[float, float] | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    measure: Measure | None = None,
-) -> UpscalePlan:
-    """Choose and check everything about upscaling an image; parameters and errors as `upscale` has them.
+def plan_upscale(image: Any, options: UpscaleOptions = _DEFAULTS, *, measure: Measure | None = None) -> UpscalePlan:
+    """Choose and check everything about upscaling an image; no pixel is read unless ``measure`` reads some.
 
-    ``measure`` gives the extremes of the image, and is called where no range is given and the model needs one.
+    Parameters
+    ----------
+    image
+        An array, as `upscale` takes it.
+    options
+        How to upscale it.
+    measure
+        Return the extremes of the image; called if no value range is given and the model needs one.
+
+    Raises
+    ------
+    ImageError
+        The image, its axes or its value range cannot be upscaled.
+    ModelError
+        The model is unknown, or does not fit the scale or the image.
+    TilingError
+        Tile, overlap and guard do not fit together or do not fit the network.
+    DeviceError
+        The device or precision is not available.
     """
-    image, axes = image_and_axes(image, axes)
-    ValueMap.of(image.dtype, value_range)  # what is wrong with the image is told before a model is loaded
-    check_scale(scale)
-    from napari_mgbpv2.model.network import Ensemble, accepts_noise, configurations, weights_hash
+    image, axes = image_and_axes(image, options.axes)
+    ValueMap.of(image.dtype, options.value_range)  # an unfit image is reported before a model is loaded
+    from napari_mgbpv2.model.network import configurations, weights_hash
     from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, run_on_engine_thread
     from napari_mgbpv2.upscaling.lazy import TiledLayout, is_masked, lazy_source
 
-    name, network, file = open_model(model, scale, preferred_channels(axes, image.dtype))
+    name, network, file = open_model(options.model, options.scale, preferred_channels(axes, image.dtype))
     configs = configurations(network)
-    scale = fitting_scale(name, network.scale, scale)
-    if not math.isfinite(noise):
-        raise ModelError(f"noise is {noise}; it must be a number, such as 0 for fidelity or 1 for perceptual quality.")
-    if noise and not accepts_noise(network):
-        reason = "is an ensemble, which noise does not enter" if isinstance(network, Ensemble) else "has no noise input"
-        raise ModelError(f"the model {name} {reason}; use noise=0 or another model.")
-    chosen = choose_device(device)
-    choose_precision(precision, chosen)
+    scale = fitting_scale(name, network.scale, options.scale)
+    _check_noise(options.noise, name, network)
+    device = choose_device(options.device)
+    choose_precision(options.precision, device)
+    guard = options.guard
     if guard is None:
         guard = max(config.reach for config in configs) if network.guard is None else network.guard
 
@@ -196,11 +195,11 @@ def plan_upscale(
     is_homogeneous = not any(config.bias for config in configs)
     chosen_range = choose_range(
         image,
-        value_range,
+        options.value_range,
         model=name,
         follows_offsets=follows_offsets,
         is_homogeneous=is_homogeneous,
-        noise=noise,
+        noise=options.noise,
         measure=measure,
     )
     values, source = chosen_range.values, lazy_source(image)
@@ -209,7 +208,13 @@ def plan_upscale(
     samples = axes.index("s") if "s" in axes else None
     groups = sample_groups(name, configs[0].channels, 1 if samples is None else shape[samples])
     grid = plan_grid(
-        shape[y] * scale, shape[x] * scale, configs, guard=guard, tile=tile, overlap=overlap, window=window
+        shape[y] * scale,
+        shape[x] * scale,
+        configs,
+        guard=guard,
+        tile=options.tile,
+        overlap=options.overlap,
+        window=options.window,
     )
     larger = tuple(size * scale if axis in (y, x) else size for axis, size in enumerate(shape))
     layout = TiledLayout(larger, values.dtype, y, x, samples, groups, grid, is_masked(source))
@@ -220,10 +225,10 @@ def plan_upscale(
         values=values,
         model=file or run_on_engine_thread(lambda: copy.deepcopy(network)),
         channels=configs[0].channels,
-        noise=float(noise),
-        seed=int(seed),
-        device=device,
-        precision=precision,
+        noise=float(options.noise),
+        seed=int(options.seed),
+        device=options.device,
+        precision=options.precision,
         follows_offsets=follows_offsets,
         is_homogeneous=is_homogeneous,
         range_is_known=chosen_range.is_known,
@@ -236,11 +241,20 @@ def plan_upscale(
         model=name,
         model_hash=file.sha256 if isinstance(file, ModelFile) else weights_hash(network),
         guard=guard,
-        device=chosen,
+        device=device,
         tile_bytes=max(config.bytes_per_pixel for config in configs) * grid.rows.tile * grid.columns.tile,
         compute_tile=compute,
         notes=(chosen_range.note,) if chosen_range.note else (),
     )
+
+
+def _check_noise(noise: float, name: str, network: Network) -> None:
+    """Raise `ModelError` if noise is requested from a network without a noise input."""
+    from napari_mgbpv2.model.network import Ensemble, accepts_noise
+
+    if noise and not accepts_noise(network):
+        reason = "is an ensemble, which noise does not enter" if isinstance(network, Ensemble) else "has no noise input"
+        raise ModelError(f"the model {name} {reason}; use noise=0 or another model.")
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

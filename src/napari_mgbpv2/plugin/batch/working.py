@@ -103,7 +103,7 @@ def _convert(
     source: Path, destination: Path, choices: Choices, how: How, tell: Tell, cancelled: Callable[[], bool]
 ) -> str:
     """Convert a file, and say what has come of it."""
-    job = ConversionJob(source, destination, choices.scale, choices.model, choices.options())
+    job = ConversionJob(source, destination, choices.options())
     prepared = prepare(job)
 
     def tell_of(what: Step | str) -> None:

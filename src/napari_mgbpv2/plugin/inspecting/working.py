@@ -63,7 +63,7 @@ class Inspection:
             It cannot be done so.
         """
         options = self.choices.options(self.image.axes, self.image.value_range)
-        return plan_upscale(self.image.data, self.choices.scale, model=self.choices.model, **options)
+        return plan_upscale(self.image.data, options)
 
 
 @dataclass(frozen=True)

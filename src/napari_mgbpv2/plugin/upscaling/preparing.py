@@ -31,8 +31,8 @@ def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, de
         It cannot be done so; the message says why.
     """
     options = choices.options(image.axes, image.value_range)
-    source = _source_of(image, place, str(options["axes"]))
-    job = ConversionJob(source, destination, choices.scale, choices.model, options)
+    source = _source_of(image, place, str(options.axes))
+    job = ConversionJob(source, destination, options)
     return prepare(job)
 
 
