@@ -519,6 +519,8 @@ class TestOptions:
             ({"images": []}, "no images to train on"),
             ({"images": ["scenes", "microscopy", "a.png"]}, "microscopy and scenes are two kinds of synthetic images"),
             ({"images": ["scenes", "a.png"], "synthetic_share": 1.5}, "synthetic_share is 1.5; it must be from 0 to 1"),
+            ({"smooth_share": -0.1}, "smooth_share is -0.1; it must be from 0 to 1"),
+            ({"smooth_share": 0.1, "low_resolution": "low"}, "smooth_share blurs images that are shrunk here"),
             ({"output": "model.pth"}, "ends in .safetensors"),
             ({"output": None}, "output must be given"),
             ({"track": "fast"}, "track is 'fast'; choose one of fidelity, perceptual"),

@@ -21,6 +21,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from examples import CountingSource, an_image
@@ -145,6 +146,23 @@ class TestDegradation:
         expected, _ = whole_pair(image, 4, white=255)
         crop, _ = samples.pair(0, 0, Span(24, 32), Span(24, 32))
         torch.testing.assert_close(crop, expected[:, 24:32, 24:32], rtol=0, atol=1e-6)
+
+    def test_a_smooth_sample_is_that_of_a_blurred_image(self) -> None:
+        """Away from the border of what is read, which the blur reflects: the same as `scipy.ndimage` for the whole."""
+        image = an_image(200, 200, dtype="f4")
+        samples = ImageSamples(in_memory(image, "yx"), 2, 120, 0, channels=1, value_range=(0, 1))
+        _, target = samples.pair(0, 0, Span(40, 160), Span(40, 160), blur=3.0)
+        expected = gaussian_filter(image, 3.0, truncate=3.0)[40:160, 40:160]
+        inner = (slice(10, -10), slice(10, -10))
+        np.testing.assert_allclose(target[0].numpy()[inner], expected[inner], rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(("share", "smooth_count"), [(0.0, 0), (0.5, 10), (1.0, 20)])
+    def test_a_share_of_the_samples_is_smooth(self, share: float, smooth_count: int) -> None:
+        image = an_image(120, 120, dtype="f4")
+        samples = ImageSamples(in_memory(image, "yx"), 4, 64, 3, channels=1, value_range=(0, 1), smooth_share=share)
+        roughness = [float(samples[index][1].diff(dim=-1).abs().mean()) for index in range(20)]
+        rough = float(np.abs(np.diff(image)).mean())
+        assert sum(each < 0.6 * rough for each in roughness) == pytest.approx(smooth_count, abs=4 * (0 < share < 1))
 
     def test_a_sample_reads_a_window_and_no_more(self) -> None:
         source = CountingSource(np.broadcast_to(np.uint8(7), (10**6, 10**6, 3)))

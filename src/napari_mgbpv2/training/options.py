@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,8 @@ class TrainingOptions:
         Of a network from scratch.
     synthetic_share
         Share of synthetic samples where ``images`` names files and one kind of synthetic images, 0 to 1.
+    smooth_share
+        Share of samples of files whose sharp image is blurred before it is shrunk, 0 to 1.
     record_paths
         Whether the model's file says the whole paths of images and of what it started from, and a prepared folder those
         of its images; by default their names.
@@ -128,6 +130,7 @@ class TrainingOptions:
     fit_pristine: bool = False
     config: ModelConfig = field(default=_SCRATCH)
     synthetic_share: float = 0.2
+    smooth_share: float = 0.0
     record_paths: bool = False
 
     def __post_init__(self) -> None:
@@ -144,6 +147,10 @@ class TrainingOptions:
             raise TrainingError(f"{' and '.join(sorted(kinds))} are two kinds of synthetic images; name one of them.")
         if not 0 <= self.synthetic_share <= 1:
             raise TrainingError(f"synthetic_share is {self.synthetic_share}; it must be from 0 to 1.")
+        if not 0 <= self.smooth_share <= 1:
+            raise TrainingError(f"smooth_share is {self.smooth_share}; it must be from 0 to 1.")
+        if self.smooth_share and self.low_resolution is not None:
+            raise TrainingError("smooth_share blurs images that are shrunk here; it does not apply to low_resolution.")
         if self.output.suffix != ".safetensors":
             raise TrainingError(f"{self.output}: a model's file ends in .safetensors.")
         for name, choices in (("track", TRACKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -207,7 +214,9 @@ class TrainingOptions:
         mine = self.for_resuming() if PATHS_HASH in other else self.to_dict()
         if PATHS_HASH in other:  # which tells paths apart, whether they are recorded or not
             may_change |= set(_PATHS_OF_A_RUN)
-        return next((name for name in mine if name not in may_change and mine[name] != other.get(name)), "")
+        # An option that the version of that run did not have yet was at its default.
+        theirs = {each.name: each.default for each in fields(self) if each.default is not MISSING} | dict(other)
+        return next((name for name in mine if name not in may_change and mine[name] != theirs.get(name)), "")
 
 
 def _without_folders(name: str, value: Any) -> Any:

@@ -120,6 +120,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
             hold_out=hold_out,
             prepared=options.prepared,
             record_paths=options.record_paths,
+            smooth_share=options.smooth_share,
         )
     scored: ImageSamples | PairedSamples = samples
     if options.validation:

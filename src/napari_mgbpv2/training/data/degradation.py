@@ -6,11 +6,13 @@ pixels are those of S_f of the whole image, and their upscaling is that of the w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from napari_mgbpv2.imaging.resampling import ResamplingWeights, shrink, upscale_window
@@ -29,7 +31,14 @@ def reach(scale: int) -> int:
 
 
 def degraded_crop(
-    read: Read, shape: tuple[int, int], scale: int, rows: Span, columns: Span, *, stored_as: ValueMap | None
+    read: Read,
+    shape: tuple[int, int],
+    scale: int,
+    rows: Span,
+    columns: Span,
+    *,
+    stored_as: ValueMap | None,
+    blur: float = 0.0,
 ) -> Pair:
     """Make the pair of one crop.
 
@@ -46,6 +55,8 @@ def degraded_crop(
         rotation, are multiples of ``scale`` (`crop_span`).
     stored_as
         Rounds the low-resolution image to its type and clips it, as one that was saved is; None leaves it as it is.
+    blur
+        Standard deviation in target pixels of a Gaussian blur of the sharp image; 0 for none.
 
     Returns
     -------
@@ -55,13 +66,28 @@ def degraded_crop(
     low_rows, low_columns = (size // scale for size in shape)
     row_taps, column_taps = taps_of(rows, scale, low_rows), taps_of(columns, scale, low_columns)
     high, wide = _wide(row_taps.window, scale, low_rows), _wide(column_taps.window, scale, low_columns)
-    pixels = read(high, wide)
+    pixels = gaussian_blur(read(high, wide), blur)
     low = shrink(pixels[None], scale)[0]
     low = low[:, _within(row_taps.window, high.start // scale), _within(column_taps.window, wide.start // scale)]
     if stored_as is not None:
         low = torch.from_numpy(stored_as.to_unit(stored_as.from_unit(low.numpy())))
     target = pixels[:, _within(slice(*rows), high.start), _within(slice(*columns), wide.start)]
     return upscale_window(low, row_taps, column_taps), target
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Blur (C, H, W) pixels with a Gaussian of standard deviation ``sigma`` pixels, reflected at the border."""
+    if sigma <= 0:
+        return image
+    for axis in (1, 2):
+        radius = min(math.ceil(3 * sigma), image.shape[axis] - 1)
+        positions = torch.arange(-radius, radius + 1, dtype=image.dtype)
+        kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
+        lines = image.movedim(axis, -1)
+        padded = F.pad(lines.reshape(1, -1, lines.shape[-1]), (radius, radius), mode="reflect")
+        blurred = F.conv1d(padded.movedim(0, 1), (kernel / kernel.sum())[None, None])
+        image = blurred.reshape(lines.shape).movedim(-1, axis)
+    return image
 
 
 def crop_span(span: Span, patch: int, scale: int, reverse: bool, generator: np.random.Generator) -> Span:

@@ -102,8 +102,9 @@ class PairedSamples(CropSamples):
         self._coarse = image_set(coarse_sources, 1, channels, given, images.common_range, files)
         super().__init__(images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out)
 
-    def pair(self, image: int, plane: int, rows: Span, columns: Span) -> Pair:
+    def pair(self, image: int, plane: int, rows: Span, columns: Span, *, blur: float = 0.0) -> Pair:
         """Return input and target of a crop of a plane of an image, (channels, rows, columns) each."""
+        assert not blur, "real pairs are not blurred"
         height, width = self._coarse.planes[image].size
         row_taps, column_taps = taps_of(rows, self.scale, height), taps_of(columns, self.scale, width)
         coarse = self._coarse.planes[image].read(self._coarse.data[image], plane, row_taps.window, column_taps.window)

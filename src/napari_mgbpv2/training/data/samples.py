@@ -23,6 +23,7 @@ from napari_mgbpv2.training.data.splitting import Region, cells, split
 ENDLESS = 2**48
 _STREAM = 1  # tells these draws from those of synthetic images
 _ATTEMPTS = 100
+SMOOTH_SIGMAS = (0.3, 2.0)  # low-resolution pixels: standard deviations of the blur of smooth samples
 
 
 def check_numbers(scale: int, patch: int, seed: int) -> None:
@@ -38,6 +39,7 @@ class _Draw(NamedTuple):
     rows: Span
     columns: Span
     orientation: Orientation
+    blur: float = 0.0
 
 
 class CropSamples(Dataset[Pair], ABC):
@@ -51,6 +53,8 @@ class CropSamples(Dataset[Pair], ABC):
         Those that cannot be used.
     scale, patch, seed, augment, hold_out
         As `ImageSamples` has them.
+    smooth_share
+        Share of samples whose sharp image is blurred, 0 to 1.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class CropSamples(Dataset[Pair], ABC):
         *,
         augment: bool,
         hold_out: float,
+        smooth_share: float = 0.0,
     ) -> None:
+        self.smooth_share = smooth_share
         self.images, self.skipped = images, list(skipped)
         self.scale, self.patch, self.seed, self.augment = scale, patch, seed, augment
         self.used, self.held_out = split(images.planes, hold_out, patch, reach(scale), scale)
@@ -91,7 +97,7 @@ class CropSamples(Dataset[Pair], ABC):
         for attempt in range(_ATTEMPTS):
             draw = self._draw(generator)
             try:
-                pair = self.pair(draw.region.image, draw.plane, draw.rows, draw.columns)
+                pair = self.pair(draw.region.image, draw.plane, draw.rows, draw.columns, blur=draw.blur)
             except SourceError as error:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -102,7 +108,7 @@ class CropSamples(Dataset[Pair], ABC):
         raise AssertionError
 
     @abstractmethod
-    def pair(self, image: int, plane: int, rows: Span, columns: Span) -> Pair:
+    def pair(self, image: int, plane: int, rows: Span, columns: Span, *, blur: float = 0.0) -> Pair:
         """Return input and target of a crop of a plane of an image, (channels, rows, columns) each."""
 
     def validation(self, count: int, size: int) -> list[Pair]:
@@ -120,7 +126,14 @@ class CropSamples(Dataset[Pair], ABC):
             crop_span(span, self.patch, self.scale, reverse, generator)
             for span, reverse in zip((region.rows, region.columns), orientation.reverses, strict=True)
         )
-        return _Draw(region, plane, rows, columns, orientation)
+        return _Draw(region, plane, rows, columns, orientation, self._draw_blur(generator))
+
+    def _draw_blur(self, generator: np.random.Generator) -> float:
+        """Draw the standard deviation of a blur in target pixels, 0 for most samples."""
+        # Nothing is drawn without a share, so that runs of before resume bit for bit.
+        if not self.smooth_share or generator.random() >= self.smooth_share:
+            return 0.0
+        return self.scale * float(np.exp(generator.uniform(*np.log(SMOOTH_SIGMAS))))
 
 
 class ImageSamples(CropSamples):
@@ -163,6 +176,9 @@ class ImageSamples(CropSamples):
         Called with the number of images opened and of all.
     record_paths
         Whether a prepared folder that is made holds the whole paths of the images, not their names alone.
+    smooth_share
+        Share of samples whose sharp image is blurred by a Gaussian of 0.3 to 2 low-resolution pixels, 0 to 1: a network
+        that has seen smooth images does not take the rounding of one for detail.
 
     Attributes
     ----------
@@ -195,6 +211,7 @@ class ImageSamples(CropSamples):
         like: CropSamples | None = None,
         progress: Progress | None = None,
         record_paths: bool = False,
+        smooth_share: float = 0.0,
     ) -> None:
         check_numbers(scale, patch, seed)
         if prepared is not None:
@@ -211,10 +228,12 @@ class ImageSamples(CropSamples):
             progress=progress if prepared is None else None,
         )
         warn_of(skipped, len(images.planes), found.others)
-        super().__init__(images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out)
+        super().__init__(
+            images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out, smooth_share=smooth_share
+        )
         self.round_to_8_bits = round_to_8_bits
 
-    def pair(self, image: int, plane: int, rows: Span, columns: Span) -> Pair:
+    def pair(self, image: int, plane: int, rows: Span, columns: Span, *, blur: float = 0.0) -> Pair:
         """Return input and target of a crop of a plane of an image, (channels, rows, columns) each."""
         planes, data = self.images.planes[image], self.images.data[image]
         return degraded_crop(
@@ -224,4 +243,5 @@ class ImageSamples(CropSamples):
             rows,
             columns,
             stored_as=ValueMap.of(np.uint8, None) if self.round_to_8_bits else None,
+            blur=blur,
         )
