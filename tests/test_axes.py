@@ -41,7 +41,7 @@ class TestGuessing:
 
     @pytest.mark.parametrize("shape", [(), (5,), (1, 2, 3, 4, 5, 6), (1, 1, 1, 1, 50, 60, 70)])
     def test_too_few_or_too_many_axes_are_an_error_that_says_what_to_do(self, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ImageError, match=rf"has {len(shape)} axes, .* say which with axes="):
+        with pytest.raises(ImageError, match=rf"has {len(shape)} axes, .* name them with axes="):
             guess_axes(shape)
 
 

@@ -17,7 +17,7 @@ import torch
 import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.model.config import ModelConfig
-from napari_mgbpv2.runtime import Engine, loading, release_device_memory
+from napari_mgbpv2.runtime import Engine, get_device, release_device_memory
 from napari_mgbpv2.runtime.cuda_graphs import CAPTURE_AFTER_RUNS, CUDA_GRAPHS_ENV_VAR, CudaGraphCapturer, GraphedNetwork
 from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
 from napari_mgbpv2.tiling.grid import Span
@@ -90,13 +90,13 @@ class TestReplaying:
                 # a larger forward meanwhile, which makes the usual workspace another one
                 network(torch.rand(1, 3, sides[1], sides[1], device=CUDA))
                 assert torch.equal(found, network(image, noise, 0.5, wanted))
-        assert len(replaying._recordings) == 6
+        assert len(replaying._graphs) == 6
 
     @pytest.fixture
     def is_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Engines made in the test record; those of other tests do not."""
         monkeypatch.setenv(CUDA_GRAPHS_ENV_VAR, "1")
-        monkeypatch.setattr(loading, "_engines", {})
+        monkeypatch.setattr(get_device(CUDA), "_engines", {})
 
     @pytest.mark.usefixtures("is_on")
     def test_threads_that_blend_meanwhile_do_not_disturb_a_recording(self) -> None:

@@ -240,7 +240,7 @@ class TestGraphedNetwork:
     @pytest.mark.parametrize(
         ("recorder", "reason"),
         [
-            (FakeCapturer(spoils=1e-6), "it gives other results"),
+            (FakeCapturer(spoils=1e-6), "results differ"),
             (FakeCapturer(error=torch.OutOfMemoryError("full")), "full"),
         ],
         ids=["other results", "an error"],
@@ -251,7 +251,7 @@ class TestGraphedNetwork:
         replaying, network = make_graphed_network(recorder)
         for seed in range(CAPTURE_AFTER_RUNS - 1):
             replaying(an_input(seed), None, 0.0, ALL)
-        with pytest.warns(RuntimeWarning, match=rf"cannot be recorded on this GPU \({reason}\)"):
+        with pytest.warns(RuntimeWarning, match=rf"CUDA graphs do not work on this GPU \({reason}\)"):
             second = replaying(an_input(1), None, 0.0, ALL)
         replayed = recorder.replayed
         assert torch.equal(second, network(an_input(1)))

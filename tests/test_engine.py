@@ -21,12 +21,14 @@ from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import Ensemble
 from napari_mgbpv2.runtime import (
+    Device,
     Engine,
     ModelFile,
     available_devices,
     choose_device,
     choose_precision,
     constant_tiles,
+    get_device,
     get_engine,
     measure_guard,
     release_device_memory,
@@ -61,11 +63,30 @@ class TestEngine:
 
         monkeypatch.setattr(InferenceNetwork, "__call__", run)
         engines = [Engine(a_network(seed=seed), CPU) for seed in range(2)]
+        monkeypatch.setattr(Device, "run", lambda self, work: work())  # The thread of the device would hide the lock.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: run_whole(engines[number % 2]), range(16)))
         assert most == 1
 
-    def test_whoever_asks_all_arithmetic_is_done_by_one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_memory_is_not_released_during_a_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        forward = InferenceNetwork.__call__
+        releasing = threading.Thread(target=release_device_memory)
+        retained: list[int] = []
+
+        def release_meanwhile(self: Any, *arguments: Any) -> torch.Tensor:
+            output = forward(self, *arguments)
+            releasing.start()
+            releasing.join(0.2)
+            retained.append(self.workspace.nbytes)
+            return output
+
+        monkeypatch.setattr(InferenceNetwork, "__call__", release_meanwhile)
+        run_whole(Engine(a_network(), CPU))
+        releasing.join(30)
+        assert retained[0] > 0
+        assert get_device("cpu").workspace.nbytes == 0
+
+    def test_all_arithmetic_is_done_by_the_thread_of_the_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A second team of OpenMP threads would make both slow."""
         threads: set[int] = set()
         forward = InferenceNetwork.__call__
@@ -109,10 +130,12 @@ class TestEngine:
         enlarged = bicubic_resize(torch.from_numpy(image)[None], 160, 160)
         np.testing.assert_allclose(run_whole(Engine(network, CPU)), network(enlarged)[0], atol=1e-5, rtol=0)
 
-    def test_memory_for_later_tiles_is_given_back_on_request(self) -> None:
+    def test_memory_for_later_tiles_is_released_on_request(self) -> None:
         engine = Engine(a_network(), CPU)
         before = run_whole(engine)
+        assert get_device("cpu").workspace.nbytes > 0
         release_device_memory()
+        assert get_device("cpu").workspace.nbytes == 0
         assert np.array_equal(run_whole(engine), before)
 
     def test_a_process_loads_a_model_file_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +159,7 @@ class TestEngine:
         assert reduced.dtype == np.float32
 
 
-class TestEvenTiles:
+class TestConstantTiles:
     """Tiles whose source has one colour throughout are computed once."""
 
     @pytest.fixture
@@ -207,7 +230,7 @@ class TestEvenTiles:
         assert np.array_equal(second, third)
 
     def test_no_more_than_some_are_kept(self) -> None:
-        tiles, taps, wanted = (
+        tiles, weights, region = (
             ConstantTileCache(),
             (ResamplingWeights.of(np.arange(8), 4, 2),) * 2,
             (slice(0, 8), slice(0, 8)),
@@ -216,7 +239,7 @@ class TestEvenTiles:
 
         def find(colour: int) -> None:
             source = np.full((1, 2, 2), colour, dtype=np.float32)
-            tiles.get_or_compute(0, source, taps, wanted, lambda: computed.append(colour) or torch.zeros(1))
+            tiles.get_or_compute(0, source, weights, region, lambda: computed.append(colour) or torch.zeros(1))
 
         for colour in (*range(CONSTANT_TILE_CACHE_SIZE), 0, CONSTANT_TILE_CACHE_SIZE, 0, 1):
             find(colour)
@@ -230,6 +253,23 @@ class TestEvenTiles:
         release_device_memory()
         engine.run(lambda rows, columns: np.ones((3, 40, 40), dtype=np.float32), area, area, (40, 40), 4)
         assert len(forwards) == 2
+
+
+class TestDevice:
+    @pytest.mark.parametrize(("one", "other"), [("cpu", CPU), ("meta", "meta:0"), ("meta", torch.device("meta", 0))])
+    def test_a_device_has_one_object_whatever_its_name(self, one: str, other: Any) -> None:
+        assert get_device(one) is get_device(other)
+
+    def test_two_indices_are_two_devices(self) -> None:
+        assert get_device("meta:0") is not get_device("meta:1")
+
+    def test_engines_of_a_device_share_its_workspace(self) -> None:
+        one, other = Engine(a_network(seed=1), CPU), Engine(a_network(seed=2), "cpu")
+        assert one.networks[0].workspace is other.networks[0].workspace is get_device("cpu").workspace
+
+    def test_work_on_the_thread_may_run_more_work_there(self) -> None:
+        device = get_device("cpu")
+        assert device.run(lambda: device.run(threading.get_ident)) == device.run(threading.get_ident)
 
 
 class TestDevices:

@@ -19,8 +19,7 @@ import napari_mgbpv2 as mgbp
 from examples import TINY, Array, a_network, an_image, counted_image
 from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.model.network import Ensemble
-from napari_mgbpv2.runtime import Engine, to_host_as
-from napari_mgbpv2.runtime.transfers import Transfers
+from napari_mgbpv2.runtime import Device, Engine, to_host_as
 from napari_mgbpv2.upscaling import plan_upscale
 from napari_mgbpv2.upscaling.lazy import TiledImage, as_dask
 from napari_mgbpv2.upscaling.options import UpscaleOptions
@@ -154,12 +153,12 @@ class TestFetchAs:
         self, dtype: str, size: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sizes: list[int] = []
-        fetch = Transfers.start_copy_to_host
+        fetch = Device.start_copy_to_host
 
-        def noted(self: Transfers, values: torch.Tensor) -> Any:
+        def noted(self: Device, values: torch.Tensor) -> Any:
             sizes.append(values.element_size())
             return fetch(self, values)
 
-        monkeypatch.setattr(Transfers, "start_copy_to_host", noted)
+        monkeypatch.setattr(Device, "start_copy_to_host", noted)
         to_host_as(ValueMap.of(dtype, None), torch.rand(1, 4, 4))
         assert sizes == [size]

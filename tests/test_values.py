@@ -173,12 +173,14 @@ class TestPixels:
     @pytest.mark.parametrize(("given", "said"), [("u2", "u1"), ("f4", "u2"), ("i2", "u2"), ("u8", "f4"), ("f4", "?")])
     def test_values_that_the_type_cannot_hold_are_an_error(self, given: str, said: str) -> None:
         told, meant = np.dtype(given), np.dtype(said)
-        with pytest.raises(SourceError, match=rf"^chunk 3 holds {told} values and not {meant} as it says; mend what"):
+        with pytest.raises(
+            SourceError, match=rf"^chunk 3 holds {told} values and not {meant} as declared; fix the code"
+        ):
             check_pixels("chunk 3", np.zeros((2, 3), given), (2, 3), meant)
 
     def test_another_shape_is_an_error(self) -> None:
         with pytest.raises(
-            SourceError, match=r"^chunk 3 has the shape \(2, 3\) and not \(3, 2\) as it says; mend what"
+            SourceError, match=r"^chunk 3 has the shape \(2, 3\) and not \(3, 2\) as declared; fix the code"
         ):
             check_pixels("chunk 3", np.zeros((2, 3), "u1"), (3, 2), np.dtype("u1"))
 

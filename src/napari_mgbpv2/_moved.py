@@ -12,7 +12,7 @@ from types import ModuleType
 
 _PACKAGE = __name__.rpartition(".")[0]
 
-# Modules of the reference documentation; everything else was private.
+# Modules of the reference documentation. All others were private.
 MOVED = {
     "axes": "imaging.axes",
     "checkpoints": "model.checkpoints",
@@ -41,7 +41,7 @@ class MovedModules(MetaPathFinder, Loader):
         return None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Import the module of today."""
+        """Import the module by its present name."""
         new = f"{_PACKAGE}.{MOVED[spec.name.removeprefix(f'{_PACKAGE}.')]}"
         warnings.warn(f"{spec.name} is now {new}; import that", DeprecationWarning, stacklevel=2)
         module = import_module(new)
@@ -49,11 +49,11 @@ class MovedModules(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Restore the spec of the module, which the import system has replaced by that of the former name."""
+        """Restore the module's spec, which the import system has replaced by that of the former name."""
         module.__spec__ = self._spec
 
 
 def install() -> None:
-    """Add the finder behind those that look for files."""
+    """Add the finder after those that search for files."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

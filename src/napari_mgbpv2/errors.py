@@ -1,6 +1,6 @@
-"""What can go wrong with what a user gives: one class a cause, one clear sentence each.
+"""Errors about a user's input, one class per cause.
 
-Every message says what is wrong, where, and what to do. The commands print it alone, without a traceback.
+Every message states what is wrong, where, and what to do. Commands print it without a traceback.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ class ImageError(MGBPv2Error, ValueError):
 
 
 class ModelError(MGBPv2Error, ValueError):
-    """A model is unknown, does not fit the image or the scale, or its file is not one."""
+    """A model is unknown, does not fit the image or the scale, or its file is not a model."""
 
 
 class TilingError(MGBPv2Error, ValueError):
-    """Tile, overlap and guard do not fit together or do not fit the network."""
+    """Tile, overlap and guard do not fit each other or the network."""
 
 
 class DeviceError(MGBPv2Error, ValueError):
@@ -27,7 +27,7 @@ class DeviceError(MGBPv2Error, ValueError):
 
 
 class SourceError(MGBPv2Error, OSError):
-    """A source file is missing, damaged, or of a kind that is not read."""
+    """A source file is missing, damaged, or of an unsupported format."""
 
 
 class DestinationError(MGBPv2Error, OSError):
@@ -35,11 +35,11 @@ class DestinationError(MGBPv2Error, OSError):
 
 
 class ClusterError(MGBPv2Error, RuntimeError):
-    """A cluster has no workers, or such as cannot do the work."""
+    """A cluster is without workers, or its workers cannot do the work."""
 
 
 class OutOfMemory(MGBPv2Error, MemoryError):
-    """The machine or its accelerator has not enough memory, even with smaller tiles."""
+    """The machine or its GPU has too little memory, even with smaller tiles."""
 
 
 class Cancelled(MGBPv2Error):
@@ -47,8 +47,8 @@ class Cancelled(MGBPv2Error):
 
 
 class TrainingError(MGBPv2Error, ValueError):
-    """The options of a training run do not fit together, or it cannot go on."""
+    """The options of a training run contradict each other, or it cannot continue."""
 
 
 class ValueRangeWarning(UserWarning):
-    """An image holds values that its model does not know, and no value range was given."""
+    """An image contains values outside the range that its model was trained on, and no value range was given."""

@@ -1,17 +1,17 @@
-"""Numbers and names as people read them."""
+"""Numbers, durations and names as text for people."""
 
 from __future__ import annotations
 
 import re
 
-# What moves a terminal's cursor, colours it, hides or turns text around: control characters, the marks of writing
-# direction, line separators, and bytes of names that are no text (which Python keeps as surrogates).
+# Characters that move a terminal's cursor, colour, hide or reverse text: control characters, marks of the writing
+# direction and line separators. Also surrogates, which Python uses for bytes of file names that are not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def format_bytes(count: float) -> str:
-    """Write a number of bytes: "4.2 MB"."""
+    """Format a number of bytes: "4.2 MB"."""
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
     while count >= 1000 and len(units) > 1:
         count /= 1000
@@ -20,7 +20,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a time: "40 s", "3 min", "2.5 h", "4 days"."""
+    """Format a duration: "40 s", "3 min", "2.5 h", "4 days"."""
     for size, unit in ((172_800, "days"), (7_200, "h"), (100, "min")):
         if seconds >= size:
             value = seconds / {"days": 86_400, "h": 3_600, "min": 60}[unit]
@@ -29,12 +29,12 @@ def format_duration(seconds: float) -> str:
 
 
 def escape_control_characters(text: str) -> str:
-    r"""Escape what a terminal would obey, and what no encoding holds: a line feed becomes ``\n``, a bell ``\x07``."""
-    return _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)
+    r"""Escape characters that a terminal would obey or cannot encode: a line feed becomes ``\n``, a bell ``\x07``."""
+    return _UNPRINTABLE.sub(lambda found: _escape(found[0]), text)
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # the surrogate of a byte that is not UTF-8
         code -= 0xDC00
-    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return _SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

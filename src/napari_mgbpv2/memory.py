@@ -1,8 +1,7 @@
-"""Memory that this process can get: what the machine has available, within the limits of its control groups.
+"""Memory available to this process, within the limits of its Linux control groups.
 
-Containers and batch systems (Docker, Kubernetes, Slurm, systemd) limit the memory of a process by control groups of
-Linux. The operating system still reports the memory of the whole machine then, and ends a process that takes more than
-its group has.
+Containers and batch systems (Docker, Kubernetes, Slurm, systemd) limit the memory of a process by control groups. The
+operating system still reports the memory of the whole machine, and kills a process that exceeds the limit of its group.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-_UNLIMITED = 2**60  # version 1 writes a number near 2**63 where there is no limit
-# Names in version 2 and in version 1: the limits, what is used, and how much of that are files that nobody needs.
+_UNLIMITED = 2**60  # version 1 writes a number near 2**63 for no limit
+# File names in versions 2 and 1: the limits, the usage, and the part of the usage that is inactive cached files.
 _NAMES = {
     "cgroup2": (("memory.max", "memory.high"), "memory.current", "inactive_file"),
     "cgroup": (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
@@ -19,12 +18,12 @@ _NAMES = {
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes of memory that this process can take without swapping and without being ended.
+    """Return the bytes of memory that this process can allocate without swapping and without being killed.
 
     Parameters
     ----------
     root
-        Folder in which ``proc`` and the mounted control groups are.
+        Folder of ``proc`` and of the mounted control groups.
     """
     import psutil
 
@@ -32,13 +31,13 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield what is left in each control group that limits the memory of this process: its own and those above."""
+    """Yield the bytes left in each control group that limits this process: its own and its ancestors."""
     for kind, group in _groups(root):
         limits, used_name, file_name = _NAMES[kind]
         found = [limit for name in limits if (limit := _number(group / name)) is not None and limit < _UNLIMITED]
         used = _number(group / used_name)
         if found and used is not None:
-            # The kernel frees cached files before it ends a process.
+            # The kernel frees cached files before it kills a process.
             yield max(0, min(found) - max(0, used - _entry(group / "memory.stat", file_name)))
 
 
@@ -66,16 +65,16 @@ def _groups(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _folders(top: Path, mounted: str, path: str) -> list[Path]:
-    """Return the folders of a group and of those above it, up to the one that is mounted at ``top``."""
+    """Return the folders of a group and of its ancestors, up to the one mounted at ``top``."""
     own = PurePosixPath(path)
-    # A container may see its own group as the top, while its path is that of the machine.
+    # A container may see its own group as the top, although the path is that of the machine.
     inside = own.relative_to(mounted) if own.is_relative_to(mounted) else PurePosixPath()
     folder = top / inside if ".." not in inside.parts and (top / inside).is_dir() else top
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(top))]
 
 
 def _number(file: Path) -> int | None:
-    """Return the number in a file; None for "max", or where there is none."""
+    """Return the number in a file; None for "max" or without a number."""
     try:
         return int(file.read_text())
     except (OSError, ValueError):
@@ -83,7 +82,7 @@ def _number(file: Path) -> int | None:
 
 
 def _entry(file: Path, name: str) -> int:
-    """Return a number by its name from a file of lines of names and numbers; 0 where it is missing."""
+    """Return a number by its name from a file with a name and a number per line; 0 if missing."""
     try:
         lines = file.read_text().splitlines()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Files that are complete or not there."""
+"""Atomic writing of files: a file is complete or not there."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 
 
 def explain_write_error(error: OSError) -> str:
-    """Say why the operating system does not let us write, and what to do."""
+    """Return why the operating system refuses to write, and what to do."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return "the disk is full; free some space, or choose another place"
     return f"it cannot be written ({error.strerror or error}); check the folder and its permissions"
 
 
 def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Write a small file under another name and give it its own when all of it is on the disk.
+    """Write a small file under a temporary name, and rename it when all of it is on the disk.
 
     Parameters
     ----------
     path
         The file.
     content
-        All of it.
+        Its whole content.
     overwrite
-        Whether it may replace one that is there.
+        Whether to replace an existing file.
 
     Raises
     ------
     FileExistsError
-        There is one that may not be replaced.
+        The file exists and ``overwrite`` is False.
     OSError
-        It cannot be written; what was there before is still there.
+        The file cannot be written. An existing one is unchanged.
     """
     with atomic_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content)
@@ -42,23 +42,32 @@ def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> N
 
 @contextmanager
 def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Give a name to write a file under; it gets its own when the block ends without an error.
+    """Yield a temporary file, and rename it to ``path`` if the block ends without an error.
 
     Parameters
     ----------
-    path, overwrite
-        As `write_atomically` has them, and so are the errors.
+    path
+        The file.
+    overwrite
+        Whether to replace an existing file.
 
     Yields
     ------
     Path
-        An empty, hidden file beside ``path``, with the same ending.
+        An empty, hidden file in the folder of ``path``, with the same suffix.
+
+    Raises
+    ------
+    FileExistsError
+        The file exists and ``overwrite`` is False.
+    OSError
+        The file cannot be written. An existing one is unchanged.
     """
     partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(f"{path} exists already")
-        partial.open("xb").close()  # what cannot be written shows before the work
+        partial.open("xb").close()  # A folder that is not writable shows before the work.
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())

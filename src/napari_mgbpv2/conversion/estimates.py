@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 PROBE_SIDE = 320  # target pixels along each side of the probe
 PROBE_RUNS, PROBE_SECONDS = 3, 0.5  # it is run that often, or for that long: the fastest counts
-
-_speeds: dict[tuple[Any, ...], float] = {}
 
 
 @dataclass(frozen=True)
@@ -99,10 +96,11 @@ def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
 def measured_speed(plan: UpscalePlan) -> float:
     """Measure target pixels a second that go through a plan's network; once for each kind."""
     compute, samples = plan.compute_tile, plan.layout.groups[0].size
-    key = (plan.model_hash, compute.device, compute.precision, samples)
-    if key not in _speeds:
-        from napari_mgbpv2.runtime import ModelFile
+    from napari_mgbpv2.runtime import ModelFile, choose_device, get_device
 
+    speeds = get_device(choose_device(compute.device)).measured_speeds
+    key = (plan.model_hash, compute.precision, samples)
+    if key not in speeds:
         side = PROBE_SIDE // compute.scale
         pixels = np.random.default_rng(0).random((side, side, samples), np.float32)
         probe = plan_upscale(
@@ -122,5 +120,5 @@ def measured_speed(plan: UpscalePlan) -> float:
             began = time.perf_counter()
             probe.compute_tile((), 0, 0, 0)
             times.append(time.perf_counter() - began)
-        _speeds[key] = probe.layout.grid.computed_pixels / min(times)
-    return _speeds[key]
+        speeds[key] = probe.layout.grid.computed_pixels / min(times)
+    return speeds[key]

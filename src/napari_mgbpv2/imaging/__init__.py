@@ -1,1 +1,1 @@
-"""Axes, values, alpha, resampling and noise: what is done to pixels."""
+"""Operations on pixels: axes, values, alpha, resampling and noise."""

@@ -1,8 +1,8 @@
-"""Alpha: the colour of pixels that nobody sees is no part of the picture, and is kept out of those that are seen.
+"""Alpha: replace the colours of invisible pixels, which must not mix with those of visible ones.
 
-A file may have any colour where alpha is 0: black, white, or what was there before a background was erased. Resampling
-and a network mix neighbouring pixels, so that such a colour would show as a fringe. Before pixels are used, it is
-replaced by the colours of the visible pixels around it.
+A file may have any colour where alpha is 0: black, white, or the colours of an erased background. Resampling and a
+network mix neighbouring pixels, so such a colour would show as a fringe. It is therefore replaced by the colours of the
+visible pixels around it before pixels are used.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy.typing as npt
 Pixels = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 
-ALPHA_SAMPLES = (2, 4)  # samples of a colour pixel whose last one is alpha: grey + alpha, RGBA
+ALPHA_SAMPLES = (2, 4)  # numbers of samples with alpha as the last one: grey + alpha, RGBA
 
-_LEVELS = 5  # of ever wider means, over 3 to 63 pixels
-REACH = 2**_LEVELS - 1  # pixels to either side that the colour of an invisible pixel may come from
-_TRUSTED_SHARE = 1 / 8  # of the alpha around it; below that, 8 bits hold too little of a pixel's own colour
+_LEVELS = 5  # number of means of increasing width, over 3 to 63 pixels
+REACH = 2**_LEVELS - 1  # the colour of an invisible pixel comes from pixels up to this distance
+_TRUSTED_SHARE = 1 / 8  # of the alpha around a pixel; below it, 8 bits store too little of the pixel's own colour
 
 
 def has_alpha(axes: str, shape: Sequence[int]) -> bool:
-    """Return whether the last sample of an image is alpha: where axis "s" has 2 samples or 4."""
+    """Return whether the last sample of an image is alpha, because axis "s" has 2 or 4 samples."""
     return "s" in axes and shape[axes.index("s")] in ALPHA_SAMPLES
 
 
@@ -36,23 +36,23 @@ def opaque_value(dtype: npt.DTypeLike) -> int | float:
 
 
 def visible_colours(image: Any, axes: str) -> Any:
-    """Return an image that is read with visible colours alone, as `VisibleColours`; itself if it has no alpha."""
+    """Wrap an image with alpha in `VisibleColours`. Return an image without alpha unchanged."""
     return VisibleColours(image, axes) if has_alpha(axes, image.shape) else image
 
 
 @dataclass(frozen=True)
 class VisibleColours:
-    """Pixels of an image with alpha whose invisible colours are replaced when they are read.
+    """An image with alpha whose invisible colours are replaced on reading.
 
-    What is read depends on the image alone, bit for bit, and not on the window. The colour of a pixel that is not
-    almost invisible beside its neighbours stays as it is, and so does alpha.
+    The pixels depend on the image alone, bit for bit, and not on the window. Alpha is unchanged, and so are the colours
+    of pixels except those that are almost invisible compared with their neighbours.
 
     Parameters
     ----------
     image
-        Gives pixels for one slice an axis, step 1.
+        The image, read by one slice of step 1 per axis.
     axes
-        Letters of its axes, with "s" of 2 or 4 samples.
+        One letter per axis, with "s" of 2 or 4 samples.
     """
 
     image: Any
@@ -76,11 +76,11 @@ class VisibleColours:
 
     @property
     def nodata(self) -> Any:
-        """Value that stands for missing pixels, or None."""
+        """Value of missing pixels, or None."""
         return getattr(self.image, "nodata", None)
 
     def __getitem__(self, window: tuple[slice, ...]) -> Pixels:
-        """Read the pixels of one slice an axis, with what is around them."""
+        """Read the pixels of one slice per axis, and replace the invisible colours among them."""
         y, x, s = (self.axes.index(axis) for axis in "yxs")
         samples, alpha = window[s], self.shape[s] - 1
         if samples.start >= alpha or any(part.start >= part.stop for part in window):
@@ -111,12 +111,12 @@ def _filled(pixels: Pixels, nodata: Any) -> Pixels:
     missing = ~np.isfinite(colours).all(axis=0)
     if nodata is not None:
         missing |= (pixels[:-1] == nodata).any(axis=0)
-    if missing.any():  # such a pixel stays as it is, and is no colour for others
+    if missing.any():  # Missing pixels are unchanged, and do not colour others.
         weight[missing] = 0
     fields = np.concatenate([weight[np.newaxis], np.where(weight > 0, colours, 0) * weight])
     around, scale = _spread(fields)
     found = around[0] > 0
-    # an alpha of a few steps has few steps of colour, too: it is trusted as far as it is seen beside its neighbours
+    # A pixel with an alpha of few steps has few steps of colour, too. Trust it by its alpha relative to its neighbours.
     trust = np.minimum(
         1, np.divide(weight * wide(scale / _TRUSTED_SHARE), around[0], out=np.zeros_like(weight), where=found)
     )
@@ -132,10 +132,10 @@ def _filled(pixels: Pixels, nodata: Any) -> Pixels:
 
 
 def _spread(fields: Floats) -> tuple[Floats, float]:
-    """Add up ever wider means over y and x, the narrow ones with more weight; also returns the sum of the weights.
+    """Return a sum of means of increasing width over y and x, narrow ones with more weight, and the sum of the weights.
 
-    Each is made of shifted sums in one order, with nothing beyond the ends: equal bits in any window that has `REACH`
-    pixels around.
+    Each mean is a sum of shifted values in a fixed order, with zeros beyond the ends. It therefore has the same bits in
+    every window with a margin of `REACH` pixels.
     """
     total, scale, share = np.zeros_like(fields), 0.0, 1.0
     for level in range(_LEVELS):
@@ -147,7 +147,7 @@ def _spread(fields: Floats) -> tuple[Floats, float]:
 
 
 def _smoothed(fields: Floats, axis: int, step: int) -> Floats:
-    """Return means of each value (twice) and those at a distance of ``step`` on either side."""
+    """Return the means of each value, twice, and of those at a distance of ``step`` on either side."""
     result = 2 * fields
     if fields.shape[axis] > step:
         before, after = [slice(None)] * fields.ndim, [slice(None)] * fields.ndim
@@ -165,6 +165,6 @@ def _as_type(values: Floats, dtype: np.dtype[Any]) -> Pixels:
         return values.astype(dtype)
     limits = np.iinfo(dtype)
     highest = values.dtype.type(limits.max)
-    if int(highest) > limits.max:  # the largest 64-bit integers are no floats
+    if int(highest) > limits.max:  # Floats cannot represent the largest 64-bit integers.
         highest = np.nextafter(highest, values.dtype.type(0))
     return np.clip(np.rint(values), values.dtype.type(limits.min), highest).astype(dtype)

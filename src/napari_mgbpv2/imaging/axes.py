@@ -1,7 +1,7 @@
-"""The axes of an image as one letter each.
+"""Axes of an image, as one letter per axis.
 
-"y" and "x" are upscaled. "s" holds the samples of a colour pixel (RGB, RGBA), which go through the network together.
-"c" holds channels that know nothing of each other; it is carried along plane by plane, like "z", "t" and any other.
+"y" and "x" are upscaled. "s" holds the samples of a colour pixel (RGB, RGBA), which the network takes together.
+"c" holds independent channels. It is carried along plane by plane, as are "z", "t" and all other axes.
 """
 
 from __future__ import annotations
@@ -31,32 +31,37 @@ AXIS_NAMES = {
 
 
 def guess_axes(shape: Sequence[int]) -> str:
-    """Name the axes of an array by its shape alone.
+    """Guess the axes of an array from its shape alone.
 
-    A last axis of 3 or 4 behind larger ones is taken for the samples of a colour image; the others are (t, c, z,) y, x.
+    A last axis of 3 or 4 after larger ones holds the samples of a colour image. The other axes are (t, c, z,) y, x.
+
+    >>> guess_axes((10, 512, 512))
+    'zyx'
+    >>> guess_axes((512, 512, 3))
+    'yxs'
 
     Raises
     ------
     ImageError
-        There are fewer than 2 axes or more than 5, colour samples not counted.
+        There are fewer than 2 or more than 5 axes besides colour samples.
     """
     colour = len(shape) > 2 and shape[-1] in _COLOUR_SAMPLES and min(shape[-3:-1]) > max(_COLOUR_SAMPLES)
     spatial = len(shape) - colour
     if not 2 <= spatial <= 2 + len(_LEADING):
         raise ImageError(
             f"the image has {len(shape)} axes, shape {tuple(shape)}; it must have 2 (y, x) to "
-            f"{2 + len(_LEADING)} (t, c, z, y, x), or colour samples behind them; say which with axes=."
+            f"{2 + len(_LEADING)} (t, c, z, y, x), or colour samples after them; name them with axes=."
         )
     return {2: "", 3: "z", 4: "cz", 5: "tcz"}[spatial] + "yx" + "s" * colour
 
 
 def check_axes(axes: str, shape: Sequence[int]) -> str:
-    """Check axes that somebody gives, and return them in small letters.
+    """Check axes given by the user, and return them in lower case.
 
     Raises
     ------
     ImageError
-        They are not one distinct letter for each axis with "y" and "x" among them.
+        The axes are not one distinct letter per axis, with "y" and "x" among them.
     """
     letters = axes.lower()
     if len(letters) != len(shape):
@@ -70,9 +75,9 @@ def check_axes(axes: str, shape: Sequence[int]) -> str:
 
 
 def dimension_names(image: Any) -> tuple[str, ...] | None:
-    """Return the names of the dimensions of an xarray or Zarr array, or None if it is without names.
+    """Return the names of the dimensions of an xarray or Zarr array, or None without names.
 
-    Names that libraries fill in, such as xarray's "dim_0", do not count.
+    Default names of libraries, such as xarray's "dim_0", are not names.
     """
     names = getattr(image, "dims", None) or getattr(getattr(image, "metadata", None), "dimension_names", None)
     if names is None and hasattr(image, "metadata"):  # xarray's convention for version 2 of Zarr
@@ -85,16 +90,16 @@ def dimension_names(image: Any) -> tuple[str, ...] | None:
 
 
 def axes_from_names(names: Sequence[str], shape: Sequence[int]) -> str:
-    """Return one letter for each named dimension.
+    """Return one letter per named dimension.
 
-    Names are compared whole. A dimension of any other name is carried along under a letter of its own.
+    Names are compared as a whole. A dimension with an unknown name gets an unused letter.
 
     Parameters
     ----------
     names
-        Of the dimensions, such as ("time", "lat", "lon").
+        Names of the dimensions, such as ("time", "lat", "lon").
     shape
-        Size along each of them. Colour samples have at most 4.
+        Size of each dimension. An axis of colour samples has at most 4.
 
     Raises
     ------
@@ -103,7 +108,7 @@ def axes_from_names(names: Sequence[str], shape: Sequence[int]) -> str:
     """
     lower = [name.strip().lower() for name in names]
     letters = [""] * len(lower)
-    # A letter is the surest name and "height" the least: ("height", "lat", "lon") are the levels of a map.
+    # A single letter is the most reliable name and "height" the least: ("height", "lat", "lon") are levels of a map.
     ranks = [0 if len(name) == 1 else 2 if name in ("height", "width") else 1 for name in lower]
     for number in sorted(range(len(lower)), key=ranks.__getitem__):
         name = lower[number]
@@ -127,5 +132,5 @@ def axes_from_names(names: Sequence[str], shape: Sequence[int]) -> str:
 
 
 def _holds_samples(name: str, number: int, shape: Sequence[int]) -> bool:
-    """Return whether a dimension holds the samples of a colour pixel: "sample" is the name of a measurement, too."""
+    """Return whether a dimension holds the samples of a colour pixel. "sample" also names measurements."""
     return shape[number] <= _MOST_SAMPLES and (name not in ("sample", "samples") or number == len(shape) - 1)

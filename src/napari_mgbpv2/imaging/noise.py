@@ -1,8 +1,8 @@
-"""Noise as a function of position: overlapping tiles see the same values, in any order, on any number of workers.
+"""Noise as a function of position: overlapping tiles get the same values, in any order, on any number of workers.
 
-The image is cut into cells. A cell's values come from a counter-based generator (Philox, of NumPy) whose key is the
-seed and the channel and whose counter is the cell's place, so that every cell can be made alone. NumPy promises the
-generator's raw words for all its versions; they are made normal here, by the method of Box and Muller.
+The image is divided into cells. The values of a cell come from a counter-based generator, NumPy's Philox. Its key is
+the seed and the channel, and its counter is the position of the cell, so each cell can be generated independently.
+NumPy guarantees the generator's raw words for all its versions; the Box-Muller method turns them into normal values.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _WORD = 2**64
 def noise_window(
     seed: int, channel: int, first_row: int, first_column: int, height: int, width: int
 ) -> npt.NDArray[np.float32]:
-    """Standard normal noise of a window of one channel.
+    """Return standard normal noise for a window of one channel.
 
     Parameters
     ----------
     seed
-        Any integer; taken modulo 2^64.
+        Any integer, taken modulo 2^64.
     channel
-        Number of the channel, counted over all planes of the image: each has noise of its own.
+        Index of the channel among those of all planes of the image. Each channel has its own noise.
     first_row, first_column
-        Position of the window, in target pixels, not negative.
+        Position of the window, in target pixels, 0 or more.
     height, width
-        Size of the window.
+        Size of the window, in target pixels.
 
     Returns
     -------
@@ -47,11 +47,11 @@ def noise_window(
 
 
 def _cell(seed: int, channel: int, row: int, column: int) -> npt.NDArray[np.float32]:
-    # Philox would take a list with large integers for floats, and lose their last bits.
+    # Philox converts a list with large integers to floats, which lose their last bits.
     key = np.array([seed % _WORD, channel % _WORD], np.uint64)
     generator = np.random.Philox(key=key, counter=np.array([0, 0, column, row], np.uint64))
     words = generator.random_raw(CELL * CELL // 2)
-    # two uniform numbers of 24 bits, all that float32 holds, from the two halves of a word; never 0 and never 1
+    # Two uniform numbers of 24 bits, the precision of float32, from the two halves of a word; never 0 and never 1.
     first, second = ((half.astype(np.float32) + np.float32(0.5)) * np.float32(2**-24) for half in _halves(words))
     radius = np.sqrt(-2 * np.log(np.minimum(first, np.float32(1 - 2**-24))))
     angle = np.float32(2 * np.pi) * second

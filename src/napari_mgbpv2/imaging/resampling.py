@@ -1,8 +1,8 @@
 """Bicubic resampling S_f, equal to Pillow's float BICUBIC (a = -0.5, antialiased when it shrinks).
 
-Two forms of one kernel. `bicubic_resize` maps whole images and is differentiable: training and scoring use it.
-`Taps` computes any window of an integer upscale by itself: the value of a target pixel depends on its
-position alone, never on the window it was asked in, bit for bit. Tiles use that.
+One kernel in two forms. `bicubic_resize` resizes whole images and is differentiable, for training and scoring.
+`ResamplingWeights` upscales any window by an integer factor, for tiles: the value of a target pixel depends on its
+position alone and not on the window, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from torch import Tensor
 
 from napari_mgbpv2.errors import ImageError
 
-KERNEL_SIZE = 4  # the cubic kernel spans two pixels to either side
+KERNEL_SIZE = 4  # source pixels of the cubic kernel, two to either side
 
-ToDevice = Callable[[npt.NDArray[Any]], Tensor]  # an array to the device of an image
+ToDevice = Callable[[npt.NDArray[Any]], Tensor]  # copies an array to the device of an image
 
 
 def bicubic_resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resize (B, C, H, W) float images to ``height`` x ``width``; values are not clipped."""
-    if width == 1 != height:  # torch 2.13 then gives all rows the value of the first; lying on its side it does not
+    """Resize (B, C, H, W) float images to ``height`` x ``width``, antialiased if smaller. Values are not clipped."""
+    if width == 1 != height:  # torch 2.13 repeats the first row; transposed, it is right
         return bicubic_resize(image.transpose(-2, -1).contiguous(), width, height).transpose(-2, -1)
     return F.interpolate(image, (height, width), mode="bicubic", antialias=True, align_corners=False)
 
 
 def bicubic_resize_array(image: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Resize an image in memory as `bicubic_resize` does: in double precision, rounded once at the end.
+    """Resize an image in memory bicubically, in float64, rounded once at the end.
 
-    This is the bicubic upscaling that models are compared with. Do not use Pillow's filter for 8 bits instead: it
-    rounds after the rows and again after the columns, which costs 1.8 dB on `skimage.data.cell` at 2 times.
+    Scores compare models with this upscaling. Pillow's filter for 8 bits rounds after the rows and again after the
+    columns, which costs 1.8 dB on `skimage.data.cell` at 2 times.
 
     Parameters
     ----------
     image
-        (H, W) or (H, W, C), integers or floats. Values must be finite.
+        (H, W) or (H, W, C), integers or floats, all finite.
     height, width
         Size of the result in pixels.
 
     Returns
     -------
     ndarray
-        (height, width) or (height, width, C), of the type of ``image``. Integers are rounded and clipped to their type,
-        floats are not.
+        (height, width) or (height, width, C), of the dtype of ``image``. Integers are rounded and clipped to their
+        dtype, floats are not.
     """
     planes = np.moveaxis(np.atleast_3d(image), -1, 0)[None].astype(np.float64)
     resized = bicubic_resize(torch.from_numpy(planes), height, width)[0].numpy()
@@ -60,7 +60,7 @@ def bicubic_resize_array(image: npt.NDArray[Any], height: int, width: int) -> np
 
 
 def shrink(image: Tensor, factor: int) -> Tensor:
-    """S_f of the paper: (B, C, H, W) made ``factor`` times smaller, from sizes that are multiples of it."""
+    """Downscale (B, C, H, W) images by an integer ``factor`` that divides their size: S_f of the paper."""
     if factor == 1:
         return image
     height, width = image.shape[-2:]
@@ -69,14 +69,14 @@ def shrink(image: Tensor, factor: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ResamplingWeights:
-    """Source pixels and their weights for some target positions along one axis.
+    """Source positions and their bicubic weights for target positions along one axis.
 
     Attributes
     ----------
     indices
-        (T, 4), source positions.
+        (T, 4) int64, source positions.
     weights
-        (T, 4), float32, each row sums to one; 0 for a tap outside the image.
+        (T, 4) float32, each row sums to one; 0 for positions outside the image.
     """
 
     indices: npt.NDArray[np.int64]
@@ -84,11 +84,18 @@ class ResamplingWeights:
 
     @classmethod
     def of(cls, targets: npt.NDArray[np.int64], scale: int, source_size: int) -> ResamplingWeights:
-        """Taps of the ``targets``, positions in [0, scale * source_size), in any order and repeated at will.
+        """Return the weights of target positions. At image borders the kernel is cut and renormalised, as in Pillow.
 
-        At image borders the kernel is cut and renormalised, as Pillow does.
+        Parameters
+        ----------
+        targets
+            (T,) int64 positions in [0, scale * source_size), in any order, repeated or not.
+        scale
+            Upscaling factor.
+        source_size
+            Source pixels along the axis.
         """
-        phase_offsets = (np.arange(scale) + 0.5) / scale  # centre of each phase, from its source pixel's left edge
+        phase_offsets = (np.arange(scale) + 0.5) / scale  # centre of each phase from the left edge of its source pixel
         first = np.floor(phase_offsets - 1.5).astype(np.int64)
         steps = first[:, None] + np.arange(KERNEL_SIZE)
         kernel = _cubic(steps + 0.5 - phase_offsets[:, None])
@@ -100,21 +107,31 @@ class ResamplingWeights:
 
     @property
     def window(self) -> slice:
-        """The source pixels that these taps read."""
+        """Source positions that the weights refer to."""
         return slice(int(self.indices.min()), int(self.indices.max()) + 1)
 
     def apply(self, image: Tensor, axis: int, to_device: ToDevice = torch.from_numpy) -> Tensor:
-        """Resample ``axis`` of ``image``, which holds just the pixels of `window` along it."""
+        """Resample one axis of an image that consists of the pixels of `window` along that axis.
+
+        Parameters
+        ----------
+        image
+            Any shape, float.
+        axis
+            The axis, not negative.
+        to_device
+            Copies arrays to the device of ``image``; by default that is the CPU.
+        """
         indices, weights = to_device(self.indices - self.window.start), to_device(self.weights)
         shape = [1] * image.ndim
         shape[axis] = -1
         result = image.index_select(axis, indices[:, 0])
         result *= weights[:, 0].reshape(shape)
-        shifted = torch.empty_like(result)  # one buffer for all taps: fresh memory would cost more than the arithmetic
-        for tap in range(1, KERNEL_SIZE):
-            # A fixed order of single multiplications and additions: the same bits in every window.
-            torch.index_select(image, axis, indices[:, tap], out=shifted)
-            shifted *= weights[:, tap].reshape(shape)
+        shifted = torch.empty_like(result)  # one buffer for all terms: new memory would cost more than the arithmetic
+        for term in range(1, KERNEL_SIZE):
+            # A fixed order of single multiplications and additions gives the same bits in every window.
+            torch.index_select(image, axis, indices[:, term], out=shifted)
+            shifted *= weights[:, term].reshape(shape)
             result += shifted
         return result
 
@@ -122,15 +139,15 @@ class ResamplingWeights:
 def upscale_window(
     image: Tensor, rows: ResamplingWeights, columns: ResamplingWeights, to_device: ToDevice = torch.from_numpy
 ) -> Tensor:
-    """Upscale (..., h, w), the source pixels in the taps' windows, to (..., len(rows), len(columns)).
+    """Upscale (..., h, w), the source pixels of the windows of the weights, to (..., len(rows), len(columns)).
 
-    For an image that is not in the memory of the CPU, ``to_device`` takes arrays to where it is.
+    ``to_device`` copies arrays to the device of ``image``; by default that is the CPU.
     """
     return rows.apply(columns.apply(image, image.ndim - 1, to_device), image.ndim - 2, to_device)
 
 
 def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic convolution kernel with a = -0.5."""
+    """Return Keys' cubic convolution kernel with a = -0.5."""
     a, x = -0.5, np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = a * (((x - 5) * x + 8) * x - 4)
@@ -138,12 +155,12 @@ def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def cut_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Leave out of (B, C, H, W) the right and bottom pixels that ``multiple`` does not divide.
+    """Crop (B, C, H, W) at the right and bottom to a height and width that ``multiple`` divides.
 
     Raises
     ------
     ImageError
-        Nothing would be left.
+        The image is smaller than ``multiple``.
     """
     height, width = image.shape[-2:]
     if min(height, width) < multiple:

@@ -1,12 +1,12 @@
-"""Pixel values: the linear map between an image's own values and the network's 0 to 1, and back.
+"""Pixel values: the linear map between an image's values and the network's 0 to 1, and back.
 
-One map serves the whole image. Nothing is clipped on the way in. On the way back, integers are rounded and clipped to
-their type, floats are left as they are. NaN and infinity cannot go through a network, which would spread them over
-everything in reach: `ValueMap.to_unit` gives the range's ends (NaN and -infinity the low one, +infinity the high one),
-and what computes tiles replaces missing pixels by their neighbours with `fill_missing`.
+One map serves the whole image. Values are not clipped on the way to the network. On the way back, integers are rounded
+and clipped to their type, and floats are unchanged. A network would spread NaN and infinity over its whole receptive
+field. `ValueMap.to_unit` therefore maps them to the ends of the range (NaN and -infinity to the low one, +infinity to
+the high one), and `fill_missing` replaces missing pixels of a tile by their neighbours.
 
-float32 has 24 bits. An image whose offset is large against its contrast would lose the contrast in them, so a tile may
-have a `TileFrame`: an offset and an extent of its own, taken off and added back in float64.
+float32 has 24 bits. An image whose offset is large compared with its contrast would lose the contrast, so a tile may
+have its own `TileFrame`: an offset and an extent, subtracted and added back in float64.
 """
 
 from __future__ import annotations
@@ -21,44 +21,64 @@ from napari_mgbpv2.errors import ImageError, SourceError
 
 Pixels = npt.NDArray[Any]
 
-SAFE_EXPONENT = 40  # values up to 2^40 extents are far from the ends of float32, whatever a network adds up
+SAFE_EXPONENT = 40  # values up to 2^40 extents stay far from the limits of float32 in any network
 
 
 def check_pixels(what: str, pixels: Pixels, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise `SourceError` unless an array gives what it has said it would: this shape, and values of its type.
+    """Check that pixels have the shape and dtype that their source has declared.
 
-    What says another shape would leave pixels of the result undefined, and what says another type, without a meaning. A
-    float of another width has one.
+    With another shape, pixels of the result would be undefined; with another type, meaningless. A float of another
+    width is accepted.
+
+    Parameters
+    ----------
+    what
+        Name of the source in error messages.
+    pixels
+        The pixels read.
+    shape
+        The declared shape.
+    dtype
+        The declared dtype.
+
+    Raises
+    ------
+    SourceError
+        The shape or the dtype differs.
     """
     if pixels.shape != shape:
-        raise SourceError(f"{what} has the shape {pixels.shape} and not {shape} as it says; mend what makes it.")
+        raise SourceError(
+            f"{what} has the shape {pixels.shape} and not {shape} as declared; fix the code that computes it."
+        )
     both_floats = pixels.dtype.kind == dtype.kind == "f"
     if not both_floats and not np.can_cast(pixels.dtype, dtype):
-        raise SourceError(f"{what} holds {pixels.dtype} values and not {dtype} as it says; mend what makes it.")
+        raise SourceError(
+            f"{what} holds {pixels.dtype} values and not {dtype} as declared; fix the code that computes it."
+        )
 
 
 def fill_missing(
     pixels: npt.NDArray[np.floating[Any]], missing: npt.NDArray[np.bool_], steps: int
 ) -> npt.NDArray[np.floating[Any]]:
-    """Replace missing pixels by means of their neighbours, so that no edge stands around them.
+    """Replace missing pixels by means of their neighbours, to avoid an edge around them.
 
-    In each step, a missing pixel with known neighbours becomes their mean. A filled value depends on the pixels within
-    ``steps`` of it alone: it is the same, bit for bit, in every window that holds them.
+    In each step, a missing pixel with known neighbours becomes their mean. A filled value depends only on the pixels
+    within ``steps`` of it, and has the same bits in every window that contains them.
 
     Parameters
     ----------
     pixels
-        (C, h, w); what stands at missing pixels is not used.
+        (C, h, w), float. Values at missing pixels are not used.
     missing
-        (C, h, w).
+        (C, h, w) bool.
     steps
-        Pixels from the next known one up to which missing ones are filled so. Those farther away become the middle
-        between the lowest and the highest known value, or 0 where none is known.
+        Largest distance in pixels from a known pixel for means. Pixels farther away become the middle between the
+        lowest and the highest known value, or 0 if no pixel is known.
 
     Returns
     -------
     ndarray
-        A copy of the pixels, all of them known.
+        (C, h, w), a copy without missing pixels.
     """
     known = ~missing
     filled = np.where(known, pixels, 0)
@@ -80,7 +100,7 @@ def fill_missing(
 
 
 def _sum_of_neighbours(pixels: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-    """Add up the 3 x 3 pixels around each pixel of a (C, h, w) image, always in the same order."""
+    """Return the sum of the 3 x 3 pixels around each pixel of a (C, h, w) image, in a fixed order."""
     for axis in (1, 2):
         total = pixels.copy()
         ends = [slice(None)] * 3
@@ -94,19 +114,21 @@ def _sum_of_neighbours(pixels: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.
 
 @dataclass(frozen=True)
 class TileFrame:
-    """Takes a tile's values to those that a network gets, ``(value - offset) / extent``.
+    """The map from a tile's values to the input of a network, ``(value - offset) / extent``.
 
     Parameters
     ----------
-    offset, extent
-        In the image's values; the extent is above 0.
+    offset
+        In the image's values.
+    extent
+        In the image's values, above 0.
     """
 
     offset: float
     extent: float
 
     def to_network(self, pixels: Pixels) -> npt.NDArray[np.float64]:
-        """Map an image's values to float64, of which float32 holds what matters."""
+        """Map an image's values to float64 values that float32 represents well enough."""
         values: npt.NDArray[np.float64] = np.subtract(pixels, self.offset, dtype=np.float64, casting="unsafe")
         values /= self.extent
         return values
@@ -114,14 +136,16 @@ class TileFrame:
 
 @dataclass(frozen=True)
 class ValueMap:
-    """Takes ``low`` to 0 and ``high`` to 1.
+    """The linear map from ``low`` to 0 and from ``high`` to 1.
 
     Parameters
     ----------
     dtype
         Type of the image: boolean, integer, or float.
-    low, high
-        Finite, low < high.
+    low
+        Value of black, finite.
+    high
+        Value of white, finite and above ``low``.
     """
 
     dtype: np.dtype[Any]
@@ -130,20 +154,20 @@ class ValueMap:
 
     @classmethod
     def of(cls, dtype: npt.DTypeLike, value_range: tuple[float, float] | None) -> ValueMap:
-        """Make the map of an image.
+        """Return the map for an image.
 
         Parameters
         ----------
         dtype
             Type of the image.
         value_range
-            Values of black and white. By default 0 and the largest value of an integer type; 0 and 1 for floats
-            and booleans.
+            Values of black and white. By default 0 and the largest value of an integer type, or 0 and 1 for floats and
+            booleans.
 
         Raises
         ------
         ImageError
-            The type is not of numbers that can be upscaled, or the range is not two finite, ascending numbers.
+            The type is not one of numbers that can be upscaled, or the range is not two finite, ascending numbers.
         """
         try:
             dtype = np.dtype(dtype)
@@ -165,55 +189,55 @@ class ValueMap:
             raise ImageError(f"value_range is {value_range!r}; give two finite numbers, the lower one first.")
         values = cls(dtype, low, high)
         with np.errstate(all="ignore"):
-            extent = values._wide(high - low)
+            extent = values._float_type(high - low)
         if not 0 < extent < np.inf:
             raise ImageError(f"value_range is {value_range!r}, too narrow or too wide for {dtype} arithmetic.")
         return values
 
     def to_unit(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """Map an image's values to float32, ``low`` to 0 and ``high`` to 1; not finite ones as the module says."""
-        # cast piece by piece within the subtraction: another large array would cost more than the arithmetic
-        wide: Pixels = np.subtract(pixels, self._wide(self.low), dtype=self._wide, casting="unsafe")
-        wide /= self._wide(self.high - self.low)
+        """Map an image's values to float32, ``low`` and NaN to 0, ``high`` to 1, and infinities to 0 and 1."""
+        # The subtraction casts in blocks. Another large array would cost more than the arithmetic.
+        wide: Pixels = np.subtract(pixels, self._float_type(self.low), dtype=self._float_type, casting="unsafe")
+        wide /= self._float_type(self.high - self.low)
         unit: npt.NDArray[np.float32] = wide.astype(np.float32, copy=False)
         if self.dtype.kind == "f":
             np.nan_to_num(unit, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         return unit
 
     def from_unit(self, unit: npt.NDArray[np.float32]) -> Pixels:
-        """Map network values back to the image's own and to its type; the argument is used as working memory."""
-        values: Pixels = unit.astype(self._wide, copy=False)
-        values *= self._wide(self.high - self.low)
-        values += self._wide(self.low)
+        """Map network output back to the image's values and dtype. ``unit`` is used as working memory."""
+        values: Pixels = unit.astype(self._float_type, copy=False)
+        values *= self._float_type(self.high - self.low)
+        values += self._float_type(self.low)
         if self.dtype.kind == "f":
             return values.astype(self.dtype, copy=False)
         if self.dtype.kind == "b":
             return np.greater_equal(values, 0.5 * (self.low + self.high))
         limits = np.iinfo(self.dtype)
         np.rint(values, out=values)
-        # the largest 64-bit integers are no floats: clipping to the next float below keeps the cast inside the type
-        highest = self._wide(limits.max)
+        # Floats cannot represent the largest 64-bit integers. The next float below keeps the cast inside the type.
+        highest = self._float_type(limits.max)
         if int(highest) > limits.max:
-            highest = np.nextafter(highest, self._wide(0))
-        np.clip(values, self._wide(limits.min), highest, out=values)
+            highest = np.nextafter(highest, self._float_type(0))
+        np.clip(values, self._float_type(limits.min), highest, out=values)
         return values.astype(self.dtype)
 
     def choose_frame(
         self, pixels: Pixels, missing: npt.NDArray[np.bool_] | None, *, follows_offsets: bool, follows_scaling: bool
     ) -> TileFrame:
-        """Choose the frame of a tile from its own source pixels, so that it depends on nothing else.
+        """Return the frame of a tile, which depends only on the tile's own source pixels.
 
         Parameters
         ----------
         pixels
-            Source pixels of the tile, in the image's own values.
+            Source pixels of the tile, any shape, in the image's values.
         missing
-            Which of them do not count; None where all do.
+            Mask of pixels to ignore, of the shape of ``pixels``; None for none.
         follows_offsets
-            Whether the network gives f(x + b) = f(x) + b. Then the middle of the values is the offset.
+            Whether the network satisfies f(x + b) = f(x) + b. The middle of the values is then the offset.
         follows_scaling
-            Whether the network gives f(a x) = a f(x) for a > 0. Then values that are very large or very small for
-            float32 are scaled by a power of two, which changes no bit of others.
+            Whether the network satisfies f(a x) = a f(x) for a > 0. Values that are very large or very small for
+            float32 are then scaled by a power of two, which does not change the bits of others.
         """
         counted = pixels if missing is None else pixels[~missing]
         if counted.size == 0:
@@ -232,12 +256,12 @@ class ValueMap:
         return TileFrame(offset, extent)
 
     @property
-    def is_wide(self) -> bool:
-        """Whether the type holds values that float32 does not: integers of more than 16 bits, floats of 64."""
-        return self._wide is np.float64
+    def needs_float64(self) -> bool:
+        """True if float32 cannot represent all values of the dtype: integers of more than 16 bits, floats of 64."""
+        return self._float_type is np.float64
 
     @property
-    def _wide(self) -> type[np.float32] | type[np.float64]:
-        """Float type that holds the image's values; the network itself has the 24 bits of float32."""
+    def _float_type(self) -> type[np.float32] | type[np.float64]:
+        """Float type for the image's values. The network itself computes in float32."""
         exact = self.dtype.itemsize <= 2 or self.dtype == np.float32
         return np.float32 if exact else np.float64

@@ -1,12 +1,12 @@
-"""NIQE: how far the local statistics of an image are from those of natural images, without a reference image.
+"""NIQE: the distance of an image's local statistics from those of natural images, without a reference image.
 
 A. Mittal, R. Soundararajan, A. C. Bovik: "Making a Completely Blind Image Quality Analyzer", IEEE Signal Processing
 Letters 2013. The numbers agree with the authors' MATLAB release; lower is better.
 
-An image is locally normalised, at full and at half size, and cut into blocks. Each block gives 36 features: the shapes
-of the distributions of its values and of products of neighbours. Their mean and covariance over the blocks are
-compared with those over the sharp blocks of pristine images. Those of the release are shipped beside this file with
-their notice; `PristineModel.fit` makes others for images that are no photographs.
+An image is locally normalised, at full and at half size, and divided into blocks. Each block has 36 features: the
+shapes of the distributions of its values and of products of neighbours. Their mean and covariance over the blocks are
+compared with those over the sharp blocks of pristine images. The statistics of the release are in this folder with
+their notice. `PristineModel.fit` measures them for images other than photographs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Numbers = npt.NDArray[np.float64]
 
 BLOCK = 96  # height and width of a block at full size
 SCALES = 2
-FEATURES = 36  # of a block: 18 at each scale
-SHARP_SHARE = 0.75  # pristine blocks have at least this share of the contrast of their image's sharpest one
+FEATURES = 36  # per block: 18 at each scale
+SHARP_SHARE = 0.75  # of the contrast of an image's sharpest block; pristine blocks have more
 
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
@@ -40,7 +40,7 @@ _PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
 
 @dataclass(frozen=True, eq=False)
 class PristineModel:
-    """What the features of good images look like: a normal distribution.
+    """Normal distribution of the features of good images.
 
     Parameters
     ----------
@@ -55,23 +55,23 @@ class PristineModel:
 
     @classmethod
     def official(cls) -> PristineModel:
-        """The one of the release, from 125 photographs; Copyright (c) 2011 The University of Texas at Austin."""
+        """Return the model of the release, of 125 photographs. Copyright (c) 2011 The University of Texas at Austin."""
         return _official()
 
     @classmethod
     def fit(cls, images: Iterable[npt.NDArray[Any]]) -> PristineModel:
-        """Measure it on sharp images of one's own kind: the blocks that are sharp for their image.
+        """Measure the model on your own sharp images, by the sharp blocks of each.
 
         Parameters
         ----------
         images
-            (H, W) lumas in 0..255 of at least one block of 96 x 96 px each. With fewer than a hundred sharp blocks
-            altogether, scores say little.
+            (H, W) luma in 0..255, of at least one block of 96 x 96 px each. Scores are unreliable with fewer than a
+            hundred sharp blocks in all images together.
 
         Raises
         ------
         ImageError
-            An image is too small or no luma, or there are not two sharp blocks with any structure.
+            An image is too small or not of two dimensions, or fewer than two sharp blocks have any structure.
         """
         sharp_blocks = []
         for image in images:
@@ -84,12 +84,12 @@ class PristineModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PristineModel:
-        """Read what `save` has written.
+        """Read a file that `save` has written.
 
         Raises
         ------
         ModelError
-            There is no such file, or it holds no pristine model.
+            The file is missing, or does not contain a pristine model.
         """
         try:
             with np.load(path) as file:  # refuses pickles
@@ -97,7 +97,9 @@ class PristineModel:
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
         except (BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: is no pristine model of NIQE; write one with `PristineModel.save`.") from error
+            raise ModelError(
+                f"{path}: is not a pristine model of NIQE; write one with `PristineModel.save`."
+            ) from error
         if mean.shape != (FEATURES,) or covariance.shape != (FEATURES, FEATURES):
             raise ModelError(f"{path}: has arrays of {mean.shape} and {covariance.shape}, not of (36,) and (36, 36).")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
@@ -105,7 +107,7 @@ class PristineModel:
         return cls(mean, covariance)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write ``mu`` and ``cov`` into a file of numpy's (``.npz``), all at once or not at all.
+        """Write ``mu`` and ``cov`` to a NumPy file (``.npz``) atomically.
 
         Raises
         ------
@@ -123,20 +125,20 @@ class PristineModel:
 
 
 def niqe(image: npt.NDArray[Any], model: PristineModel | None = None) -> float:
-    """Score an image.
+    """Return the NIQE score of an image.
 
     Parameters
     ----------
     image
-        (H, W), luma in 0..255, of any type; see `napari_mgbpv2.metrics.scores.luma`. The right and bottom remainder
-        that 96 does not divide is left out.
+        (H, W) luma in 0..255, of any type; see `napari_mgbpv2.metrics.scores.luma`. It is cropped at the right and
+        bottom to multiples of 96 px.
     model
-        What to compare with; the official one by default.
+        Statistics of good images; the official ones by default.
 
     Returns
     -------
     float
-        0 at best; 2 to 5 for good photographs. NaN where fewer than two blocks have any structure.
+        0 at best; 2 to 5 for good photographs. NaN if fewer than two blocks have any structure.
 
     Raises
     ------
@@ -160,7 +162,7 @@ def _official() -> PristineModel:
 
 
 def _whole_blocks(image: npt.NDArray[Any], at_least: int) -> Numbers:
-    """(H, W) without the remainder beyond the last whole block."""
+    """Return an (H, W) image cropped to whole blocks, in float64."""
     if image.ndim != 2:
         raise ImageError(f"NIQE scores a luma of two dimensions, height and width; this image is {image.shape}.")
     rows, columns = (size // BLOCK for size in image.shape)
@@ -174,7 +176,7 @@ def _whole_blocks(image: npt.NDArray[Any], at_least: int) -> Numbers:
 
 
 def _features(image: Numbers) -> tuple[Numbers, Numbers]:
-    """(blocks, 36) features, NaN among those of flat blocks, and (blocks,) mean local contrasts."""
+    """Return (blocks, 36) features, NaN among those of flat blocks, and (blocks,) mean local contrasts."""
     features, contrasts = [], []
     for scale in range(SCALES):
         normal, contrast = _normalise(image)
@@ -186,50 +188,52 @@ def _features(image: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _normalise(image: Numbers) -> tuple[Numbers, Numbers]:
-    """(image - local mean) / (local deviation + 1), and the local deviation, under a Gaussian of 7x7 pixels."""
-    taps = np.array([math.exp(-(distance**2) / (2 * (7 / 6) ** 2)) for distance in range(-3, 4)])
-    taps /= taps.sum()
-    mean = _filter(image, taps, mode="edge")
-    deviation = np.sqrt(np.abs(_filter(image**2, taps, mode="edge") - mean**2))
+    """Return (image - local mean) / (local deviation + 1), and the local deviation, for a Gaussian of 7x7 pixels."""
+    kernel = np.array([math.exp(-(distance**2) / (2 * (7 / 6) ** 2)) for distance in range(-3, 4)])
+    kernel /= kernel.sum()
+    mean = _filter(image, kernel, mode="edge")
+    deviation = np.sqrt(np.abs(_filter(image**2, kernel, mode="edge") - mean**2))
     return (image - mean) / (deviation + 1), deviation
 
 
 def _halve(image: Numbers) -> Numbers:
-    """MATLAB's imresize by 0.5: the bicubic kernel stretched to eight taps, and symmetric borders.
+    """Return MATLAB's imresize by 0.5: the bicubic kernel stretched to eight pixels, with symmetric borders.
 
     `resampling.shrink` renormalises at borders instead, and differs in the outer three pixels.
     """
     x = np.abs(np.arange(8) - 3.5) / 2
-    taps = np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
-    return _filter(image, taps / taps.sum(), mode="symmetric", stride=2)
+    kernel = np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    return _filter(image, kernel / kernel.sum(), mode="symmetric", stride=2)
 
 
-def _filter(image: Numbers, taps: Numbers, mode: Any, stride: int = 1) -> Numbers:
-    """Correlate both axes with symmetric ``taps``, every ``stride`` pixels; the border is padded by three.
+def _filter(image: Numbers, kernel: Numbers, mode: Any, stride: int = 1) -> Numbers:
+    """Correlate both axes with a symmetric kernel, every ``stride`` pixels, with a border of three pixels.
 
-    In a saturated area the normalised values are nothing but rounding errors, yet their signs are counted: they move
-    the score of a photograph with a black corner by 0.03. So the order of additions is part of the definition, and is
-    that of the reference scores: the middle, then pairs from the outside in.
+    In a saturated area the normalised values are rounding errors, but their signs count: they change the score of a
+    photograph with a black corner by 0.03. The order of additions is therefore part of the definition. It is that of
+    the reference scores: the middle, then pairs from the outside in.
     """
-    half = len(taps) // 2
+    half = len(kernel) // 2
     for axis in (0, 1):
         padded = np.pad(image, [(3, 3) if each == axis else (0, 0) for each in (0, 1)], mode=mode)
-        last = padded.shape[axis] - len(taps) + 1
-        windows = [padded[(slice(None),) * axis + (slice(first, first + last, stride),)] for first in range(len(taps))]
-        image = windows[half] * taps[half] if len(taps) % 2 else np.zeros_like(windows[0])
-        for tap in range(half):
-            image += (windows[tap] + windows[-1 - tap]) * taps[tap]
+        last = padded.shape[axis] - len(kernel) + 1
+        windows = [
+            padded[(slice(None),) * axis + (slice(first, first + last, stride),)] for first in range(len(kernel))
+        ]
+        image = windows[half] * kernel[half] if len(kernel) % 2 else np.zeros_like(windows[0])
+        for index in range(half):
+            image += (windows[index] + windows[-1 - index]) * kernel[index]
     return image
 
 
 def _blocks(image: Numbers, side: int) -> Numbers:
-    """(H, W) to (blocks, side, side)."""
+    """Divide (H, W) into (blocks, side, side)."""
     rows, columns = (size // side for size in image.shape)
     return image.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 
 
 def _block_features(blocks: Numbers) -> Numbers:
-    """(blocks, side, side) of normalised values to (blocks, 18) features."""
+    """Return (blocks, 18) features of (blocks, side, side) normalised values."""
     shape, left, right, _ = _fit_asymmetric_gaussian(blocks)
     features = [shape, (left + right) / 2]
     for neighbour in _NEIGHBOURS:  # within the block: it wraps around
@@ -239,10 +243,10 @@ def _block_features(blocks: Numbers) -> Numbers:
 
 
 def _fit_asymmetric_gaussian(blocks: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Asymmetric generalised Gaussian of each block's values: shape, left and right width, and mean, (blocks,) each.
+    """Fit an asymmetric generalised Gaussian. Return shape, left and right width, and mean, (blocks,) each.
 
-    The widths are NaN where a block has no value on one side of zero. Its shape is then the least one, as in the
-    release, where the minimum of nothing but NaN is the first.
+    The widths are NaN for a block without values on one side of zero. Its shape is then the least one, as in the
+    release, where the minimum of NaN alone is the first.
     """
     values = blocks.reshape(len(blocks), -1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -259,7 +263,7 @@ def _fit_asymmetric_gaussian(blocks: Numbers) -> tuple[Numbers, Numbers, Numbers
 
 
 def _root_mean_square(values: Numbers, taken: npt.NDArray[np.bool_]) -> Numbers:
-    """(blocks,) of the values that are ``taken``; NaN where none is."""
+    """Return the (blocks,) root mean square of the values selected by ``taken``; NaN without any."""
     squares = np.where(taken, values, 0.0) ** 2
     root: Numbers = np.sqrt(squares.sum(axis=1) / taken.sum(axis=1))
     return root
@@ -267,14 +271,14 @@ def _root_mean_square(values: Numbers, taken: npt.NDArray[np.bool_]) -> Numbers:
 
 @lru_cache(maxsize=1)
 def _shape_table() -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Shapes a, G(2/a)^2 / (G(1/a) G(3/a)) which rises with them, sqrt(G(1/a) / G(3/a)), and G(2/a) / G(1/a)."""
+    """Return shapes a, G(2/a)^2 / (G(1/a) G(3/a)) which rises with a, sqrt(G(1/a) / G(3/a)), and G(2/a) / G(1/a)."""
     shapes = np.arange(200, 10_001) / 1000
     one, two, three = (np.array([math.lgamma(order / shape) for shape in shapes]) for order in (1, 2, 3))
     return shapes, np.exp(2 * two - one - three), np.exp((one - three) / 2), np.exp(two - one)
 
 
 def _normal_distribution(features: Numbers) -> tuple[Numbers, Numbers]:
-    """Mean of the finite features and covariance of the rows that have no other."""
+    """Return the mean of the finite features, and the covariance of rows with finite features alone."""
     mean: Numbers = np.nanmean(features, axis=0)
     covariance: Numbers = np.cov(features[np.isfinite(features).all(axis=1)], rowvar=False)
     return mean, covariance

@@ -1,7 +1,7 @@
 """Scores of upscaled images: PSNR, SSIM, RMSE on luma and NIQE over scales.
 
-Images are tensors or arrays with channels before height and width and values in [0, 1], as in training. They are
-scored as they are: clip them first if they are to be stored that way.
+Images are tensors or arrays with channels before height and width, and values in [0, 1]. Scores do not clip them: clip
+images first if they will be stored clipped.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from napari_mgbpv2.metrics.niqe import PristineModel, niqe
 
 Image = Tensor | npt.NDArray[Any]
 
-PIRM_SHAVE = 4  # border pixels that the PIRM challenge leaves out
+PIRM_SHAVE = 4  # width in pixels of the border that the PIRM challenge ignores
 NIQE_FACTORS = (1, 2, 4)  # of equation 6
 SSIM_SIGMA, SSIM_WINDOW = 1.5, 11
 
 
 def psnr(output: Image, target: Image) -> float:
-    """Peak signal-to-noise ratio in dB for a peak of 1: -10 log10 of the mean squared error of equation 2.
+    """Return the peak signal-to-noise ratio in dB for a peak of 1: -10 log10 of the mean squared error of equation 2.
 
     Parameters
     ----------
     output, target
-        Of one shape and in [0, 1]. The error is averaged over all images of a batch before the logarithm.
+        Any equal shape, in [0, 1]. The error is averaged over all images of a batch before the logarithm.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def psnr(output: Image, target: Image) -> float:
 
 
 def ssim(output: Image, target: Image) -> float:
-    """Structural similarity of Z. Wang and others (2004), with their Gaussian window of 11 pixels and sigma 1.5.
+    """Return the structural similarity of Z. Wang et al. (2004), with their Gaussian window of 11 pixels and sigma 1.5.
 
     Parameters
     ----------
     output, target
-        (..., C, H, W) of one shape, in [0, 1], at least 11 pixels high and wide.
+        (..., C, H, W) of equal shape, in [0, 1], at least 11 pixels high and wide.
 
     Returns
     -------
@@ -79,12 +79,12 @@ def ssim(output: Image, target: Image) -> float:
 
 
 def luma(image: Image) -> npt.NDArray[np.uint8]:
-    """Y of ITU-R BT.601 as MATLAB's rgb2ycbcr gives it for 8-bit images, 16 for black to 235 for white.
+    """Return Y of ITU-R BT.601, equal to MATLAB's rgb2ycbcr for 8-bit images: 16 for black to 235 for white.
 
     Parameters
     ----------
     image
-        (..., 3, H, W) RGB or (..., 1, H, W) grey in [0, 1]; rounded to 8 bits first. Grey is taken as it is, 0 to 255.
+        (..., 3, H, W) RGB or (..., 1, H, W) grey in [0, 1], rounded to 8 bits first. Grey is returned as 0 to 255.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def luma(image: Image) -> npt.NDArray[np.uint8]:
     Raises
     ------
     ImageError
-        The image has other channels.
+        The image has another number of channels.
     """
     values = np.rint(255 * np.clip(_array(image), 0, 1))
     channels = values.shape[-3] if values.ndim >= 3 else 0
@@ -102,24 +102,24 @@ def luma(image: Image) -> npt.NDArray[np.uint8]:
         grey: npt.NDArray[np.uint8] = values[..., 0, :, :].astype(np.uint8)
         return grey
     if channels != 3:
-        raise ImageError(f"luma is that of 1 or 3 channels before height and width; this image is {values.shape}.")
+        raise ImageError(f"luma needs 1 or 3 channels before height and width; this image is {values.shape}.")
     red, green, blue = np.moveaxis(values, -3, 0)
     y: npt.NDArray[np.uint8] = np.rint(16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255).astype(np.uint8)
     return y
 
 
 def rmse_y(outputs: Iterable[Image], targets: Iterable[Image]) -> float:
-    """Root of the mean over images of the squared error of luma in 0..255, without a border of 4 px, as in PIRM 2018.
+    """Return the root mean squared error of luma in 0..255 over images, without a border of 4 px, as in PIRM 2018.
 
     Parameters
     ----------
     outputs, targets
-        Images (C, H, W) in [0, 1], as many of each, the sizes of a pair the same; or two batches (B, C, H, W).
+        Images (C, H, W) in [0, 1], the same number and pairwise of equal size; or two batches (B, C, H, W).
 
     Raises
     ------
     ImageError
-        There is none, their sizes differ, or nothing is left without the border.
+        There are no images, their sizes differ, or an image is smaller than its border.
     """
     errors = []
     for output, target in zip(outputs, targets, strict=True):
@@ -136,20 +136,20 @@ def rmse_y(outputs: Iterable[Image], targets: Iterable[Image]) -> float:
 
 
 def niqe_over_scales(images: Image, model: PristineModel | None = None) -> float:
-    """Validation score of the perceptual track, equation 6: mean of NIQE(Y) + NIQE(S_2 Y) + NIQE(S_4 Y).
+    """Return the score of the perceptual track, equation 6: the mean of NIQE(Y) + NIQE(S_2 Y) + NIQE(S_4 Y).
 
     Parameters
     ----------
     images
-        (B, C, H, W) in [0, 1], Y_{W=1}. A quarter of the size must still hold two blocks of 96 x 96 px, 384 x 768 px in
-        all; 1000 x 1000 px are well enough.
+        (B, C, H, W) in [0, 1], Y_{W=1}. A quarter of the size must contain two blocks of 96 x 96 px, so the least size
+        is 384 x 768 px.
     model
-        Of `niqe`.
+        Statistics of good images; the official ones by default.
 
     Raises
     ------
     ImageError
-        The images are smaller than that.
+        The images are too small.
     """
     batch = cut_to_multiple(torch.as_tensor(_array(images)), max(NIQE_FACTORS))
     scores = [[niqe(plane, model) for plane in luma(shrink(batch, factor))] for factor in NIQE_FACTORS]
@@ -163,7 +163,7 @@ def _same_shape(output: Image, target: Image) -> tuple[npt.NDArray[np.float64], 
 
 
 def _array(image: Image) -> npt.NDArray[np.float64]:
-    """Values of a tensor on any device, or of an array, in float64."""
+    """Return the values of a tensor on any device, or of an array, in float64."""
     if isinstance(image, Tensor):
         image = image.detach().to("cpu", torch.float64).numpy()
     return image.astype(np.float64)

@@ -16,6 +16,7 @@ from typing import Any
 
 from napari_mgbpv2.errors import ModelError
 
+PRECISIONS = ("float32", "bfloat16", "float16")  # names of torch's types that networks compute in
 MINIMUM_LEVELS, MAXIMUM_LEVELS = 2, 6
 # Far beyond any network that has been trained. The reach is computed step by step, so more would take long.
 LARGEST = {

@@ -9,10 +9,11 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLay
 from superqt import QCollapsible
 
 from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.model.config import PRECISIONS
 from napari_mgbpv2.plugin.parts_view import keep_narrow
 from napari_mgbpv2.plugin.settings import Defaults
 from napari_mgbpv2.tiling.grid import WINDOWS
-from napari_mgbpv2.upscaling.options import LARGEST_TILE, PRECISIONS
+from napari_mgbpv2.upscaling.options import LARGEST_TILE
 
 SPIN_WIDTH = 110
 

@@ -1,4 +1,4 @@
-"""Bicubic enlargement alone, of what a network is not given."""
+"""Bicubic upscaling without a network, for values that a network is not given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from napari_mgbpv2.imaging.resampling import ResamplingWeights, upscale_window
-from napari_mgbpv2.runtime.thread import run_on_engine_thread
+from napari_mgbpv2.runtime.device import run_on_engine_thread
 from napari_mgbpv2.tiling.grid import Span
 
 
@@ -20,25 +20,25 @@ def enlarge(
     shape: tuple[int, int],
     scale: int,
 ) -> npt.NDArray[Any]:
-    """Enlarge a part of an image bicubically, on the CPU; a pixel is the same, bit for bit, in every window.
+    """Upscale a part of an image bicubically on the CPU. A pixel has the same bits in every window.
 
     Parameters
     ----------
     pixels
         (C, h, w) source pixels of the window, float32 or float64.
     window
-        Rows and columns of the source that they are; all that the core reads.
+        Source rows and columns of ``pixels``. It contains all that the core reads.
     core
-        Rows and columns to give, in target pixels.
+        Rows and columns to return, in target pixels.
     shape
-        Height and width of the whole source.
+        Height and width of the whole source, in source pixels.
     scale
         Upscaling factor.
 
     Returns
     -------
     ndarray
-        (C, rows, columns) of the core, in the type of the pixels.
+        (C, rows, columns) of the core, in the dtype of ``pixels``.
     """
     rows, columns = (
         ResamplingWeights.of(np.arange(*span), scale, size) for span, size in zip(core, shape, strict=True)
@@ -49,11 +49,10 @@ def enlarge(
     )
     image = np.ascontiguousarray(pixels[(slice(None), *inner)])
 
-    def to_device(array: npt.NDArray[Any]) -> torch.Tensor:
-        wide = array.dtype == np.float32 and image.dtype == np.float64
-        return torch.from_numpy(array.astype(np.float64) if wide else array)
+    def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+        is_widened = array.dtype == np.float32 and image.dtype == np.float64
+        return torch.from_numpy(array.astype(np.float64) if is_widened else array)
 
-    enlarged: npt.NDArray[Any] = run_on_engine_thread(
-        lambda: upscale_window(to_device(image), rows, columns, to_device)
-    ).numpy()
-    return enlarged
+    upscaled = run_on_engine_thread(lambda: upscale_window(to_tensor(image), rows, columns, to_tensor))
+    result: npt.NDArray[Any] = upscaled.numpy()
+    return result

@@ -1,15 +1,15 @@
-"""Tiles whose source has one colour throughout: the background of a slide, what lies outside of a scan.
+"""Results for tiles whose source has one colour throughout, such as the background of a slide.
 
-All of them that are alike have the same result, bit for bit: it is computed once and kept for the next.
+Tiles with equal sources have equal results, bit for bit, so each is computed once and cached for the next.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 from torch import Tensor
 
 from napari_mgbpv2.imaging.resampling import ResamplingWeights
@@ -17,10 +17,10 @@ from napari_mgbpv2.tiling.grid import CONSTANT_TILE_CACHE_SIZE
 
 
 class ConstantTileCache:
-    """Keeps what the networks of an engine have made of tiles of one colour."""
+    """Last results of the networks of an engine for constant tiles. The device's lock guards it."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._results: LRUCache[Hashable, Tensor] = LRUCache(CONSTANT_TILE_CACHE_SIZE)
 
     def get_or_compute(
         self,
@@ -30,12 +30,12 @@ class ConstantTileCache:
         output_region: tuple[slice, slice],
         compute: Callable[[], Tensor],
     ) -> Tensor:
-        """Give the result for a tile; if its source is even, the one before may have had the same.
+        """Return the result for a tile, from the cache if its source is constant and the same result is there.
 
         Parameters
         ----------
         network
-            Its number.
+            Index of the network in the engine.
         source
             (C, h, w) pixels.
         weights
@@ -43,30 +43,27 @@ class ConstantTileCache:
         output_region
             Rows and columns of the result.
         compute
-            Computes it.
+            Computes the result, (C, rows, columns).
 
         Returns
         -------
         Tensor
-            The result, not to be changed.
+            The result, (C, rows, columns). The caller must not change it.
         """
         if not is_constant(source):
             return compute()
         ends = tuple((part.start, part.stop) for part in output_region)
         key = (network, source[:, 0, 0].tobytes(), *(each.weights.tobytes() for each in weights), ends)
-        if key not in self._kept:
-            self._kept[key] = compute().contiguous()  # a part of a tile would keep the whole of it
-        self._kept.move_to_end(key)
-        while len(self._kept) > CONSTANT_TILE_CACHE_SIZE:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+        if key not in self._results:
+            self._results[key] = compute().contiguous()  # A view would retain the whole tile.
+        return self._results[key]
 
     def clear(self) -> None:
-        """Forget all of them."""
-        self._kept.clear()
+        """Remove all results."""
+        self._results.clear()
 
 
 def is_constant(source: npt.NDArray[np.float32]) -> bool:
-    """Tell whether all pixels of a (C, h, w) image are the same."""
-    # a row alone tells of nearly all others that they are not
+    """Return whether all pixels of a (C, h, w) image have the same colour."""
+    # The first row alone rules out nearly all other images.
     return all(bool((part == source[:, :1, :1]).all()) for part in (source[:, :1], source))

@@ -1,14 +1,16 @@
-"""One network on one device: source pixels through bicubic upscaling and the network, one tile at a time."""
+"""One network on one device: source pixels through bicubic upscaling and the network, one tile at a time.
+
+An `Engine` owns the prepared weights, the captured CUDA graphs and the results of constant tiles. The `Device` that it
+runs on owns what all engines of that device share. The grid and the blending of tiles belong to the callers.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
-from weakref import WeakSet
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,38 +19,18 @@ from torch import Tensor
 
 from napari_mgbpv2.imaging.noise import noise_window
 from napari_mgbpv2.imaging.resampling import ResamplingWeights, upscale_window
+from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import MGBPv2, Network, reflect
 from napari_mgbpv2.runtime.constant_tiles import ConstantTileCache
 from napari_mgbpv2.runtime.cuda_graphs import GraphedNetwork
-from napari_mgbpv2.runtime.devices import PRECISIONS
-from napari_mgbpv2.runtime.inference import InferenceNetwork, Workspace
-from napari_mgbpv2.runtime.thread import run_on_engine_thread
-from napari_mgbpv2.runtime.transfers import Pixels, transfers_of
+from napari_mgbpv2.runtime.device import get_device, run_on_engine_thread, to_host
+from napari_mgbpv2.runtime.inference import InferenceNetwork
 from napari_mgbpv2.tiling.grid import Span
 
+Pixels = npt.NDArray[np.float32]
 Read = Callable[[slice, slice], Pixels]
 Area = tuple[Span, Span]
-
-
-class _Clearable(Protocol):
-    """What an engine keeps for later tiles."""
-
-    def clear(self) -> None:
-        """Give its memory back."""
-
-
-@dataclass
-class _Device:
-    """What all engines of a device share: its turn, and the memory that they use in turns."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    workspace: Workspace = field(default_factory=Workspace)
-    kept: WeakSet[_Clearable] = field(default_factory=WeakSet)
-
-
-_devices: dict[torch.device, _Device] = {}
-_devices_lock = threading.Lock()
 
 
 class Engine:
@@ -57,40 +39,44 @@ class Engine:
     Parameters
     ----------
     network
-        Copied: later changes of its weights have no effect.
+        The network. Its weights are copied, so that later changes do not matter.
     device
-        As `choose_device` gives it.
+        A torch device or a name that `choose_device` accepts.
     precision
-        One of `PRECISIONS`. float32 is exact; the others run the convolutions in fewer bits.
+        One of `PRECISIONS`. float32 is exact; the others run the convolutions in 16 bits.
     """
 
-    def __init__(self, network: Network, device: torch.device, precision: str = "float32") -> None:
-        with _devices_lock:
-            self._shared = _devices.setdefault(device, _Device())
-        self.device = device
-        self._transfers = transfers_of(device)
+    def __init__(self, network: Network, device: str | torch.device, precision: str = "float32") -> None:
+        self._device = shared = get_device(device)
+        self.device = shared.torch_device
+        dtype: torch.dtype = getattr(torch, precision)
         members = [network] if isinstance(network, MGBPv2) else list(network.children())
+        # Weights are prepared on the CPU, whatever the device.
         self.networks = run_on_engine_thread(
             lambda: [
-                InferenceNetwork(member, self._shared.workspace, device, PRECISIONS[precision])
+                InferenceNetwork(member, shared.workspace, self.device, dtype)
                 for member in members
                 if isinstance(member, MGBPv2)
             ]
         )
-        self._graphed = [GraphedNetwork.for_device(device, prepared) for prepared in self.networks]
+        self._graphed = [GraphedNetwork.for_device(self.device, member) for member in self.networks]
         self._constant_tiles = ConstantTileCache()
-        with self._shared.lock:
-            self._shared.kept.update((self._constant_tiles, *self._graphed))
-        # the fidelity ensemble hears no noise
-        self._accepts_noise = isinstance(network, MGBPv2)
+        shared.register(self._constant_tiles, *self._graphed)
+        self._accepts_noise = isinstance(network, MGBPv2)  # The fidelity ensemble takes no noise.
 
     @property
     def keep_on_device(self) -> bool:
-        """Whether the device has fast memory of its own, where results best stay until they have been blended."""
-        return self.device.type == "cuda"
+        """True if results should stay on the device until they are blended, because it has fast memory of its own."""
+        return self._device.has_own_memory
 
     def run(self, *arguments: Any, **options: Any) -> Pixels:
-        """Upscale a part of an image as `submit` does, and fetch the result: (C, rows, columns), float32."""
+        """Upscale a part of an image and copy it to host memory: `submit`, then `to_host`.
+
+        Returns
+        -------
+        ndarray
+            (C, rows, columns) of the core, float32.
+        """
         return self.to_host(self.submit(*arguments, **options))
 
     def submit(
@@ -105,33 +91,37 @@ class Engine:
         seed: int = 0,
         first_channel: int = 0,
     ) -> Tensor:
-        """Upscale a part of an image with one forward of each network, which on CUDA is only started.
+        """Upscale a part of an image with one forward of each network. On CUDA, return before it has ended.
 
         Parameters
         ----------
         read
-            Gives (C, h, w) float32 source pixels, nominally in [0, 1], for slices of rows and columns.
+            Called with slices of source rows and columns; returns their (C, h, w) float32 pixels, nominally in [0, 1].
         tile
-            Rows and columns to compute, in target pixels; those outside the image are its reflected border.
+            Rows and columns to compute, in target pixels. Those outside the image are its reflected border.
         core
-            Rows and columns to give, a part of the tile.
+            Rows and columns to return, a part of the tile.
         shape
-            Height and width of the whole source.
+            Height and width of the whole source, in source pixels.
         scale
             Upscaling factor.
-        noise, seed, first_channel
-            Noise amplitude W, seed, and number of this plane's first channel among those of the whole image.
+        noise
+            Noise amplitude W, 0 or more.
+        seed
+            Seed of the noise.
+        first_channel
+            Index of this plane's first channel among the channels of the whole image; selects its noise.
 
         Returns
         -------
         Tensor
-            (C, rows, columns) of the core, float32, on the device; it may be changed. Pixels closer than the guard
-            to an end of the tile that is no end of the image are not those of the whole image.
+            (C, rows, columns) of the core, float32, on the device. The caller may change it. Pixels closer than the
+            guard to an end of the tile inside the image differ from those of the whole image.
         """
         total: Tensor | None = None
-        for number, (network, graphed) in enumerate(zip(self.networks, self._graphed, strict=True)):
+        for index, (network, graphed) in enumerate(zip(self.networks, self._graphed, strict=True)):
             windows = [
-                _Window.covering(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
+                _AxisWindow.covering(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
             ]
             source = np.ascontiguousarray(read(*(window.weights.window for window in windows)), dtype=np.float32)
             amplitude = noise if self._accepts_noise else 0.0
@@ -140,76 +130,74 @@ class Engine:
             forward = partial(self._forward, graphed, source, windows, noise_field, amplitude, output_region)
             if noise_field is None:
                 weights = windows[0].weights, windows[1].weights
-                forward = partial(self._constant_tiles.get_or_compute, number, source, weights, output_region, forward)
-            total = run_on_engine_thread(partial(self._add, total, forward))
+                forward = partial(self._constant_tiles.get_or_compute, index, source, weights, output_region, forward)
+            total = self._device.run(partial(self._accumulate, total, forward))
         assert total is not None
         return total
 
     def to_host(self, result: Tensor) -> Pixels:
-        """Wait for a result, and bring it to memory."""
-        return run_on_engine_thread(lambda: self._transfers.start_copy_to_host(result))()
+        """Wait for a result on the device, and copy it to host memory."""
+        return self._device.run(lambda: self._device.start_copy_to_host(result))()
 
     def to_device(self, pixels: Pixels) -> Tensor:
-        """Bring pixels to the device."""
-        return run_on_engine_thread(lambda: self._transfers.to_device(pixels))
+        """Copy pixels to the device."""
+        return self._device.run(lambda: self._device.to_device(pixels))
 
-    def _add(self, total: Tensor | None, forward: Callable[[], Tensor]) -> Tensor:
-        """Run one network, and add what it gives to the total."""
-        with self._shared.lock:
-            with torch.inference_mode(), self._arithmetic():
+    def _accumulate(self, total: Tensor | None, forward: Callable[[], Tensor]) -> Tensor:
+        """Run one network, and add its output to the total of those before it."""
+        with self._device.lock:
+            with torch.inference_mode(), self._exact_arithmetic():
                 output = forward()
             if total is not None:
                 return total.add_(output)
-            # a copy: what is given may be kept for other tiles, or be a part of a larger tile
+            # A copy: the output may be cached for other tiles, or be a view into a larger tile.
             return output.clone(memory_format=torch.contiguous_format)
 
     def _forward(
         self,
         network: GraphedNetwork,
         source: Pixels,
-        windows: list[_Window],
+        windows: list[_AxisWindow],
         noise_field: Tensor | None,
         amplitude: float,
         output_region: tuple[slice, slice],
     ) -> Tensor:
-        to_device = self._transfers.to_device
+        to_device = self._device.to_device
         rows, columns = windows
         image = upscale_window(to_device(source), rows.weights, columns.weights, to_device)
         return network(image[None], noise_field, amplitude, output_region)[0]
 
-    def _noise(self, windows: list[_Window], seed: int, first_channel: int, channels: int) -> Tensor:
+    def _noise(self, windows: list[_AxisWindow], seed: int, first_channel: int, channels: int) -> Tensor:
+        """Return the noise of a tile, (1, C, H, W), reflected in the border as the image is."""
         rows, columns = (window.positions for window in windows)
         top, left = int(rows.min()), int(columns.min())
         size = (int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
         fields = [noise_window(seed, first_channel + channel, top, left, *size) for channel in range(channels)]
         noise_field = np.stack(fields)[:, rows - top][:, :, columns - left]
-        return run_on_engine_thread(lambda: self._transfers.to_device(noise_field[None]))
+        return self._device.run(lambda: self._device.to_device(noise_field[None]))
 
-    @contextlib.contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        """Let CUDA compute in the full width of its numbers, and always with the same bits.
+    def _exact_arithmetic(self) -> AbstractContextManager[None]:
+        """Make cuDNN compute in full float32 and with the same bits each time.
 
-        By default, its convolutions would round to TF32, and add up in whatever order.
+        By default its convolutions round to TF32, and accumulate in any order.
         """
-        with contextlib.ExitStack() as stack:
-            if self.device.type == "cuda":
-                flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-                stack.enter_context(flags)
-            yield
+        if self.device.type != "cuda":
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @dataclass(frozen=True)
-class _Window:
-    """What a network computes along one axis for a part of an image: aligned, and of natural size.
+class _AxisWindow:
+    """The positions along one axis that a network computes for a part of an image: aligned, and of natural size.
 
     Attributes
     ----------
     start
         First target position; negative within the reflected border.
     positions
-        Target pixel of the image that stands at each position.
+        (n,) int64, target pixel of the image at each position.
     weights
-        Source pixels of these.
+        Source pixels of these, and their weights.
     """
 
     start: int
@@ -217,24 +205,45 @@ class _Window:
     weights: ResamplingWeights
 
     @classmethod
-    def covering(cls, span: Span, source_size: int, scale: int, config: ModelConfig) -> _Window:
+    def covering(cls, span: Span, source_size: int, scale: int, config: ModelConfig) -> _AxisWindow:
+        """Return the smallest window that contains a span of target positions."""
         size = source_size * scale
         start, length = config.window(span.start, span.stop, size)
         positions = reflect(torch.arange(start, start + length), size).numpy()
         return cls(start, positions, ResamplingWeights.of(positions, scale, source_size))
 
     def crop(self, span: Span) -> slice:
+        """Return a span of target positions as a slice of this window."""
         return slice(span.start - self.start, span.stop - self.start)
 
 
-def release_device_memory() -> None:
-    """Give back the memory that is kept for later forwards; engines and their weights stay."""
-    for shared in list(_devices.values()):
-        with shared.lock:
-            shared.workspace.clear()
-            for kept in shared.kept:
-                kept.clear()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+def to_host_as(values: ValueMap, unit: Tensor) -> npt.NDArray[Any]:
+    """Convert network output to an image's values and copy it to host memory, with the bits of `ValueMap.from_unit`.
+
+    Parameters
+    ----------
+    values
+        The map to the image's values. To dtypes of fewer than 4 bytes it is applied on the device, which leaves fewer
+        bytes to copy.
+    unit
+        Network output, any shape, float32, 0 to 1 for black to white, on any device. It is used as working memory.
+
+    Returns
+    -------
+    ndarray
+        The values in the dtype of the map, of the same shape.
+    """
+    kind, is_small = values.dtype.kind, values.dtype.itemsize < 4
+    if is_small:
+        # One operation at a time, as in NumPy: a fused multiplication and addition would round once instead of twice.
+        unit.mul_(float(np.float32(values.high - values.low)))
+        unit.add_(float(np.float32(values.low)))
+        if kind == "b":
+            unit = unit.ge(0.5 * (values.low + values.high))
+        elif kind == "f":
+            unit = unit.half()
+        else:
+            limits = np.iinfo(values.dtype)
+            unit = unit.round_().clamp_(limits.min, limits.max).to(getattr(torch, values.dtype.name))
+    array = to_host(unit)
+    return array if is_small else values.from_unit(array)

@@ -1,4 +1,4 @@
-"""How far a tile's border spoils its output: measured once, on the weights of a model."""
+"""Measurement of the guard: how far from a tile's border its output differs from that of the whole image."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import numpy as np
 import torch
 
 from napari_mgbpv2.model.network import Network, configurations
-from napari_mgbpv2.runtime.engine import Engine
-from napari_mgbpv2.runtime.transfers import Pixels
+from napari_mgbpv2.runtime.engine import Engine, Pixels
 from napari_mgbpv2.tiling.grid import Span
 
-GUARD_TOLERANCE = 2e-6  # of the value range: what a tile and the whole image may differ by beyond the guard
+GUARD_TOLERANCE = 2e-6  # of the value range: largest difference between a tile and the whole image beyond the guard
 _PROBE_SEED = 0
 
 
 def measure_guard(network: Network, scale: int) -> int:
-    """Measure how far a tile's border spoils its output: an aligned tile against the whole image.
+    """Measure how far from a tile's border its output differs, by an aligned tile against the whole image.
 
     The probe is black and white noise of single source pixels, whose disturbances reach further than those of
-    any picture. One unit of alignment is added for safety; more than the structural reach, beyond which no pixel
-    has any influence, is never needed.
+    pictures. One unit of alignment is added for safety. The result is at most the structural reach, beyond which no
+    pixel has any influence.
 
     Parameters
     ----------
     network
-        The network, on any device; it is measured on the CPU.
+        The network, on any device. It is measured on the CPU.
     scale
         Upscaling factor of the probe image.
 
     Returns
     -------
     int
-        Target pixels, a multiple of the alignment: beyond them tile and whole image differ by less than
+        Target pixels, a multiple of the alignment. Beyond them tile and whole image differ by less than
         `GUARD_TOLERANCE`.
     """
     engine = Engine(network, torch.device("cpu"))
@@ -51,6 +50,6 @@ def measure_guard(network: Network, scale: int) -> int:
     difference = run(tile) - run(Span(0, size))[:, slice(*tile), slice(*tile)]
     from_end = np.minimum(np.arange(inner), np.arange(inner)[::-1])
     depth = np.minimum(from_end[:, np.newaxis], from_end[np.newaxis, :])
-    spoilt = np.abs(difference).max(axis=0) > GUARD_TOLERANCE
-    units = -(-(int(depth[spoilt].max(initial=-1)) + 1) // config.alignment)
+    differs = np.abs(difference).max(axis=0) > GUARD_TOLERANCE
+    units = -(-(int(depth[differs].max(initial=-1)) + 1) // config.alignment)
     return min(units + 1, -(-reach // config.alignment)) * config.alignment

@@ -1,27 +1,21 @@
-"""Models by what their files hold, and one engine for each of them in a process."""
+"""Model files by the hash of their content, and one engine for each of them in a process."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model.checkpoints import load_model
 from napari_mgbpv2.model.network import Network, fold_channels
 from napari_mgbpv2.model.zoo import file_hash, find_model_by_hash
+from napari_mgbpv2.runtime.device import get_device, run_on_engine_thread
 from napari_mgbpv2.runtime.engine import Engine
-from napari_mgbpv2.runtime.thread import run_on_engine_thread
-
-_engines: dict[tuple[str, bool, str, str], Engine] = {}
-_registry_lock = threading.RLock()  # held while a model is loaded: whoever asks for it meanwhile waits
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model named by its file and the hash of its content: what a graph holds instead of weights.
+    """A model identified by its file and the hash of its content. Task graphs hold this instead of weights.
 
     Parameters
     ----------
@@ -30,7 +24,7 @@ class ModelFile:
     sha256
         Hash of its content, in hexadecimal.
     cycles
-        As `load_model` has it.
+        Outer cycles nu, for files that do not state them; None for 1.
     """
 
     path: Path
@@ -39,16 +33,16 @@ class ModelFile:
 
     @classmethod
     def of(cls, path: Path) -> ModelFile:
-        """Name a file by what it holds now."""
+        """Identify a file by its present content."""
         return cls(path, file_hash(path))
 
     def load(self) -> Network:
-        """Load the network, if the file is still the same; that of a packaged model may lie in another folder here.
+        """Load the network, if the file is still the same. A packaged model may be in another folder on this machine.
 
         Raises
         ------
         ModelError
-            The file has gone or changed.
+            The file is missing or has changed.
         """
         path = find_model_by_hash(self.path, self.sha256)
         if path is None:
@@ -57,25 +51,40 @@ class ModelFile:
 
 
 def get_engine(model: ModelFile, folded: bool, device: str, precision: str) -> Engine:
-    """Return this process's engine for a model file; loads it when it is asked for first.
+    """Return this process's engine for a model file; load the model on the first request.
 
     Parameters
     ----------
     model
         The file.
     folded
-        Whether a network of three equal channels is to stand as one of one channel, see `fold_channels`.
-    device, precision
-        Names, as `choose_device` and `choose_precision` give them.
+        Whether to fold a network of three equal channels into one of one channel, see `fold_channels`.
+    device
+        Name of the device, as `choose_device` returns it.
+    precision
+        Name of the precision, as `choose_precision` returns it.
+
+    Raises
+    ------
+    ModelError
+        The file is missing or has changed.
     """
-    key = (f"{model.sha256}:{model.cycles}", folded, device, precision)
-    with _registry_lock:
-        if key not in _engines:
-            _engines[key] = engine_of(model.load(), folded, device, precision)
-        return _engines[key]
+    key = (model.sha256, model.cycles, folded, precision)
+    return get_device(device).get_engine(key, lambda: make_engine(model.load(), folded, device, precision))
 
 
-def engine_of(network: Network, folded: bool, device: str, precision: str) -> Engine:
-    """Make an engine for a network in memory; parameters as `get_engine` has them."""
-    ready = run_on_engine_thread(lambda: fold_channels(network)) if folded else network
-    return Engine(ready, torch.device(device), precision)
+def make_engine(network: Network, folded: bool, device: str, precision: str) -> Engine:
+    """Create an engine for a network in memory.
+
+    Parameters
+    ----------
+    network
+        The network. Its weights are copied.
+    folded
+        Whether to fold a network of three equal channels into one of one channel, see `fold_channels`.
+    device
+        Name of the device, as `choose_device` returns it.
+    precision
+        Name of the precision, as `choose_precision` returns it.
+    """
+    return Engine(run_on_engine_thread(lambda: fold_channels(network)) if folded else network, device, precision)

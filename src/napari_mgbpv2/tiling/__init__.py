@@ -1,4 +1,4 @@
-"""The grid of overlapping tiles, its blending weights, and the order of shards."""
+"""Grid of overlapping tiles, blending weights, and the order of shards."""
 
 from napari_mgbpv2.tiling.grid import TileAxis, TileGrid, plan_grid
 

@@ -1,11 +1,12 @@
-"""The tile grid: aligned tiles of natural size, the guard they lose, and the window that blends the rest.
+"""The tile grid: aligned tiles of natural size, their guards, and the window that blends their cores.
 
-A network of strided convolutions is not shift-invariant: only a tile whose corner lies on the grid of its lowest
-level, counted on the padded image, can give what the whole image gives. And only beyond the *guard*, the outer pixels
-that the tile's own border has spoilt. So tiles are aligned, lose their guard where they have a neighbour, and what
-still overlaps (their *cores*) is blended by a window that sums to one along each axis; the grid is a tensor product.
+A network of strided convolutions is not shift-invariant. A tile gives the output of the whole image only if its corner
+is on the grid of the network's lowest level, counted on the padded image, and only inside its *guard*, the outer pixels
+that the tile's own border affects. Tiles are therefore aligned, and lose their guard where they have a neighbour. The
+rest, their *cores*, is blended by a window that sums to one along each axis. The grid is a product of two axes.
 
-Positions are target pixels of the image along one axis; the reflected border has negative ones and those past the end.
+Positions are target pixels of the image along one axis. The reflected border has negative positions, and positions
+beyond the end.
 """
 
 from __future__ import annotations
@@ -24,21 +25,15 @@ from napari_mgbpv2.model.config import ModelConfig
 
 Weights = npt.NDArray[np.floating[Any]]
 
-MIN_BLEND = (
-    8  # least number of pixels over which neighbours are blended by default: enough to hide what rounding leaves
-)
-DEFAULT_TILE_SIDE = (
-    1280  # default tiles have as many pixels as a square of this side, unless what overlaps asks for more
-)
-MAX_COMPUTED_SHARE = 1.5  # they grow beyond that until at most this many pixels are computed per output pixel
-MAX_TILE_SIDE = 2048  # but never beyond a square of this side; neither are they longer
-CANDIDATE_SHAPES = 9  # of default tiles that are compared
-ROW_STEP = 1024  # pixels from one row of default tiles to the next, where that costs little: shards end there, too
-TALL_IMAGE = 4096  # pixels of an image of which there is not much to keep from one row of shards to the next
-COST_TOLERANCE = 1.04  # times the least cost
-CONSTANT_TILE_CACHE_SIZE = (
-    4  # results for tiles of one colour that wait for the next; inner tiles have two sizes an axis
-)
+MIN_BLEND = 8  # least default number of pixels over which neighbours are blended, enough to hide rounding
+DEFAULT_TILE_SIDE = 1280  # default tiles have as many pixels as a square of this side, or more for large overlaps
+MAX_COMPUTED_SHARE = 1.5  # default tiles grow until at most this many pixels are computed per output pixel
+MAX_TILE_SIDE = 2048  # default tiles have at most the pixels of a square of this side, and are no longer
+CANDIDATE_SHAPES = 9  # number of shapes of default tiles that are compared
+ROW_STEP = 1024  # pixels from one row of default tiles to the next, if the cost allows: shards end there, too
+TALL_IMAGE = 4096  # pixels above which rows of tiles should end with rows of shards, to retain little between them
+COST_TOLERANCE = 1.04  # of the least cost
+CONSTANT_TILE_CACHE_SIZE = 4  # cached results for tiles of one colour; inner tiles have two sizes per axis
 
 
 class Span(NamedTuple):
@@ -54,17 +49,17 @@ class Span(NamedTuple):
 
 
 def _hamming(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """0.54 - 0.46 cos(2 pi phase): 0.08 at both ends and 1 in the middle; the paper's choice."""
+    """Return 0.54 - 0.46 cos(2 pi phase), 0.08 at both ends and 1 in the middle: the paper's choice."""
     return 0.54 - 0.46 * np.cos(2 * np.pi * phase)
 
 
 def _triangle(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rises and falls linearly; the authors' choice."""
+    """Return a linear rise and fall: the choice of the authors' code."""
     return 1.0 - np.abs(2 * phase - 1)
 
 
 def _flat(phase: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Plain mean of what overlaps."""
+    """Return equal weights: the mean of overlapping tiles."""
     return np.ones_like(phase)
 
 
@@ -84,15 +79,15 @@ class TileAxis:
     size
         Pixels of the image at target resolution.
     tile
-        Length of a tile: a natural size, or that of the whole padded image.
+        Length of a tile in target pixels: a natural size, or that of the whole padded image.
     starts
-        First position of every tile, ascending; negative where the tile takes in the reflected border.
+        First position of each tile, ascending; negative within the reflected border.
     guard
-        Pixels that a tile loses at each end where it has a neighbour.
+        Target pixels that a tile loses at each end where it has a neighbour.
     window
         Name of the blending window, one of `WINDOWS`.
     end
-        Position at which the image's reflected border ends, and the last tile if it would be longer.
+        Position of the end of the image's reflected border, which also ends the last tile.
     """
 
     size: int
@@ -107,51 +102,56 @@ class TileAxis:
 
     @property
     def overlap(self) -> int:
-        """Least number of pixels that neighbours share, guards included; 0 for a single tile."""
+        """Least number of pixels that neighbours share, guards included. 0 for a single tile."""
         steps = [after - before for before, after in itertools.pairwise(self.starts)]
         return self.tile - max(steps) if steps else 0
 
     def span(self, index: int) -> Span:
-        """All positions that a tile computes, its guard and the image's border included."""
+        """Return all positions that a tile computes, its guard and the image's border included."""
         return Span(self.starts[index], min(self.starts[index] + self.tile, self.end))
 
     @property
     def computed(self) -> int:
-        """Positions of all tiles together."""
+        """Number of positions of all tiles together."""
         return self.tile * len(self) - (self.starts[-1] + self.tile - self.end)
 
     def core(self, index: int) -> Span:
-        """Positions that a tile contributes to: without its guard and without the image's border."""
+        """Return the positions that a tile contributes to, without its guard and the image's border."""
         start, stop = self.span(index)
         first = 0 if index == 0 else start + self.guard
         last = self.size if index == len(self) - 1 else stop - self.guard
         return Span(max(0, first), min(self.size, last))
 
     def touching(self, span: Span) -> range:
-        """Indices of the tiles whose cores meet ``span``, a part of the image."""
+        """Return the indices of the tiles whose cores overlap ``span``, a part of the image."""
         starts, stops = self._core_ends
         return range(
             int(np.searchsorted(stops, span.start, side="right")), int(np.searchsorted(starts, span.stop, side="left"))
         )
 
     def starting_in(self, span: Span) -> range:
-        """Indices of the tiles whose cores start within ``span``: of spans that divide an image, each tile has one."""
+        """Return the indices of the tiles whose cores start in ``span``. Disjoint spans share no tile."""
         starts, _ = self._core_ends
         return range(
             int(np.searchsorted(starts, span.start, side="left")), int(np.searchsorted(starts, span.stop, side="left"))
         )
 
     def weights(self, index: int, dtype: npt.DTypeLike = np.float32) -> Weights:
-        """Share of one tile at the positions of its core, (core size,) in [0, 1].
+        """Return the weight of one tile at the positions of its core.
 
-        The shares of all tiles at a position add up in their type, in the order of the tiles, to exactly one.
+        The weights of all tiles at a position add up to exactly one in their dtype, in the order of the tiles.
 
         Parameters
         ----------
         index
-            Of the tile.
+            Index of the tile.
         dtype
             float32, or float64 for tiles of that type.
+
+        Returns
+        -------
+        ndarray
+            (core size,) in [0, 1].
         """
         core = self.core(index)
         positions = np.arange(core.start, core.stop)
@@ -162,14 +162,14 @@ class TileAxis:
         last = np.where(raw > 0, rows, -1).max(axis=0)
         before = np.zeros(len(positions), dtype)
         for row in range(len(neighbours)):
-            # the last tile at a position takes what the others leave: a rounding error would show as a seam
+            # The last tile at a position gets the remainder, because a rounding error would show as a seam.
             shares[row] = np.where(last == row, shares.dtype.type(1) - before, shares[row])
             before += shares[row]
         own: Weights = shares[index - neighbours.start]
         return own
 
     def _raw(self, index: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Window of one tile at any positions: 0 outside its core, its end value where the core is prolonged."""
+        """Return the window of one tile at any positions: 0 outside its core, the end value where that is extended."""
         first, last = self.starts[index] + self.guard, self.starts[index] + self.tile - self.guard
         phase = (positions - first + 0.5) / max(1, last - first)
         ends = 0.5 / max(1, last - first)
@@ -185,7 +185,7 @@ class TileAxis:
 
 @dataclass(frozen=True)
 class TileGrid:
-    """The tiles of an image: every pair of a tile of ``rows`` and one of ``columns``."""
+    """The tiles of an image: each pair of a tile of ``rows`` and a tile of ``columns``."""
 
     rows: TileAxis
     columns: TileAxis
@@ -195,16 +195,16 @@ class TileGrid:
 
     @property
     def computed_pixels(self) -> int:
-        """Pixels of all tiles together, those included that neighbours compute, too."""
+        """Number of pixels of all tiles together, overlaps counted for each tile."""
         return self.rows.computed * self.columns.computed
 
     @property
     def computed_share(self) -> float:
-        """Pixels of all tiles together for each pixel of the image."""
+        """Computed pixels per pixel of the image."""
         return self.computed_pixels / (self.rows.size * self.columns.size)
 
     def touching(self, rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
-        """(row, column) of every tile whose core meets a part of the image, in a fixed order."""
+        """Return (row, column) of each tile whose core overlaps a part of the image, in a fixed order."""
         across = self.columns.touching(columns)
         return ((row, column) for row in self.rows.touching(rows) for column in across)
 
@@ -219,30 +219,30 @@ def plan_grid(
     overlap: int | None = None,
     window: str = "hamming",
 ) -> TileGrid:
-    """Lay aligned tiles over an image.
+    """Cover an image with aligned tiles.
 
     Parameters
     ----------
     height, width
-        Target size in pixels.
+        Size of the image in target pixels.
     configs
-        The network's; those of all members for an ensemble. The grid is aligned to the first: the others take
-        the aligned windows around its tiles.
+        Configurations of the network, or of all members of an ensemble. The grid is aligned to the first; the others
+        use the aligned windows around its tiles.
     guard
-        Pixels at each end of a tile that its border has spoilt.
+        Target pixels at each end of a tile that its border affects.
     tile
-        Longest side of a tile, in target pixels; tiles are made equal and as small as their number allows. By default
-        they are large enough to keep what overlaps small, and of the shape that costs least.
+        Longest side of a tile in target pixels. Tiles are equal, and as small as their number allows. By default they
+        are so large that overlaps cost little, and of the cheapest shape.
     overlap
-        Least number of pixels that neighbours share, guards included; by default twice the guard,
-        `MIN_BLEND`, and what tiles that are a natural size long and aligned share anyway.
+        Least number of target pixels that neighbours share, guards included. By default twice the guard, `MIN_BLEND`,
+        and the pixels that alignment and natural sizes add.
     window
-        One of `WINDOWS`.
+        Name of the blending window: "hamming", "triangle" or "flat".
 
     Raises
     ------
     TilingError
-        The overlap does not fit into the tile or the guards not into the overlap, the tile is smaller than the
+        The overlap does not fit into the tile, the guards do not fit into the overlap, the tile is smaller than the
         network allows, a number is negative, or the window is unknown.
     """
     if window not in WINDOWS:
@@ -253,7 +253,7 @@ def plan_grid(
     if overlap is None:
         least = 2 * guard + MIN_BLEND
         overlap = least + (config.smallest - least) % config.alignment
-        if tile is not None:  # a small tile may leave no room for blending, but must have it for the guards
+        if tile is not None:  # A small tile may lack space for blending, but needs it for the guards.
             overlap = max(2 * guard, min(overlap, tile // 2))
     if overlap < 2 * guard:
         raise TilingError(
@@ -279,16 +279,16 @@ def plan_grid(
 def _cheapest_grid(
     height: int, width: int, configs: Sequence[ModelConfig], overlap: int, guard: int, window: str
 ) -> TileGrid:
-    """Of grids whose tiles are as large as default ones may be, but wide or square, the one that costs least.
+    """Return the cheapest of the grids whose tiles have the default number of pixels and are square or wide.
 
-    Of the rows that a tile loses at its guards, the network leaves out more from step to step: what overlaps above and
-    below costs less than what overlaps to the sides. So wide tiles may be cheaper, most of all where one is as wide as
-    the image. For high images, rows of tiles a `ROW_STEP` apart are taken if they cost only a little more: few
-    of their pixels lie beyond the border of a shard and are retained until the next row of shards.
+    The network computes fewer guard rows from step to step, so overlaps above and below a tile cost less than overlaps
+    to its sides. Wide tiles are therefore cheaper, most of all if one is as wide as the image. For tall images, rows of
+    tiles `ROW_STEP` apart are preferred if they cost little more: few of their pixels are beyond the border of a shard
+    and must be retained until the next row of shards.
     """
     config = configs[0]
     smallest = max(config.smallest for config in configs)
-    # The size at which (side / (side - overlap))^2 is small enough, within bounds of memory.
+    # Choose a side such that (side / (side - overlap))^2 is small enough, within limits of memory.
     side = min(max(DEFAULT_TILE_SIDE, overlap / (1 - MAX_COMPUTED_SHARE**-0.5)), max(MAX_TILE_SIDE, 2 * overlap))
     least, longest = max(smallest, config.natural_up(overlap + config.alignment)), max(MAX_TILE_SIDE, int(side))
     stepped = _AxisTiling.apart(height, config, ROW_STEP, overlap)
@@ -305,17 +305,17 @@ def _cheapest_grid(
 
 
 def _skipped_guard_rows(config: ModelConfig, guard: int) -> float:
-    """Rows of a guard that need not be computed, on an average of all steps.
+    """Return the number of guard rows that are not computed, averaged over all steps.
 
-    What a step must compute beyond the core shrinks evenly from the network's reach to nothing.
+    The rows that a step computes beyond the core shrink evenly from the network's reach to zero.
     """
-    spoilt = min(guard, config.reach)
-    return guard - spoilt + spoilt**2 / (2 * config.reach)
+    affected = min(guard, config.reach)
+    return guard - affected + affected**2 / (2 * config.reach)
 
 
 @dataclass(frozen=True)
 class _AxisTiling:
-    """How many tiles of which length cover an axis of ``size`` pixels, at even distances or, if given, a step apart."""
+    """Number and length of the tiles on an axis of ``size`` pixels, evenly spaced or ``step`` pixels apart."""
 
     size: int
     config: ModelConfig
@@ -325,12 +325,12 @@ class _AxisTiling:
 
     @classmethod
     def of(cls, size: int, config: ModelConfig, largest: int, overlap: int) -> _AxisTiling:
-        """Tiles no longer than ``largest``, as few as possible, and as small as that many equal ones can be."""
+        """Return as few tiles as possible of at most ``largest`` pixels, equal and as small as their number allows."""
         padded, largest, unit = config.natural_up(size), config.natural_down(largest), config.alignment
         if padded <= largest:
             return cls(size, config, 1, padded)
         steps = _ceil((padded - largest) // unit, (largest - overlap) // unit)
-        # Steps are whole units of alignment, which may cost some pixels more.
+        # Steps are multiples of the alignment, which may cost some pixels more.
         tile = config.natural_up(_ceil(padded + steps * overlap, steps + 1))
         while _ceil((padded - tile) // unit, steps) * unit > tile - overlap:
             tile += unit
@@ -338,17 +338,17 @@ class _AxisTiling:
 
     @classmethod
     def apart(cls, size: int, config: ModelConfig, step: int, overlap: int) -> _AxisTiling:
-        """Tiles a step apart, of which the last one may be shorter."""
+        """Return tiles ``step`` pixels apart. The last one may be shorter."""
         padded, tile = config.natural_up(size), config.natural_up(step + overlap)
         return cls(size, config, 1 + max(0, _ceil(padded - tile, step)), min(tile, padded), step)
 
     @property
     def computed(self) -> int:
-        """Positions of all tiles together."""
+        """Number of positions of all tiles together."""
         return self.axis(0, "flat").computed
 
     def axis(self, guard: int, window: str) -> TileAxis:
-        """Give each tile its place."""
+        """Return the tiles with their positions."""
         before, _ = self.config.border(self.size)
         padded, unit = self.config.natural_up(self.size), self.config.alignment
         if self.step is None:

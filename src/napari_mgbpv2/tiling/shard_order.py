@@ -1,9 +1,8 @@
-"""The order in which shards are made: such that tiles across their borders wait in memory, each run once.
+"""The order of shards, chosen so that a tile across the border of two shards is run once.
 
-A tile that lies across the border of two shards is run for the first of them and kept for the second one. In a walk
-along rows, a whole row of such tiles is kept until the next row of shards comes. What must be kept is least when the
-rows of the order run along the shorter side of the image; and where even that is too much, the image is cut into bands,
-whose borders alone cost tiles that are run twice.
+A tile across a border is run for the first shard, and its remainder is retained for the second one. In an order along
+rows, the tiles of a whole row wait for the next row of shards. Rows along the shorter side of the image retain least.
+If even that is too much, the image is divided into bands, and only tiles across the borders of bands are run twice.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ShardOrder:
-    """An order of all shards of an image, and what it costs.
+    """An order of all shards of an image, with its costs.
 
     Attributes
     ----------
     counts
-        Number of shards along each axis; y and x are the last two.
+        Number of shards along each axis. y and x are the last two.
     along
-        The axis that the rows of the order run along, "x" or "y".
+        Axis of a row of shards, "x" or "y".
     band
-        Shards of a row at the most.
+        Largest number of shards in a row.
     carried_pixels
-        Pixels of tiles that are kept at the most, for shards that are still to be made.
+        Largest number of tile pixels that are retained for later shards.
     extra_share
-        Tiles that are run a second time, as a share of all tiles.
+        Tiles that are run a second time, as a share of all tiles, 0 to 1.
     """
 
     counts: tuple[int, ...]
@@ -47,7 +46,7 @@ class ShardOrder:
         return math.prod(self.counts)
 
     def __getitem__(self, number: int) -> Index:
-        """Shard at a position of the order."""
+        """Return the index of the shard at a position."""
         short, long = self._sides
         plane, rest = divmod(number, short * long)
         before = rest // (self.band * long)  # whole bands of the plane
@@ -65,7 +64,7 @@ class ShardOrder:
 
     @property
     def _sides(self) -> tuple[int, int]:
-        """Count the shards along a row of the walk, all bands together, and across it."""
+        """Number of shards along a row, all bands together, and across it."""
         rows, columns = self.counts[-2:]
         return (columns, rows) if self.along == "x" else (rows, columns)
 
@@ -76,13 +75,13 @@ def plan_shard_order(counts: tuple[int, ...], shard: tuple[int, int], grid: Tile
     Parameters
     ----------
     counts
-        Number of shards along each axis; y and x are the last two.
+        Number of shards along each axis. y and x are the last two.
     shard
         Height and width of a shard in pixels.
     grid
         Tiles of a plane.
     most_pixels
-        Pixels of tiles that may be kept.
+        Largest number of tile pixels that may be retained.
     """
     rows, columns = _Side(counts[-2], shard[0], grid.rows), _Side(counts[-1], shard[1], grid.columns)
     orders = [
@@ -102,48 +101,50 @@ class _Side:
 
     @cached_property
     def across(self) -> list[int]:
-        """Tiles that meet both sides of a border of shards, for each border."""
+        """Number of tiles across each border of shards."""
         return [_across(self.tiles, number * self.shard) for number in range(1, self.shards)]
 
     @cached_property
     def left_over(self) -> int:
-        """Pixels of tiles beyond a border of shards, in a line across it, at the most."""
+        """Largest number of tile pixels beyond a border of shards, on a line across it."""
         borders = (number * self.shard for number in range(1, self.shards))
         return max((_beyond(self.tiles, border) for border in borders), default=0)
 
     def covering(self, shards: int) -> int:
-        """Pixels of the tiles that meet some shards, in a line, at the most; what overlaps counts for each."""
+        """Return the largest number of pixels of the tiles on a line of shards, overlaps counted for each tile."""
         together, largest, shortest_step = self._cores
         count = (shards * self.shard + largest - 2) // shortest_step + 1
         return min(together, count * largest)
 
     @cached_property
     def _cores(self) -> tuple[int, int, int]:
-        """Pixels of all cores together and of the largest one, and the shortest step from one to the next."""
+        """Pixels of all cores together, pixels of the largest core, and the shortest step between tiles."""
         sizes = [self.tiles.core(number).size for number in range(len(self.tiles))]
         steps = [after - before for before, after in pairwise(self.tiles.starts)]
         return sum(sizes), max(sizes), min(steps, default=self.tiles.size)
 
 
 def _plan_along(along: str, counts: tuple[int, ...], side: _Side, other: _Side, most_pixels: int) -> ShardOrder:
+    """Return the order along one axis with the widest bands that retain few enough pixels."""
+
     def carried(band: int) -> int:
-        """What a row of shards leaves for the next one, and what the shard that is being made leaves for its others."""
+        """Return the pixels retained for the next row of shards, and for the other shards of this row."""
         return other.left_over * side.covering(band) + side.left_over * other.covering(1)
 
-    widths = (-(-side.shards // parts) for parts in range(1, side.shards + 1))  # as equal as can be
+    widths = (-(-side.shards // parts) for parts in range(1, side.shards + 1))  # as equal as possible
     band = next((width for width in widths if carried(width) <= most_pixels), 1)
     twice = sum(side.across[border - 1] for border in range(band, side.shards, band))
     return ShardOrder(counts, along, band, carried(band), twice / len(side.tiles))
 
 
 def _beyond(tiles: TileAxis, border: int) -> int:
-    """Count the pixels beyond a border of all tiles whose cores meet both sides of it."""
+    """Return the number of pixels beyond a border of all tiles across it."""
     before, after = tiles.touching(Span(border - 1, border)), tiles.touching(Span(border, border + 1))
     numbers = range(max(before.start, after.start), min(before.stop, after.stop))
     return sum(tiles.core(number).stop - border for number in numbers)
 
 
 def _across(tiles: TileAxis, border: int) -> int:
-    """Count the tiles of an axis whose cores meet both sides of a border."""
+    """Return the number of tiles across a border."""
     before, after = tiles.touching(Span(border - 1, border)), tiles.touching(Span(border, border + 1))
     return len(range(max(before.start, after.start), min(before.stop, after.stop)))

@@ -18,7 +18,6 @@ from napari_mgbpv2.training.options import TrainingOptions
 from napari_mgbpv2.training.process_group import Team, average_gradients
 
 LARGEST_GRADIENT = 1.0  # norm beyond which gradients are shortened
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Learner:
@@ -48,7 +47,7 @@ class Learner:
             team,
         )
         self.device = next(network.parameters()).device
-        self.dtype = _PRECISIONS[precision]
+        self.dtype = getattr(torch, precision)
         self.micro_batch = options.batch_size
         self.optimizer = make_optimizer(options.optimizer, network.parameters(), options.learning_rate)
         self.opponents_optimizer: torch.optim.Optimizer | None = None

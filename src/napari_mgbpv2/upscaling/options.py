@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from napari_mgbpv2.errors import ImageError, ModelError
+from napari_mgbpv2.model.config import PRECISIONS
 from napari_mgbpv2.tiling.grid import WINDOWS
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 LARGEST_SCALE = 64
 LARGEST_TILE = 16_384  # pixels; forms offer no larger ones
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class TileUpscaler:
     @property
     def tile_dtype(self) -> np.dtype[Any]:
         """Type of a tile: float64 where float32 cannot hold the image's values beside their offset."""
-        wide = self.values.is_wide and (self.follows_offsets or self.values.dtype.kind == "f")
+        wide = self.values.needs_float64 and (self.follows_offsets or self.values.dtype.kind == "f")
         return np.dtype(np.float64 if wide else np.float32)
 
     def __call__(self, plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
@@ -354,7 +354,7 @@ class TileUpscaler:
         return number * layout.groups[-1].stop + samples.start
 
     def _engine(self, *, folded: bool) -> Engine:
-        from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, engine_of, get_engine
+        from napari_mgbpv2.runtime import ModelFile, choose_device, choose_precision, get_engine, make_engine
 
         with _making:  # whoever asks meanwhile waits: preparing a network takes time and memory
             if folded not in self._engines:
@@ -363,7 +363,7 @@ class TileUpscaler:
                 self._engines[folded] = (
                     get_engine(self.model, folded, device, precision)
                     if isinstance(self.model, ModelFile)
-                    else engine_of(self.model, folded, device, precision)
+                    else make_engine(self.model, folded, device, precision)
                 )
             return self._engines[folded]
 

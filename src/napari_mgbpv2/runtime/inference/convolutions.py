@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_mgbpv2.runtime.inference.gemm import convolutions_are_faster, convolve, has_onednn
-from napari_mgbpv2.runtime.inference.layout import as_image, is_exact_on_cpu, pixels
-from napari_mgbpv2.runtime.inference.workspace import Workspace
+from napari_mgbpv2.runtime.inference.workspace import Workspace, as_image, is_exact_on_cpu, pixels
 
-# torch's convolutions to fewer pixels share out the sums between threads, and are rounded by how many there are.
+# For results of fewer pixels, torch divides the sums between threads; the rounding then depends on their number.
 FEW_PIXELS = 1024
-# The memory for results of so many numbers is used again and again; for larger ones, the system gives new memory.
+# The allocator reuses memory for results of up to so many numbers, and gets new memory for larger ones.
 STRIP_NUMBERS = 1_000_000
 
 
@@ -38,7 +37,7 @@ class Convolution:
     weight
         (C', C, K, K), stored channels last.
     bias
-        (C',), if there is one.
+        (C',), or None.
     stride
         Pixels from one result to the next, along both axes.
     """
@@ -48,7 +47,7 @@ class Convolution:
     stride: int
 
     def __call__(self, image: Tensor, workspace: Workspace, name: str) -> Tensor:
-        """Convolve; a large result stands in the workspace, under that name."""
+        """Convolve (1, C, h, w). A large result is the workspace's buffer of that name."""
         channels, height, width = self._shape(image)
         if self._strip_count(image) == 1:
             (strip,) = self._strips(image)
@@ -59,13 +58,13 @@ class Convolution:
         return as_image(result)
 
     def rectify_into(self, image: Tensor, out: Tensor, factor: float = 1.0) -> None:
-        """Convolve, multiply, and put what is positive into memory of the shape of the result."""
+        """Convolve, multiply by ``factor``, apply a ReLU, and write to ``out``, which has the shape of the result."""
         for start, stop, values in self._strips(image):
             scaled = values if factor == 1 else values.mul_(factor)
             torch.clamp_min(scaled, 0, out=out[:, :, start:stop])
 
     def pointwise(self, image: Tensor, out: Tensor | None = None) -> Tensor:
-        """Do the same for a kernel of one pixel as a matrix product, into (h, w, C') memory if there is some."""
+        """Convolve with a kernel of one pixel as a matrix product, into ``out`` of (h, w, C') if given."""
         if is_exact_on_cpu(image) and convolutions_are_faster():
             result = convolve(image, self.weight, self.bias)
             return result if out is None else as_image(out.copy_(pixels(result)))
@@ -91,15 +90,15 @@ class Convolution:
     def _strips(self, image: Tensor) -> Iterator[_Strip]:
         _, height, width = self._shape(image)
         if height * width < FEW_PIXELS and is_exact_on_cpu(image) and has_onednn():
-            yield _Strip(0, height, self._as_product(image))
+            yield _Strip(0, height, self._by_gemm(image))
             return
         count, side = self._strip_count(image), self.weight.shape[-1]
         for start, stop in pairwise(height * strip // count for strip in range(count + 1)):
             rows = image[:, :, self.stride * start : self.stride * (stop - 1) + side]
             yield _Strip(start, stop, F.conv2d(rows, self.weight, self.bias, self.stride))
 
-    def _as_product(self, image: Tensor) -> Tensor:
-        """Multiply what each pixel of the result comes from."""
+    def _by_gemm(self, image: Tensor) -> Tensor:
+        """Convolve by a matrix product of the patches that the pixels of the result depend on."""
         side, stride = self.weight.shape[-1], self.stride
         patches = image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 3, 4, 0)
         kernel = self.weight.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]

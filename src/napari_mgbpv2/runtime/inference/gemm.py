@@ -1,8 +1,9 @@
-"""Matrix products on a CPU, by whichever of torch's libraries is the faster one there.
+"""Matrix products on a CPU (GEMM), by the faster one of torch's libraries.
 
-torch multiplies matrices with MKL, and convolves with oneDNN, for which a kernel of one pixel is the same thing. On
-AMD's processors MKL leaves AVX-512 aside, and rounds by the number of threads; oneDNN does neither. Which one is taken
-depends on the processor alone, never on a measurement: the same machine gives the same bits each time.
+torch multiplies matrices with MKL, and convolves with oneDNN; a convolution with a kernel of one pixel is a matrix
+product, too. On AMD processors MKL does not use AVX-512, and its rounding depends on the number of threads. oneDNN has
+neither problem. The choice depends on the processor alone and not on a measurement, so that the same machine always
+gives the same bits.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from torch import Tensor
 
 from napari_mgbpv2.runtime.inference.workspace import Workspace
 
-# Longer sums, or few of half the length, are shared out between threads, and would be rounded by how many there are.
+# MKL divides longer sums, or few rows of half the length, between threads; the rounding then depends on their number.
 LONGEST_SUM, MANY_ROWS = 512, 256
 VENDORS_SLOW_IN_MKL = ("AuthenticAMD", "HygonGenuine")
 
 
 class Gemm(Protocol):
-    """Multiplies by one matrix."""
+    """Multiplies by a fixed matrix."""
 
     def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
         """Multiply.
@@ -32,19 +33,19 @@ class Gemm(Protocol):
         Parameters
         ----------
         left
-            (rows, terms), contiguous. If the matrix has more terms, the last ones are left out.
+            (rows, terms), contiguous. If the matrix has more terms, its last ones are left out.
         workspace
-            Memory of the forward pass; the result may stand there.
+            Memory of the forward pass. The result may be one of its buffers.
 
         Returns
         -------
         Tensor
-            (rows, columns), contiguous, to be read before the next product.
+            (rows, columns), contiguous, valid until the next product.
         """
 
 
 class MatmulGemm:
-    """A product by torch's library for matrices.
+    """A matrix product by `torch.mm`.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class MatmulGemm:
         self._right = right.contiguous()
 
     def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
-        """Multiply, see `Gemm`; the result stands in the workspace."""
+        """Multiply into a buffer of the workspace, see `Gemm`."""
         rows, terms = left.shape
         result = workspace.take("gemm", rows, self._right.shape[1], like=left)
         longest = LONGEST_SUM if rows >= MANY_ROWS else LONGEST_SUM // 2
@@ -70,7 +71,7 @@ class MatmulGemm:
 
 
 class ConvolutionGemm:
-    """A product by torch's library for convolutions.
+    """A matrix product by oneDNN's convolution.
 
     Parameters
     ----------
@@ -82,41 +83,41 @@ class ConvolutionGemm:
         self._kernel = right.t()[:, :, None, None].contiguous(memory_format=torch.channels_last)
 
     def __call__(self, left: Tensor, workspace: Workspace) -> Tensor:
-        """Multiply, see `Gemm`; the result is memory of its own."""
+        """Multiply into new memory, see `Gemm`."""
         rows, terms = left.shape
         image = left.view(1, 1, rows, terms).permute(0, 3, 1, 2)
         return convolve(image, self._kernel[:, :terms])[0, :, 0].t()
 
 
 def convolve(image: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve with a kernel of one pixel by torch's library for convolutions, however small the image is.
+    """Convolve (1, C, h, w) with a kernel of one pixel by oneDNN, however small the image is.
 
-    `torch.nn.functional.conv2d` takes that library or another one, by the size and by the number of threads.
+    `torch.nn.functional.conv2d` uses oneDNN or another library, depending on the size and the number of threads.
     """
     if image.shape[2:].numel() == 1:
-        # alone, a pixel's sum is shared out between threads, and rounded by how many there are
+        # oneDNN divides the sum of a single pixel between threads; the rounding then depends on their number.
         return convolve(image.expand(-1, -1, -1, 2), kernel, bias)[..., :1]
     return torch.mkldnn_convolution(image, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
 
 
 def make_gemm(right: Tensor) -> Gemm:
-    """Prepare products by a (terms, columns) matrix, with the library that is faster on this processor."""
+    """Return products by a (terms, columns) matrix, by the library that is faster on this processor."""
     return ConvolutionGemm(right) if convolutions_are_faster() else MatmulGemm(right)
 
 
 @cache
 def convolutions_are_faster() -> bool:
-    """Tell whether torch's library for matrices makes less of this processor than that for convolutions."""
+    """Return whether oneDNN's convolution is faster than MKL's matrix product on this processor."""
     return processor_vendor() in VENDORS_SLOW_IN_MKL and bool(torch.backends.mkl.is_available()) and has_onednn()  # type: ignore[no-untyped-call]
 
 
 def has_onednn() -> bool:
-    """Tell whether this torch has the library that `convolve` takes."""
+    """Return whether this build of torch has oneDNN."""
     return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def processor_vendor() -> str:
-    """Name the maker of the processor as it calls itself: "GenuineIntel", "AuthenticAMD", or "" if it does not say."""
+    """Return the vendor ID of the processor, such as "GenuineIntel" or "AuthenticAMD"; "" if unknown."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = (line.partition(":") for line in cpuinfo.read_text(errors="replace").splitlines())

@@ -1,12 +1,12 @@
-"""A network made ready to be run: the recursion of Algorithm 1 without what it does twice or for nothing.
+"""A network prepared for inference: the recursion of Algorithm 1 without redundant work.
 
-- What comes from the image is rectified once a level, for all upscalings from it. Nothing is concatenated.
-- The noise is left out where there is none.
-- The biases of the upscalings are added in those of the convolutions before them. A downscaling that so sees some of
-  them too early takes their share away again, in its own bias: its kernel never leaves the image.
-- Nothing stands between the last upscaling and the synthesis. Their product has the channels of the image.
-- The image itself is added last, in full precision, where a network is residual.
-- What only the outer rows of a tile need is left out where these are not output_region.
+- Features of the image are rectified once per level, for all upscalings from that level, and never concatenated.
+- Without noise, the noise features are left out.
+- The biases of the upscalings are part of those of the convolutions before them. A downscaling that sees some of them
+  too early subtracts their share in its own bias. This is exact, because its kernel never leaves the image.
+- The last upscaling and the synthesis are one convolution, with the channels of the image.
+- A residual network adds the image last, in full precision.
+- Rows that only an unused part of the output depends on are left out.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from torch import Tensor, nn
 
 from napari_mgbpv2.model.network import MGBPv2, ZeroSumConv2d, module_label
 from napari_mgbpv2.runtime.inference.convolutions import Convolution
-from napari_mgbpv2.runtime.inference.layout import as_image, is_exact_on_cpu
 from napari_mgbpv2.runtime.inference.receptive_fields import RowRange, StepRows, plan_receptive_rows
 from napari_mgbpv2.runtime.inference.transposed_convolution import (
     DirectTransposedConvolution,
     GemmTransposedConvolution,
     TransposedConvolution,
 )
-from napari_mgbpv2.runtime.inference.workspace import Workspace
+from napari_mgbpv2.runtime.inference.workspace import Workspace, as_image, is_exact_on_cpu
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of the recursion: down, the steps of the level below, and up."""
+    """One step of the recursion: downscaling, the steps of the level below, and upscaling."""
 
     down: Convolution
     below: tuple[_Step, ...]
@@ -41,21 +40,23 @@ class _Step:
 
 
 class InferenceNetwork:
-    """A network ready to be run on one device, in one precision.
+    """A network prepared for one device and one precision.
 
     Parameters
     ----------
     network
-        The network. It is not touched, and its weights may change afterwards without any effect here.
+        The network. It is not changed. Its weights are copied, so that later changes do not matter.
     workspace
         Memory for features. Networks that never run at the same time may share it.
-    device, dtype
-        Where, and in which precision.
+    device
+        Device of the weights.
+    dtype
+        Type of weights and features: float32, bfloat16 or float16.
 
     Notes
     -----
-    The output is that of the network but for rounding. It depends on image, noise and device alone: not on the number
-    of threads, nor on what ran before.
+    The output equals that of the network up to rounding. It depends on image, noise and device alone, and neither on
+    the number of threads nor on earlier forwards.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class InferenceNetwork:
         top = config.levels - 1
         preparation = _WeightPreparation(network, device, dtype)
         self._steps, biases = preparation.steps(top)
-        # what the features of the highest level are given in advance, at the start of each cycle
+        # Biases of the highest level's upscalings, added at the start of each cycle.
         self._initial_bias = biases.to(device, dtype)
         self._first = preparation.convolution(f"Analysis_{top}", biases)
         self._analyses = [preparation.convolution(f"Analysis_{level}") for level in range(top)]
@@ -76,7 +77,7 @@ class InferenceNetwork:
         self._output_upscaling = preparation.last_upscaling_and_synthesis()
 
     def with_workspace(self, workspace: Workspace) -> InferenceNetwork:
-        """Return the same network, with the same weights in memory, whose forwards use another workspace alone."""
+        """Return the same network, sharing the weights, whose forwards use another workspace."""
         other = copy.copy(self)
         other.workspace = workspace
         return other
@@ -96,16 +97,16 @@ class InferenceNetwork:
         image
             (1, C, H, W), float32, of natural size.
         noise
-            (1, C, H, W), standard normal; needed only where ``noise_amplitude`` is not 0.
+            (1, C, H, W), standard normal. Needed only if ``noise_amplitude`` is not 0.
         noise_amplitude
             W of the paper.
         output_region
-            Rows and columns to give, as slices with start and stop; by default all.
+            Rows and columns to return, as slices with start and stop; by default all.
 
         Returns
         -------
         Tensor
-            (1, C, H, W), or what is output_region of it, float32.
+            (1, C, rows, columns) of the output region, float32.
         """
         if output_region is None:
             output_region = slice(0, image.shape[2]), slice(0, image.shape[3])
@@ -128,12 +129,12 @@ class InferenceNetwork:
         output = self._synthesis.pointwise(last.refined.of(features))
         self._output_upscaling.add_to(output, stacked, self.workspace)
         output = rows.of(output, last.refined.start)[..., output_region[1]].float()
-        if self.config.residual:  # to the image in full precision: only the details are computed in fewer bits
+        if self.config.residual:  # in full precision: only the details are computed in fewer bits
             output += rows.of(source)[..., output_region[1]]
         return output
 
     def _initial_features(self, image: Tensor) -> Tensor:
-        """Analyse the image at the highest level: the features that the steps refine."""
+        """Return the features of the image at the highest level, which the steps refine."""
         halo = self._first.weight.shape[-1] // 2
         if not halo:
             return self._first.pointwise(image, self._take("features", len(self._initial_bias), image))
@@ -156,7 +157,7 @@ class InferenceNetwork:
     def _upscaling_input(
         self, features: Tensor, first: int, step: _Step, stacked_features: Sequence[Tensor], step_rows: StepRows
     ) -> Tensor:
-        """Give what the upscaling of a step reads: the features from below join the stacked ones."""
+        """Return the input of a step's upscaling: features of the image, features from below, and noise."""
         *lower, stacked = stacked_features
         below = step.down(step_rows.read.of(features, first), self.workspace, f"level {len(lower)}")
         self._refine(below, step_rows.incoming.start, step.below, lower, step_rows.below)
@@ -166,7 +167,14 @@ class InferenceNetwork:
         return stacked
 
     def _analyse(self, image: Tensor, noise: Tensor | None, amplitude: float) -> list[Tensor]:
-        """Stack the rectified features of each level but the highest: image, space for those from below, and noise."""
+        """Return the rectified input of the upscalings from each level but the highest, without features from below.
+
+        Returns
+        -------
+        list of Tensor
+            (1, 2 C, h, w), or (1, 2 C + noise channels, h, w) with noise, lowest level first: C features of the image,
+            space for C features from below, and noise features.
+        """
         stacked_features: list[Tensor] = []
         height, width = image.shape[2:]
         for level in reversed(range(self.config.levels - 1)):
@@ -184,14 +192,14 @@ class InferenceNetwork:
 
 
 class _WeightPreparation:
-    """Takes the weights of a network and gives what they become."""
+    """Conversion of a network's weights to those of its prepared form."""
 
     def __init__(self, network: MGBPv2, device: torch.device, dtype: torch.dtype) -> None:
         self._network, self._config = network, network.config
         self._device, self._dtype = device, dtype
 
     def convolution(self, name: str, more_bias: Tensor | None = None) -> Convolution:
-        """Prepare a convolution, with something added to its bias if it has one."""
+        """Prepare a convolution. ``more_bias`` is added to its bias, if it has one."""
         module = self._module(name)
         weight = module.zero_sum_weight if isinstance(module, ZeroSumConv2d) else module.weight
         weight = weight.detach().to(self._device, self._dtype, memory_format=torch.channels_last, copy=True)
@@ -202,7 +210,7 @@ class _WeightPreparation:
         return Convolution(weight, bias, module.stride[0])
 
     def steps(self, level: int, counters: tuple[int, ...] | None = None) -> tuple[tuple[_Step, ...], Tensor]:
-        """Prepare the steps of a level, and tell what must be added to its features before the first of them."""
+        """Prepare the steps of a level; also return the biases to add to its features before the first step."""
         config = self._config
         biases = torch.zeros(config.features[level])
         steps: list[_Step] = []
@@ -220,7 +228,7 @@ class _WeightPreparation:
         return tuple(reversed(steps)), biases
 
     def last_upscaling_and_synthesis(self) -> TransposedConvolution:
-        """Prepare the last upscaling of the highest level and the synthesis as one."""
+        """Prepare the last upscaling of the highest level and the synthesis as one transposed convolution."""
         top, steps = self._config.levels - 1, self._config.steps
         label = module_label(top, (steps - 1,) * top, steps)
         up, synthesis = self._module(f"Upscale_{label}").weight, self._module("Synthesis").weight[:, :, 0, 0]

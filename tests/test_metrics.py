@@ -226,16 +226,16 @@ class TestPristineModel:
     @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00"], ids=repr)
     def test_a_file_of_another_kind_is_refused(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "own.npz").write_bytes(content)
-        with pytest.raises(ModelError, match=r"own\.npz: is no pristine model"):
+        with pytest.raises(ModelError, match=r"own\.npz: is not a pristine model"):
             PristineModel.load(tmp_path / "own.npz")
 
     @pytest.mark.parametrize(
         ("arrays", "match"),
         [
-            ({"mu": np.zeros(36)}, "is no pristine model"),
+            ({"mu": np.zeros(36)}, "is not a pristine model"),
             ({"mu": np.zeros(35), "cov": np.eye(36)}, "not of"),
             ({"mu": np.full(36, np.nan), "cov": np.eye(36)}, "holds NaN"),
-            ({"mu": np.array([{}] * 36), "cov": np.eye(36)}, "is no pristine model"),
+            ({"mu": np.array([{}] * 36), "cov": np.eye(36)}, "is not a pristine model"),
         ],
     )
     def test_other_arrays_are_refused(self, arrays: dict[str, Array], match: str, tmp_path: Path) -> None:
