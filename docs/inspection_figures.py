@@ -110,7 +110,7 @@ def consistency() -> None:
     print(f"\nconsistency: median {np.median(found):.2f}, 99th percentile {np.percentile(found, 99):.2f} of 255")
 
 
-def invention() -> None:
+def hallucination() -> None:
     """What the noise invents: without it, two draws, and how far draws lie apart."""
     image = photograph()
     part = np.s_[170:330, 130:330]  # of the result
@@ -119,7 +119,7 @@ def invention() -> None:
         "W = 1": mgbp.upscale(image, model=NOISY, noise=1.0),
         "W = 1, another seed": mgbp.upscale(image, model=NOISY, noise=1.0, seed=1),
     }
-    spread = mgbp.invention_map(NOISY, image, samples=8).spread.compute().mean(axis=2)
+    spread = mgbp.hallucination_map(NOISY, image, samples=8).spread.compute().mean(axis=2)
     figure = Figure(figsize=(10, 8.6), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
     for axes, (title, result) in zip(panels, results.items(), strict=False):
@@ -163,5 +163,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["sweep"]:
         sweep(sys.argv[2])
     else:
-        for make in [window] if "window" in sys.argv[1:] else [filters, consistency, invention]:
+        for make in [window] if "window" in sys.argv[1:] else [filters, consistency, hallucination]:
             make()

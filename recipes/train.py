@@ -17,7 +17,7 @@ from score import with_scores
 from napari_mgbpv2.model.checkpoints import load_model, save_model
 from napari_mgbpv2.model.zoo import read_card
 from napari_mgbpv2.training.options import make_options, options_from_file
-from napari_mgbpv2.training.trainer import Report, train
+from napari_mgbpv2.training.trainer import TrainingReport, train
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     full = options.output.with_name(f"{options.output.stem}-float32.safetensors")
     told = {"output": full, "minutes": options.minutes}
     values = options_from_file(options.recipe) | {name: value for name, value in told.items() if value is not None}
-    train(make_options(values), resume=options.resume, tell=tell, report_every=100)
+    train(make_options(values), resume=options.resume, on_report=print_report, report_every=100)
     print(pack(options.recipe.name, full, options.output))
 
 
@@ -45,7 +45,7 @@ def pack(recipe: str, full: Path, output: Path) -> Path:
     return with_scores(output)
 
 
-def tell(report: Report) -> None:
+def print_report(report: TrainingReport) -> None:
     scores = f"; {report.validation}" if report.validation else ""
     print(f"step {report.step} ({report.share:.1%}), loss {report.loss:.5f}{scores}", flush=True)
 

@@ -17,9 +17,9 @@ from examples import a_network
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.training.objectives import Fidelity
-from napari_mgbpv2.training.optimization_step import Learner
+from napari_mgbpv2.training.optimization_step import OptimizationStep
 from napari_mgbpv2.training.options import make_options
-from napari_mgbpv2.training.process_group import Team
+from napari_mgbpv2.training.process_group import ProcessGroup
 from napari_mgbpv2.training.trainer import train
 
 SECONDS = 300  # after which processes wait for each other for ever
@@ -92,17 +92,17 @@ def steps_in_half_precision(rank: int, options: dict[str, Any]) -> list[tuple[fl
         After each step, the scale of the loss and the weights.
     """
     made = make_options(options)
-    with Team.from_environment(made) as team:
+    with ProcessGroup.from_environment(made) as process_group:
         network = a_network(ModelConfig(features=(6, 5, 4)), scale=2)
-        learner = Learner(network, Fidelity(), made, "float16", team)
+        optimization = OptimizationStep(network, Fidelity(), made, "float16", process_group)
         after = []
         for step in range(3):
             image = torch.rand(1, 3, 39, 39, generator=torch.Generator().manual_seed(10 * step + rank))
             hook = None
             if (rank, step) == (1, 1):
                 hook = next(network.parameters()).register_hook(lambda gradient: gradient * torch.inf)
-            learner.take_step(step, (image, image.flip(-1)), 1e-3)
+            optimization.take_step(step, (image, image.flip(-1)), 1e-3)
             if hook is not None:
                 hook.remove()
-            after.append((learner.scaler.get_scale(), [each.clone() for each in network.state_dict().values()]))
+            after.append((optimization.scaler.get_scale(), [each.clone() for each in network.state_dict().values()]))
         return after

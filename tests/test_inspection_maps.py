@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import napari_mgbpv2 as mgbp
 from examples import Array, CountingSource, a_network, an_image
+from napari_mgbpv2 import inspection
 from napari_mgbpv2.errors import ImageError, ModelError
 from napari_mgbpv2.imaging.resampling import shrink
-from napari_mgbpv2.inspection import consistency_map, invention_map
+from napari_mgbpv2.inspection import consistency_map, hallucination_map
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import Ensemble
 
@@ -34,24 +35,24 @@ def shrunk(image: Array, axes: str, factor: int) -> Array:
     return np.moveaxis(small.reshape(*planes.shape[:-2], *small.shape[-2:]), (-2, -1), (y, x))
 
 
-class TestInventionMap:
+class TestHallucinationMap:
     def test_the_spread_is_the_deviation_over_the_draws(self) -> None:
         image = an_image(20, 24, 3, dtype="f4")
-        found = invention_map(NOISY, image, samples=5, seed=7).spread
+        found = hallucination_map(NOISY, image, samples=5, seed=7).spread
         draws = [mgbp.upscale(image, model=NOISY, noise=1.0, seed=7 + draw).compute() for draw in range(5)]
         np.testing.assert_allclose(found.compute(), np.std(draws, axis=0, ddof=1), atol=1e-6)
 
     def test_the_difference_is_the_first_draw_s(self) -> None:
         image = an_image(20, 24, 3, dtype="f4")
-        found = invention_map(NOISY, image, 0.7, seed=7).difference
+        found = hallucination_map(NOISY, image, 0.7, seed=7).difference
         noisy, silent = (mgbp.upscale(image, model=NOISY, noise=noise, seed=7).compute() for noise in (0.7, 0.0))
         assert np.abs(found.compute()).max() > 0.01
         np.testing.assert_allclose(found.compute(), noisy - silent, atol=1e-6)
 
     def test_it_is_not_rounded_and_has_the_values_of_the_image(self) -> None:
         image = an_image(20, 24)
-        found = invention_map(NOISY, image, samples=3)
-        unit = invention_map(NOISY, image / 255, samples=3)
+        found = hallucination_map(NOISY, image, samples=3)
+        unit = hallucination_map(NOISY, image / 255, samples=3)
         assert found.spread.dtype == found.difference.dtype == np.float32
         for each, in_unit in ((found.spread, unit.spread), (found.difference, unit.difference)):
             np.testing.assert_allclose(each.compute(), 255 * in_unit.compute(), atol=1e-3)
@@ -61,37 +62,37 @@ class TestInventionMap:
     )
     def test_it_has_the_axes_of_the_result(self, shape: tuple[int, ...], axes: str) -> None:
         image = an_image(*shape, dtype="f4")
-        found = invention_map(NOISY, image, samples=2, axes=axes, seed=1)
+        found = hallucination_map(NOISY, image, samples=2, axes=axes, seed=1)
         draws = [mgbp.upscale(image, model=NOISY, noise=1.0, seed=seed, axes=axes).compute() for seed in (1, 2)]
         np.testing.assert_allclose(found.spread.compute(), np.std(draws, axis=0, ddof=1), atol=1e-6)
 
     def test_tiles_do_not_show(self) -> None:
         image = an_image(60, 70, dtype="f4")
-        tiled, whole = (invention_map(NOISY, image, samples=3, tile=tile).spread.compute() for tile in (120, 10**6))
+        tiled, whole = (hallucination_map(NOISY, image, samples=3, tile=tile).spread.compute() for tile in (120, 10**6))
         np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
     def test_it_is_lazy(self) -> None:
         source = CountingSource(an_image(2000, 3000))
-        found = invention_map(NOISY, source, samples=2, tile=200)
+        found = hallucination_map(NOISY, source, samples=2, tile=200)
         assert source.windows == []
         found.spread[4000:4010, 4000:4010].compute()
         assert 0 < source.pixels_read < 2 * 2 * 100**2
 
     def test_it_travels_to_workers(self) -> None:
-        found = pickle.loads(pickle.dumps(invention_map(NOISY, an_image(20, 24), samples=2)))
+        found = pickle.loads(pickle.dumps(hallucination_map(NOISY, an_image(20, 24), samples=2)))
         assert found.spread.compute().shape == (80, 96)
 
     @pytest.mark.parametrize("model", ["x4", SILENT, Ensemble([NOISY.config])], ids=["x4", "network", "ensemble"])
     def test_a_model_that_hears_no_noise_is_refused_in_a_sentence(self, model: Any) -> None:
         with pytest.raises(ModelError, match=r"has no noise input, so it invents nothing .* choose a model with one\."):
-            invention_map(model, an_image(20, 24), scale=4)
+            hallucination_map(model, an_image(20, 24), scale=4)
 
     @pytest.mark.parametrize(
         ("options", "sentence"), [({"samples": 1}, "at least 2 draws"), ({"amplitude": 0}, "amplitude is 0")]
     )
     def test_what_gives_no_map_is_refused(self, options: dict[str, Any], sentence: str) -> None:
         with pytest.raises(ImageError, match=sentence):
-            invention_map(NOISY, an_image(20, 24), **options)
+            hallucination_map(NOISY, an_image(20, 24), **options)
 
 
 class TestConsistencyMap:
@@ -154,3 +155,13 @@ class TestConsistencyMap:
         found = consistency_map(SILENT, image).compute()
         assert np.isnan(found[20, 20])
         assert np.isfinite(found[:17]).all()
+
+
+class TestFormerNames:
+    def test_the_former_names_of_the_hallucination_map_warn_and_give_it(self) -> None:
+        image = an_image(20, 24)
+        with pytest.warns(DeprecationWarning, match="invention_map is now hallucination_map"):
+            found = mgbp.invention_map(NOISY, image, samples=2)
+        with pytest.warns(DeprecationWarning, match="InventionMap is now HallucinationMap"):
+            assert isinstance(found, inspection.InventionMap)
+        assert np.array_equal(found.spread.compute(), hallucination_map(NOISY, image, samples=2).spread.compute())

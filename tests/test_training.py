@@ -32,16 +32,16 @@ from napari_mgbpv2.model.checkpoints import load_model, save_model
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.model.zoo import find_model, read_card
-from napari_mgbpv2.training import optimization_step
+from napari_mgbpv2.training import optimization_step, trainer
 from napari_mgbpv2.training import state as state_module
 from napari_mgbpv2.training.feature_networks import VGG19
-from napari_mgbpv2.training.initialization import with_noise_input
+from napari_mgbpv2.training.initialization import add_noise_input
 from napari_mgbpv2.training.objectives import Fidelity
-from napari_mgbpv2.training.optimization_step import Learner
+from napari_mgbpv2.training.optimization_step import OptimizationStep
 from napari_mgbpv2.training.optimizers import learning_rate_at, make_optimizer
 from napari_mgbpv2.training.options import TrainingOptions, make_options, options_from_file
-from napari_mgbpv2.training.process_group import Team
-from napari_mgbpv2.training.trainer import Report, train
+from napari_mgbpv2.training.process_group import ProcessGroup
+from napari_mgbpv2.training.trainer import TrainingReport, train
 from ranks import TwoRanks, resumed_run, run_cancelled_by_the_second, steps_in_half_precision, whole_run
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows sends no SIGINT to one process")
@@ -88,11 +88,11 @@ class TestRun:
     def test_it_learns(self, options: dict[str, Any]) -> None:
         gains: list[float] = []
 
-        def tell(report: Report) -> None:
+        def on_report(report: TrainingReport) -> None:
             if report.validation is not None:
                 gains.append(report.validation["gain"])
 
-        run(options | {"steps": 60, "validate_every": 20, "learning_rate": 3e-3, "averaging": 0.9}, tell=tell)
+        run(options | {"steps": 60, "validate_every": 20, "learning_rate": 3e-3, "averaging": 0.9}, on_report=on_report)
         assert gains[-1] > gains[0] + 0.1
 
     def test_the_model_upscales_at_once_and_tells_of_its_training(self, options: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ class TestPerceptual:
     @pytest.mark.parametrize("bias", [False, True])
     def test_one_that_has_been_given_is_not_heard_before_it_is_trained(self, bias: bool) -> None:
         before = a_network(ModelConfig(features=(6, 5, 4), noise_channels=0, bias=bias), guard=8)
-        after = with_noise_input(before)
+        after = add_noise_input(before)
         image, noise = torch.rand(2, 1, 3, 47, 47)
         torch.testing.assert_close(after(image, noise, 1.0), before(image), rtol=0, atol=1e-6)
         assert (after.scale, after.guard) == (before.scale, before.guard)
@@ -462,8 +462,12 @@ class TestManyProcesses:
             torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-3)
 
     def test_one_process_is_a_team_of_its_own(self) -> None:
-        team = Team()
-        assert (team.mean({"loss": 2.0}), team.agree(0.5), team.leads) == ({"loss": 2.0}, 0.5, True)
+        process_group = ProcessGroup()
+        assert (process_group.mean({"loss": 2.0}), process_group.agree(0.5), process_group.is_leader) == (
+            {"loss": 2.0},
+            0.5,
+            True,
+        )
 
 
 class TestOptimizers:
@@ -575,14 +579,19 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 
 
 def test_a_step_is_a_function_of_its_number(options: dict[str, Any]) -> None:
-    """Two learners that take the same step from the same weights end at the same weights."""
+    """Two optimizations that take the same step from the same weights end at the same weights."""
     made = make_options(options)
     ends = []
     for _ in range(2):
         network = a_network(ModelConfig(features=(6, 5, 4)), scale=2)
-        learner = Learner(network, Fidelity(), made, "float32", Team())
+        optimization = OptimizationStep(network, Fidelity(), made, "float32", ProcessGroup())
         batch = torch.rand(2, 3, 39, 39, generator=torch.Generator().manual_seed(0))
-        learner.take_step(3, (batch, batch.flip(0)), 1e-3)
+        optimization.take_step(3, (batch, batch.flip(0)), 1e-3)
         ends.append(list(network.state_dict().values()))
     assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
-    assert optimization_step.LARGEST_GRADIENT == 1.0
+    assert optimization_step.MAX_GRADIENT_NORM == 1.0
+
+
+def test_the_former_name_of_a_training_report_warns_and_gives_it() -> None:
+    with pytest.warns(DeprecationWarning, match="Report is now TrainingReport"):
+        assert trainer.Report is TrainingReport

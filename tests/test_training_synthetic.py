@@ -14,11 +14,11 @@ from examples import a_network
 from napari_mgbpv2.model.checkpoints import load_model, save_model
 from napari_mgbpv2.model.network import fold_channels
 from napari_mgbpv2.training import training_data
-from napari_mgbpv2.training.initialization import starting_network
+from napari_mgbpv2.training.initialization import make_initial_network
 from napari_mgbpv2.training.options import make_options
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 from napari_mgbpv2.training.synthetic.camera import Camera
-from napari_mgbpv2.training.synthetic.fields import blurred, random_field, random_light, random_micrograph
+from napari_mgbpv2.training.synthetic.fields import blur_layer, random_field, random_light, random_micrograph
 from napari_mgbpv2.training.synthetic.structures import STRUCTURES, Canvas, curves, deposit, outline
 
 CAMERA = Camera(photons=200.0, read_noise=3.0, gain=0.5, offset=100.0)
@@ -90,14 +90,14 @@ class TestOptics:
     def test_blur_keeps_the_light_and_spreads_a_point_by_its_deviation(self) -> None:
         canvas = np.zeros((64, 64), np.float32)
         canvas[32, 32] = 1
-        total, _, spread = moments(blurred(canvas, 2.5, 30.0, 0.0))
+        total, _, spread = moments(blur_layer(canvas, 2.5, 30.0, 0.0))
         assert total == pytest.approx(1, abs=1e-5)
         assert np.sqrt(spread) == pytest.approx([2.5, 2.5], rel=0.01)
 
     def test_a_share_of_the_light_can_be_out_of_focus(self) -> None:
         canvas = np.zeros((64, 64), np.float32)
         canvas[32, 32] = 1
-        sharp, hazy = (blurred(canvas, 1.0, 10.0, share) for share in (0.0, 0.4))
+        sharp, hazy = (blur_layer(canvas, 1.0, 10.0, share) for share in (0.0, 0.4))
         assert hazy[32, 32] / sharp[32, 32] == pytest.approx(0.6, abs=0.01)
         assert hazy.sum() == pytest.approx(1, abs=1e-5)
 
@@ -157,14 +157,14 @@ class TestTraining:
 
     def test_a_network_of_colours_begins_as_what_grey_images_get_from_it(self, colours: Path, tmp_path: Path) -> None:
         options = make_options({"images": "microscopy", "output": tmp_path / "m.safetensors", "init": str(colours)})
-        network, folded = starting_network(options), fold_channels(load_model(colours))
+        network, folded = make_initial_network(options), fold_channels(load_model(colours))
         assert network.config.channels == 1
         assert all(torch.equal(a, b) for a, b in zip(network.parameters(), folded.parameters(), strict=True))
 
     def test_microscopy_is_a_source(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(training_data, "validation_images", lambda samples: samples.validation(1, 32))
         options = make_options({"images": "microscopy", "output": tmp_path / "m.safetensors"})
-        made = training_data.gather(options, 2, 24, 1)
+        made = training_data.load_training_data(options, 2, 24, 1)
         assert made.description.startswith("synthetic microscopy: blobs")
         assert [side.shape for side in made.samples[0]] == [(1, 24, 24)] * 2
         assert [target.shape for _, target in made.validation] == [(1, 32, 32)]

@@ -15,7 +15,8 @@ from napari_mgbpv2._version import __version__
 
 if TYPE_CHECKING:
     from napari_mgbpv2.conversion import convert
-    from napari_mgbpv2.inspection import deep_filter, invention_map, noise_sweep
+    from napari_mgbpv2.inspection import deep_filter, hallucination_map, noise_sweep
+    from napari_mgbpv2.inspection import invention_map as invention_map  # deprecated
     from napari_mgbpv2.model.checkpoints import load_model
     from napari_mgbpv2.model.config import ModelConfig
     from napari_mgbpv2.model.network import MGBPv2
@@ -30,7 +31,7 @@ __all__ = [
     "__version__",
     "convert",
     "deep_filter",
-    "invention_map",
+    "hallucination_map",
     "list_models",
     "load_model",
     "noise_sweep",
@@ -42,7 +43,8 @@ _MODULES = {
     "ModelConfig": "model.config",
     "convert": "conversion",
     "deep_filter": "inspection",
-    "invention_map": "inspection",
+    "hallucination_map": "inspection",
+    "invention_map": "inspection",  # deprecated name of hallucination_map
     "list_models": "model.zoo",
     "load_model": "model.checkpoints",
     "noise_sweep": "inspection",

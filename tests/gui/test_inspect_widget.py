@@ -13,7 +13,7 @@ from qtpy.QtCore import QPoint, Qt
 
 import napari_mgbpv2 as mgbp
 from examples import CountingSource, a_network, an_image
-from napari_mgbpv2.inspection import consistency_map, deep_filter, invention_map
+from napari_mgbpv2.inspection import consistency_map, deep_filter, hallucination_map
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.plugin.inspecting.widget import InspectWidget
@@ -291,16 +291,16 @@ class TestMaps:
         for end in ((-0.5, -0.5), (59.5, 69.5)):
             np.testing.assert_allclose(shown.layer.data_to_world(end), source.data_to_world(end), atol=1e-9)
 
-    def test_the_invention_maps_are_filled_where_one_looks(
+    def test_the_hallucination_maps_are_filled_where_one_looks(
         self, viewer: Any, open_widget: Callable[[], InspectWidget], qtbot: Any
     ) -> None:
         image = an_image(40, 50)
         source = viewer.add_image(image, scale=(0.5, 0.2))
         widget = open_widget()
         widget.view.draws.setValue(3)
-        widget.view.invention.click()
+        widget.view.hallucination.click()
         settle(widget, qtbot)
-        expected = invention_map(mgbp.load_model(widget.view.options.choices().model), image, samples=3)
+        expected = hallucination_map(mgbp.load_model(widget.view.options.choices().model), image, samples=3)
         assert len(widget.maps) == 2
         for shown, each in zip(widget.maps, (expected.spread, expected.difference), strict=True):
             np.asarray(shown.layer.data[0][:, :])
@@ -314,7 +314,7 @@ class TestMaps:
     ) -> None:
         viewer.add_image(an_image(40, 50))
         widget = open_widget()
-        widget.view.invention.click()
+        widget.view.hallucination.click()
         settle(widget, qtbot)
         layer = widget.maps[1].layer
         before = list(layer.contrast_limits)
@@ -322,15 +322,15 @@ class TestMaps:
         qtbot.waitUntil(lambda: list(layer.contrast_limits) != before, timeout=WAIT)
         assert layer.contrast_limits[0] == -layer.contrast_limits[1]
 
-    def test_a_model_without_noise_offers_no_invention_maps(
+    def test_a_model_without_noise_offers_no_hallucination_maps(
         self, viewer: Any, open_widget: Callable[[], InspectWidget]
     ) -> None:
         viewer.add_image(an_image(40, 50))
         view = open_widget().view
-        assert view.invention.isEnabled()
+        assert view.hallucination.isEnabled()
         view.options.choose_model(next(card.path for card in mgbp.list_models() if card.name == "x4"))
-        assert not view.invention.isEnabled()
-        assert "no noise input" in view.invention.toolTip()
+        assert not view.hallucination.isEnabled()
+        assert "no noise input" in view.hallucination.toolTip()
         assert view.consistency.isEnabled()
 
     def test_a_hidden_map_of_a_large_layer_computes_nothing(
@@ -364,7 +364,7 @@ class TestMaps:
 class TestChoices:
     def test_without_a_layer_there_is_nothing_to_press(self, open_widget: Callable[[], InspectWidget]) -> None:
         view = open_widget().view
-        assert not any(each.isEnabled() for each in (view.pick, view.consistency, view.invention))
+        assert not any(each.isEnabled() for each in (view.pick, view.consistency, view.hallucination))
 
     def test_its_own_layers_are_not_offered(
         self, viewer: Any, open_widget: Callable[[], InspectWidget], qtbot: Any

@@ -16,7 +16,7 @@ from napari_mgbpv2.cli.command import STANDARD_ERROR, parser_of, path_of, run_co
 from napari_mgbpv2.cli.output import write_line, write_path, write_text
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.training.trainer import Report
+    from napari_mgbpv2.training.trainer import TrainingReport
 
 _DESCRIPTION = """\
 Fine-tune a model on your own sharp images, or train one from scratch.
@@ -120,7 +120,7 @@ def _finetune(given: argparse.Namespace) -> None:
     from napari_mgbpv2.training.trainer import train
 
     with _asked_to_stop() as asked:
-        made = train(options, resume=given.resume, overwrite=given.overwrite, tell=_tell, cancelled=asked)
+        made = train(options, resume=given.resume, overwrite=given.overwrite, on_report=_print_report, cancelled=asked)
     write_path(made)
 
 
@@ -142,7 +142,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell(report: Report) -> None:
+def _print_report(report: TrainingReport) -> None:
     """Write a line on the run: step, loss, speed, time left; after a validation, the scores."""
     minutes, seconds = divmod(round(min(report.seconds_left, 359_999)), 60)
     line = f"step {report.step} ({report.share:.0%})"

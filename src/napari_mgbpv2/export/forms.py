@@ -40,8 +40,8 @@ _GRAPHS: dict[str, Callable[..., object]] = {
     "bioimageio": write_bioimageio,
 }
 
-_OURS: dict[str, Any] = {"authors": ["napari-mgbpv2 developers"], "licence": "BSD-3-Clause"}
-_THE_AUTHORS: dict[str, Any] = {
+_PROJECT_AUTHORS: dict[str, Any] = {"authors": ["napari-mgbpv2 developers"], "licence": "BSD-3-Clause"}
+_PAPER_AUTHORS: dict[str, Any] = {
     "authors": ["Pablo Navarrete Michelini", "Wenbin Chen", "Hanwen Liu", "Dan Zhu"],
     "licence": None,
 }
@@ -99,7 +99,7 @@ def export(
         cannot be written, a package is missing, or what was written gives other pixels than the network.
     """
     destination = Path(destination)
-    form = _form_of(destination, form)
+    form = _resolve_form(destination, form)
     if form in _WEIGHTS_ALONE and noise:
         raise ModelError(
             f"the form {form} holds weights alone: noise is said when they are used, not when they are written."
@@ -112,8 +112,8 @@ def export(
     if grey:
         network = fold_channels(network).requires_grad_(False)
     if form == "safetensors":
-        told: dict[str, Any] = {"trained_on": card.trained_on, "scores": card.scores, "training": card.training}
-        return save_model(network, destination, precision=precision, overwrite=overwrite, **told)
+        metadata: dict[str, Any] = {"trained_on": card.trained_on, "scores": card.scores, "training": card.training}
+        return save_model(network, destination, precision=precision, overwrite=overwrite, **metadata)
     if form == "authors":
         return export_model(network, destination, overwrite=overwrite)
     if network.scale is None:
@@ -121,15 +121,21 @@ def export(
     model = ExportedModel(network, network.scale, noise, card.name, card.trained_on, card.scores)
     write = _GRAPHS[form]
     if form == "bioimageio":
-        by_default = _OURS if path.parent == WEIGHTS_FOLDER else _THE_AUTHORS if find_published_by_path(path) else {}
-        given = {"authors": authors, "licence": licence}
-        write = partial(write, **by_default | {name: value for name, value in given.items() if value})
-    with atomic_model_file(destination, overwrite=overwrite) as unfinished:
-        write(model, unfinished)
+        by_default = (
+            _PROJECT_AUTHORS
+            if path.parent == WEIGHTS_FOLDER
+            else _PAPER_AUTHORS
+            if find_published_by_path(path)
+            else {}
+        )
+        requested = {"authors": authors, "licence": licence}
+        write = partial(write, **by_default | {name: value for name, value in requested.items() if value})
+    with atomic_model_file(destination, overwrite=overwrite) as partial_file:
+        write(model, partial_file)
     return destination
 
 
-def _form_of(destination: Path, form: str | None) -> str:
+def _resolve_form(destination: Path, form: str | None) -> str:
     if form is None:
         for name, endings in FORMS.items():
             if destination.suffix in endings:

@@ -42,7 +42,7 @@ class UpscalingGraph(nn.Module):
         self.scale = scale
         members = [network] if isinstance(network, MGBPv2) else list(network.children())
         self.members = nn.ModuleList(
-            BorderedNetwork(_Stacked(member, config.channels, noise), config)
+            BorderedNetwork(_NoiseAsChannels(member, config.channels, noise), config)
             for member, config in zip(members, configs, strict=True)
         )
 
@@ -117,7 +117,7 @@ class BorderedNetwork(nn.Module):
         return torch.minimum(folded, period - folded)
 
 
-class _Stacked(nn.Module):
+class _NoiseAsChannels(nn.Module):
     """A network that takes its noise as further channels of the image: border and cutting then see one tensor."""
 
     def __init__(self, network: nn.Module, channels: int, noise: float) -> None:

@@ -40,7 +40,7 @@ def write_onnx(model: ExportedModel, path: Path) -> int:
             f'ONNX is written by packages of the extra "export": `pip install "napari-mgbpv2[export]"` ({error}).'
         ) from error
     batch, height, width = EXAMPLE
-    with _in_silence():
+    with _silenced():
         program = torch.onnx.export(
             model.graph(),
             model.inputs(height, width, batch),
@@ -58,15 +58,15 @@ def write_onnx(model: ExportedModel, path: Path) -> int:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(*inputs: Tensor) -> Tensor:
-        given = {name: tensor.numpy() for name, tensor in zip(model.input_names, inputs, strict=True)}
-        return torch.from_numpy(session.run([OUTPUT], given)[0])
+        requested = {name: tensor.numpy() for name, tensor in zip(model.input_names, inputs, strict=True)}
+        return torch.from_numpy(session.run([OUTPUT], requested)[0])
 
     check_outputs(model, run, "the ONNX file")
     return int(program.model.opset_imports[""])
 
 
 @contextlib.contextmanager
-def _in_silence() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     """Keep what the exporter says about itself and about packages that nobody asked for to itself."""
     log = logging.getLogger("torch.onnx")
     level = log.level

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.inspection.freezing import Area, FrozenNetwork, Grid
-from napari_mgbpv2.inspection.networks import network_of
+from napari_mgbpv2.inspection.freezing import FrozenNetwork, Grid, Region
+from napari_mgbpv2.inspection.networks import load_network
 from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.runtime import choose_device
 from napari_mgbpv2.tiling.grid import Span
@@ -155,9 +155,9 @@ def filter_of_plan(
     sizes = layout.shape[layout.y], layout.shape[layout.x]
     factor = plan.scale if impulse == "source" else 1
     grid = Grid(factor, (sizes[0] // factor, sizes[1] // factor))
-    at = _checked(plan, position, sizes if reverse else grid.shape)
+    at = _normalize_position(plan, position, sizes if reverse else grid.shape)
     group, chosen = _choose_samples(plan, channel)
-    network = network_of(plan)
+    network = load_network(plan)
     freeze = partial(
         FrozenNetwork,
         plan,
@@ -173,7 +173,7 @@ def filter_of_plan(
 
 
 def _column(
-    freeze: Callable[[Area], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
+    freeze: Callable[[Region], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
 ) -> DeepFilter:
     """Where the chosen samples of a pixel of the grid go."""
     rows, columns = (grid.reaching(each, reach, axis) for axis, each in enumerate(pixel))
@@ -190,7 +190,7 @@ def _column(
 
 
 def _row(
-    freeze: Callable[[Area], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
+    freeze: Callable[[Region], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
 ) -> DeepFilter:
     """Where the mean of the chosen samples of a pixel of the result comes from."""
     area = Span(pixel[0], pixel[0] + 1), Span(pixel[1], pixel[1] + 1)
@@ -208,7 +208,7 @@ def _row(
     )
 
 
-def _checked(plan: UpscalePlan, position: Sequence[int], sizes: tuple[int, int]) -> dict[int, int]:
+def _normalize_position(plan: UpscalePlan, position: Sequence[int], sizes: tuple[int, int]) -> dict[int, int]:
     """Position along each axis but that of the samples, counted from the start."""
     layout = plan.layout
     shape = {axis: size for axis, size in enumerate(layout.shape) if axis != layout.samples}

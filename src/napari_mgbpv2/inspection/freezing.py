@@ -27,7 +27,7 @@ from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.upscaling import UpscalePlan
 
 Numbers = npt.NDArray[np.float64]
-Area = tuple[Span, Span]
+Region = tuple[Span, Span]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class _Member:
+class _FrozenMember:
     """One network on the window that it needs for the area.
 
     Attributes
@@ -123,7 +123,7 @@ class FrozenNetwork:
         plane: tuple[int, ...],
         group: int,
         device: torch.device,
-        area: Area,
+        area: Region,
     ) -> None:
         self._plan, self._plane, self._area = plan, plane, area
         self._samples = plan.layout.groups[group]
@@ -141,7 +141,7 @@ class FrozenNetwork:
 
     def value_and_linear_part(self) -> tuple[Numbers, Numbers]:
         """Return y and F x over the area, (C, h, w) each."""
-        pairs = [_push(member, member.image) for member in self._members]
+        pairs = [_jvp(member, member.image) for member in self._members]
         value, linear = (sum(each[1:], start=each[0]) for each in zip(*pairs, strict=True))
         return value, linear
 
@@ -155,14 +155,14 @@ class FrozenNetwork:
                 inside = pixels.start <= pixel[axis] < pixels.stop
                 profiles.append(shares[:, pixel[axis] - pixels.start] if inside else np.zeros(len(shares)))
             tangent = impulse[:, np.newaxis, np.newaxis] * np.multiply.outer(*profiles)
-            total += _push(member, self._tensor(tangent))[1]
+            total += _jvp(member, self._tensor(tangent))[1]
         return total
 
-    def row(self, grid: Grid, cotangent: Numbers, pixels: Area) -> Numbers:
+    def row(self, grid: Grid, cotangent: Numbers, pixels: Region) -> Numbers:
         """Return the transpose of F applied to ``cotangent``, (C, h, w) over the area, at some pixels of the grid."""
         total = np.zeros((self._samples.size, *(span.size for span in pixels)))
         for member in self._members:
-            gradient = run_on_engine_thread(partial(_pull, member, self._tensor(cotangent)))
+            gradient = run_on_engine_thread(partial(_vjp, member, self._tensor(cotangent)))
             of_window, of_result = [], []
             for axis in (0, 1):
                 there, shares = grid.upsampling(member.positions[axis], axis)
@@ -172,7 +172,7 @@ class FrozenNetwork:
             total[:, of_result[0], of_result[1]] += of_window[0].T @ gradient @ of_window[1]
         return total
 
-    def _member(self, network: MGBPv2, amplitude: float) -> _Member:
+    def _member(self, network: MGBPv2, amplitude: float) -> _FrozenMember:
         compute, layout, config = self._plan.compute_tile, self._plan.layout, network.config
         sizes = layout.shape[layout.y], layout.shape[layout.x]
         source = Grid(compute.scale, (sizes[0] // compute.scale, sizes[1] // compute.scale))
@@ -186,7 +186,7 @@ class FrozenNetwork:
         pixels = compute.read(self._plane, self._samples, slice(*rows), slice(*columns))
         image = down @ compute.values.to_unit(pixels).astype(np.float64) @ across.T
         noise = self._noise(positions[0], positions[1]) if amplitude else None
-        return _Member(
+        return _FrozenMember(
             network, (positions[0], positions[1]), self._tensor(image), noise, amplitude, (inner[0], inner[1])
         )
 
@@ -207,14 +207,14 @@ class FrozenNetwork:
         return run_on_engine_thread(lambda: tensor.to(self._device, self._dtype))
 
 
-def _push(member: _Member, tangent: Tensor) -> tuple[Numbers, Numbers]:
+def _jvp(member: _FrozenMember, tangent: Tensor) -> tuple[Numbers, Numbers]:
     """Return what the network gives for its image, and the derivative along ``tangent``; (C, h, w) of the area."""
     pair = run_on_engine_thread(lambda: torch.func.jvp(member.run, (member.image,), (tangent,)))
     value, response = (each[0].cpu().numpy().astype(np.float64) for each in pair)
     return value, response
 
 
-def _pull(member: _Member, cotangent: Tensor) -> Numbers:
+def _vjp(member: _FrozenMember, cotangent: Tensor) -> Numbers:
     """Apply the transposed derivative to ``cotangent``, (1, C, h, w) of the area; (C, H, W) of the window."""
     pull = torch.func.vjp(member.run, member.image)[1]
     gradient: Numbers = pull(cotangent)[0][0].cpu().numpy().astype(np.float64)

@@ -35,7 +35,7 @@ SHRINK_HALO = 2  # source pixels to each side that the kernel of S_f spans
 
 
 @dataclass(frozen=True, eq=False)
-class InventionMap:
+class HallucinationMap:
     """What noise changes in an upscaled image: lazy, float32, in the image's own values, of the result's shape.
 
     Attributes
@@ -50,9 +50,9 @@ class InventionMap:
     difference: da.Array
 
 
-def invention_map(
+def hallucination_map(
     model: Model | None, image: Any, amplitude: float = 1.0, samples: int = 8, *, seed: int = 0, **options: Any
-) -> InventionMap:
+) -> HallucinationMap:
     """Show where the details of an upscaled image are artificial, lazily.
 
     Parameters
@@ -78,12 +78,12 @@ def invention_map(
     from napari_mgbpv2.upscaling.lazy import as_dask
 
     plan = plan_upscale(image, UpscaleOptions(model=model, seed=seed, **options))
-    maps = invention_images(plan, amplitude, samples)
-    return InventionMap(*map(as_dask, maps))
+    maps = hallucination_images(plan, amplitude, samples)
+    return HallucinationMap(*map(as_dask, maps))
 
 
-def invention_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int = 8) -> tuple[TiledImage, TiledImage]:
-    """Make the images behind `invention_map` for a plan; parameters and errors as it has them."""
+def hallucination_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int = 8) -> tuple[TiledImage, TiledImage]:
+    """Make the images behind `hallucination_map` for a plan; parameters and errors as it has them."""
     from napari_mgbpv2.upscaling.lazy import TiledImage
 
     require_noise(plan)
@@ -94,7 +94,7 @@ def invention_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int = 8
     silent, seed = plan.compute_tile, plan.compute_tile.seed
     draws = tuple(replace(silent, noise=float(amplitude), seed=seed + draw) for draw in range(samples))
     layout = replace(plan.layout, dtype=np.dtype(np.float32))
-    finish = partial(_in_image_values, plan.values)
+    finish = partial(_scale_to_image_values, plan.values)
     return (
         TiledImage(layout, SpreadTile(draws), finish),
         TiledImage(layout, DifferenceTile(draws[0], replace(silent, noise=0.0)), finish),
@@ -137,7 +137,7 @@ def consistency_image(plan: UpscalePlan) -> TiledImage:
         for axis in (layout.y, layout.x)
     )
     layout = replace(layout, shape=shape, dtype=np.dtype(np.float32), grid=TileGrid(rows, columns))
-    return TiledImage(layout, ConsistencyTile(plan.tiled_image(), plan.compute_tile, layout), _as_it_is)
+    return TiledImage(layout, ConsistencyTile(plan.tiled_image(), plan.compute_tile, layout), _identity)
 
 
 @dataclass(frozen=True)
@@ -209,11 +209,11 @@ class ConsistencyTile:
         return departure
 
 
-def _in_image_values(values: ValueMap, unit: Pixels) -> Pixels:
+def _scale_to_image_values(values: ValueMap, unit: Pixels) -> Pixels:
     """Take a difference of network values to one of the image's."""
     unit *= np.float32(values.high - values.low)
     return unit
 
 
-def _as_it_is(pixels: Pixels) -> Pixels:
+def _identity(pixels: Pixels) -> Pixels:
     return pixels

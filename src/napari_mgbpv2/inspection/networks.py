@@ -8,7 +8,7 @@ from napari_mgbpv2.runtime import ModelFile
 from napari_mgbpv2.upscaling import UpscalePlan
 
 
-def network_of(plan: UpscalePlan) -> Network:
+def load_network(plan: UpscalePlan) -> Network:
     """Load the network of a plan, or return the one in memory, which must not be changed."""
     model = plan.compute_tile.model
     return model.load() if isinstance(model, ModelFile) else model
@@ -22,7 +22,7 @@ def require_noise(plan: UpscalePlan) -> None:
     ModelError
         It has none; or it is an ensemble, none of whose members hears noise.
     """
-    if not accepts_noise(network_of(plan)):
+    if not accepts_noise(load_network(plan)):
         raise ModelError(
             f"the model {plan.model} has no noise input, so it invents nothing that an amplitude could change; "
             "choose a model with one."

@@ -108,24 +108,24 @@ def noise_sweep(
     ImageError
         Target and source do not fit together, or are no single grey or RGB images.
     """
-    sharp, letters = _one_plane(*image_and_axes(target, axes))
+    sharp, letters = _read_plane(*image_and_axes(target, axes))
     values = ValueMap.of(sharp.dtype, value_range)
     options |= {"model": model, "axes": letters, "value_range": value_range, "seed": seed}
     plan = plan_upscale(sharp, UpscaleOptions(scale=scale, **options))
     require_noise(plan)
     if source is None:
         sharp = sharp[tuple(slice(size // plan.scale * plan.scale) for size in sharp.shape[:2])]
-        source = _shrunk(sharp, plan.scale, values)
+        source = _shrink_image(sharp, plan.scale, values)
     else:
-        source, _ = _one_plane(*image_and_axes(source, axes))
+        source, _ = _read_plane(*image_and_axes(source, axes))
         _check_pair(source, sharp, plan.scale)
-    truth = _planes(sharp, values)
+    truth = _to_planes(sharp, values)
     rows = []
     for number, amplitude in enumerate(amplitudes):
         if progress is not None:
             progress(number, len(amplitudes))
         whole = plan_upscale(source, UpscaleOptions(scale=plan.scale, noise=amplitude, **options)).tiled_image()
-        rows.append(_scored(float(amplitude), _planes(np.asarray(whole), values), truth, features))
+        rows.append(_score(float(amplitude), _to_planes(np.asarray(whole), values), truth, features))
     if progress is not None:
         progress(len(amplitudes), len(amplitudes))
     return rows
@@ -140,7 +140,7 @@ def as_csv(rows: Sequence[SweepRow]) -> str:
     return text.getvalue()
 
 
-def _scored(amplitude: float, output: Pixels, truth: Pixels, features: Callable[[Tensor], Tensor] | None) -> SweepRow:
+def _score(amplitude: float, output: Pixels, truth: Pixels, features: Callable[[Tensor], Tensor] | None) -> SweepRow:
     height, width = output.shape[1:]
     has_blocks = (height // BLOCK) * (width // BLOCK) >= 2
     return SweepRow(
@@ -163,7 +163,7 @@ def _contextual_similarity(output: Pixels, truth: Pixels, features: Callable[[Te
     return math.exp(-run_on_engine_thread(loss))
 
 
-def _one_plane(image: Any, axes: str) -> tuple[Pixels, str]:
+def _read_plane(image: Any, axes: str) -> tuple[Pixels, str]:
     """(y, x) or (y, x, s) pixels in memory, and the letters of their axes."""
     sizes = dict(zip(axes, image.shape, strict=True))
     if any(sizes[axis] != 1 for axis in axes if axis not in "yxs") or sizes.get("s", 1) not in (1, 3):
@@ -188,13 +188,13 @@ def _check_pair(source: Pixels, target: Pixels, scale: int) -> None:
         )
 
 
-def _planes(image: Pixels, values: ValueMap) -> Pixels:
+def _to_planes(image: Pixels, values: ValueMap) -> Pixels:
     """(y, x) or (y, x, s) to (C, H, W), 0 for black to 1 for white, clipped."""
     unit = np.clip(values.to_unit(image), 0, 1)
     return np.ascontiguousarray(np.moveaxis(np.atleast_3d(unit), 2, 0))
 
 
-def _shrunk(image: Pixels, scale: int, values: ValueMap) -> Pixels:
+def _shrink_image(image: Pixels, scale: int, values: ValueMap) -> Pixels:
     """S_f of an image, in its own type."""
     planes = np.moveaxis(np.atleast_3d(values.to_unit(image)), 2, 0)
     tensor = torch.from_numpy(np.ascontiguousarray(planes))[None]

@@ -20,7 +20,7 @@ from napari_mgbpv2.training.feature_networks import VGG19, EfficientNetLite, Fea
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in the beginning of its SHA-256
 
-_GO_ON = (
+_ALTERNATIVES = (
     "Give the file of a VGG-19 or EfficientNet-Lite0 with `--feature-network FILE`, or train without the contextual "
     "term by `--feature-network none`."
 )
@@ -54,7 +54,7 @@ def load_feature_network(
         There is no such file, it is damaged, holds code or lacks a tensor, or the download failed or is not the
         published file. Nothing is kept of such a download.
     """
-    path = _downloaded(url, cache) if source is None else Path(source)
+    path = _download_weights(url, cache) if source is None else Path(source)
     vgg, light = VGG19(pooling), EfficientNetLite()
     state = _read(path, {*vgg.state_dict(), *light.state_dict()})
     network = light if any(name.startswith("_conv_stem") for name in state) else vgg
@@ -77,7 +77,7 @@ def _read(path: Path, names: set[str]) -> dict[str, Tensor]:
     """Those tensors of a file that are called ``names``; nothing in it is executed."""
     if not path.is_file():
         what = "is not a file" if path.exists() else "there is no such file"
-        raise ModelError(f"{path}: {what}. {_GO_ON}")
+        raise ModelError(f"{path}: {what}. {_ALTERNATIVES}")
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
@@ -94,22 +94,24 @@ def _read(path: Path, names: set[str]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in loaded.items() if name in names and isinstance(tensor, Tensor)}
 
 
-def _downloaded(url: str, cache: str | os.PathLike[str] | None) -> Path:
+def _download_weights(url: str, cache: str | os.PathLike[str] | None) -> Path:
     """The file at ``url``, from the cache folder, where it is put first if it is not there."""
     name = Path(urlsplit(url).path).name
     digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
     if digits is None:
-        raise ModelError(f"{url}: the name of the file does not end in the first digits of its SHA-256. {_GO_ON}")
+        raise ModelError(
+            f"{url}: the name of the file does not end in the first digits of its SHA-256. {_ALTERNATIVES}"
+        )
 
     def check(partial: Path) -> None:
         found = file_hash(partial)
         if not found.startswith(digits[1]):
             raise ModelError(
                 f"{url}: what came is not the published file: its SHA-256 begins with {found[: len(digits[1])]} "
-                f"instead of {digits[1]}; try again. {_GO_ON}"
+                f"instead of {digits[1]}; try again. {_ALTERNATIVES}"
             )
 
     try:
         return download(url, Path(cache_folder() if cache is None else cache) / name, check=check)
     except OSError as error:  # the network, the server or the disk; those of requests are OSErrors, too
-        raise ModelError(f"{url}: could not be downloaded ({error}). {_GO_ON}") from error
+        raise ModelError(f"{url}: could not be downloaded ({error}). {_ALTERNATIVES}") from error

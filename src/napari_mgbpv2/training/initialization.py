@@ -21,7 +21,7 @@ from napari_mgbpv2.training.state import STATE_FILE, write_file
 from napari_mgbpv2.training.synthetic import KINDS
 
 
-def start_as_bicubic(network: MGBPv2) -> None:
+def initialize_as_bicubic(network: MGBPv2) -> None:
     """Set the first and last weights so that the untrained network returns its input, or nearly.
 
     A residual network returns exactly its input if its synthesis is zero. In the authors' form, the image passes from
@@ -47,7 +47,7 @@ def start_as_bicubic(network: MGBPv2) -> None:
                 parameter.mul_(0.1)
 
 
-def with_noise_input(network: MGBPv2) -> MGBPv2:
+def add_noise_input(network: MGBPv2) -> MGBPv2:
     """Return a network of the same weights with a noise input, which it does not hear yet.
 
     The weights behind the noise are zero, those before it random as of any new network: training finds the first.
@@ -66,7 +66,7 @@ def with_noise_input(network: MGBPv2) -> MGBPv2:
     return result
 
 
-def starting_network(options: TrainingOptions) -> MGBPv2:
+def make_initial_network(options: TrainingOptions) -> MGBPv2:
     """Load or make the network that a run starts from; its scale is known.
 
     Raises
@@ -78,7 +78,7 @@ def starting_network(options: TrainingOptions) -> MGBPv2:
         torch.manual_seed(options.seed)
         assert options.scale is not None
         made = MGBPv2(replace(options.config, border_multiple=options.scale))
-        start_as_bicubic(made)
+        initialize_as_bicubic(made)
         made.scale = options.scale
         return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
     channels = KINDS[options.synthetic].channels if options.synthetic and not options.files else 3
@@ -98,7 +98,7 @@ def starting_network(options: TrainingOptions) -> MGBPv2:
     network.config = replace(network.config, border_multiple=network.scale)  # as its crops will lie on its grid
     if options.track == "perceptual" and not network.config.noise_channels:
         torch.manual_seed(options.seed)
-        network = with_noise_input(network)
+        network = add_noise_input(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -125,7 +125,7 @@ def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwri
     folder = options.folder
     if state is not None:
         before = json.loads(state["options"])
-        if (differs := options.same_run(before)) == PATHS_HASH:
+        if (differs := options.first_difference(before)) == PATHS_HASH:
             raise TrainingError(
                 f"{folder}: was begun with other images, or from another model, by their paths; use the same as then, "
                 "or another -o."
@@ -143,4 +143,4 @@ def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwri
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be made ({error.strerror}).") from error
-    write_file(folder / "options.json", (json.dumps(options.recorded(), indent=2) + "\n").encode())
+    write_file(folder / "options.json", (json.dumps(options.public_record(), indent=2) + "\n").encode())

@@ -19,7 +19,7 @@ class Objective(Protocol):
     """One of the tracks."""
 
     @property
-    def opponent(self) -> nn.Module | None:
+    def discriminator(self) -> nn.Module | None:
         """What is trained against the network, if anything."""
 
     def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
@@ -37,7 +37,7 @@ class Objective(Protocol):
 
 
 class Losses:
-    """The network's loss, its parts for the journal, and the opponent's loss.
+    """The network's loss, its parts for the journal, and the discriminator's loss.
 
     Parameters
     ----------
@@ -45,18 +45,18 @@ class Losses:
         Scalar, to be minimised by the network.
     parts
         Its terms by name, detached.
-    opponent
-        Scalar, to be minimised by the opponent; its graph holds nothing of the network.
+    discriminator_loss
+        Scalar, to be minimised by the discriminator; its graph holds nothing of the network.
     """
 
-    def __init__(self, total: Tensor, parts: Parts, opponent: Tensor | None = None) -> None:
-        self.total, self.parts, self.opponent = total, parts, opponent
+    def __init__(self, total: Tensor, parts: Parts, discriminator_loss: Tensor | None = None) -> None:
+        self.total, self.parts, self.discriminator_loss = total, parts, discriminator_loss
 
 
 class Fidelity:
     """The fidelity track: multi-scale L1 at W = 0."""
 
-    opponent: None = None
+    discriminator: None = None
 
     def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
         """Equation 1; arguments as `Objective` has them."""
@@ -70,13 +70,13 @@ class Perceptual:
     Parameters
     ----------
     discriminator
-        The network's opponent.
+        The network's discriminator.
     features
         What the contextual loss compares; None leaves that term out.
     """
 
     def __init__(self, discriminator: Discriminator, features: FeatureNetwork | None) -> None:
-        self.opponent = discriminator
+        self.discriminator = discriminator
         self.features = features
 
     def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
@@ -86,16 +86,20 @@ class Perceptual:
         # one pass for both amplitudes
         both = network(image.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1), amplitude).float()
         sharp, noisy = both.chunk(2)
-        self.opponent.requires_grad_(False)
+        self.discriminator.requires_grad_(False)
         total, parts = perceptual_total(
-            sharp, noisy, target, discriminator=self.opponent, features=self.features, generator=generator
+            sharp, noisy, target, discriminator=self.discriminator, features=self.features, generator=generator
         )
-        self.opponent.requires_grad_(True)
-        # Real pixels are whole numbers of 1/255 and made ones are not: without a blur of that size, the opponent's
+        self.discriminator.requires_grad_(True)
+        # Real pixels are whole numbers of 1/255 and made ones are not: without a blur of that size, the discriminator's
         # normalised contrast would tell them apart by it in every flat area.
         dither = (torch.rand(target.shape, generator=generator).to(target.device) - 0.5) / 255
-        opponent = relativistic_discriminator_loss(self.opponent(target + dither), self.opponent(noisy.detach()))
-        return Losses(total, {"loss": total.detach(), **parts, "discriminator": opponent.detach()}, opponent)
+        discriminator_loss = relativistic_discriminator_loss(
+            self.discriminator(target + dither), self.discriminator(noisy.detach())
+        )
+        return Losses(
+            total, {"loss": total.detach(), **parts, "discriminator": discriminator_loss.detach()}, discriminator_loss
+        )
 
 
 def step_generator(*numbers: int) -> torch.Generator:

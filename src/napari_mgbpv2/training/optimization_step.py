@@ -1,4 +1,4 @@
-"""The learner: a network, what it minimises, and the optimisers; one step at a time."""
+"""The optimization: a network, what it minimises, and the optimisers; one step at a time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from napari_mgbpv2.model.network import MGBPv2
 from napari_mgbpv2.training.objectives import Objective, step_generator, to_floats
 from napari_mgbpv2.training.optimizers import make_optimizer
 from napari_mgbpv2.training.options import TrainingOptions
-from napari_mgbpv2.training.process_group import Team, average_gradients
+from napari_mgbpv2.training.process_group import ProcessGroup, average_gradients
 
-LARGEST_GRADIENT = 1.0  # norm beyond which gradients are shortened
+MAX_GRADIENT_NORM = 1.0  # norm beyond which gradients are shortened
 
 
-class Learner:
+class OptimizationStep:
     """What is trained, and how.
 
     Parameters
@@ -33,27 +33,32 @@ class Learner:
         Of the run.
     precision
         "float32", "bfloat16" or "float16", of the forward passes.
-    team
+    process_group
         The processes that average their gradients.
     """
 
     def __init__(
-        self, network: MGBPv2, objective: Objective, options: TrainingOptions, precision: str, team: Team
+        self,
+        network: MGBPv2,
+        objective: Objective,
+        options: TrainingOptions,
+        precision: str,
+        process_group: ProcessGroup,
     ) -> None:
-        self.network, self.objective, self.options, self.team = (
+        self.network, self.objective, self.options, self.process_group = (
             network.train().requires_grad_(True),
             objective,
             options,
-            team,
+            process_group,
         )
         self.device = next(network.parameters()).device
         self.dtype = getattr(torch, precision)
         self.micro_batch = options.batch_size
         self.optimizer = make_optimizer(options.optimizer, network.parameters(), options.learning_rate)
-        self.opponents_optimizer: torch.optim.Optimizer | None = None
-        if objective.opponent is not None:
+        self.discriminator_optimizer: torch.optim.Optimizer | None = None
+        if objective.discriminator is not None:
             rate = options.discriminator_learning_rate
-            self.opponents_optimizer = make_optimizer(options.optimizer, objective.opponent.parameters(), rate)
+            self.discriminator_optimizer = make_optimizer(options.optimizer, objective.discriminator.parameters(), rate)
         self.average = AveragedModel(
             network,
             multi_avg_fn=get_ema_multi_avg_fn(options.averaging),  # type: ignore[no-untyped-call]
@@ -87,12 +92,12 @@ class Learner:
             group["lr"] = learning_rate
         parts = self._accumulate(step, batch)
         # averaged before they are looked at for infinities, so that all processes leave out the same steps
-        average_gradients(self.network.parameters(), self.team)
+        average_gradients(self.network.parameters(), self.process_group)
         self.scaler.unscale_(self.optimizer)
-        norms = [_shorten(self.network)]
-        if self.objective.opponent is not None:
-            average_gradients(self.objective.opponent.parameters(), self.team)
-            norms.append(_shorten(self.objective.opponent))
+        norms = [_clip_gradients(self.network)]
+        if self.objective.discriminator is not None:
+            average_gradients(self.objective.discriminator.parameters(), self.process_group)
+            norms.append(_clip_gradients(self.objective.discriminator))
         finite = all(map(math.isfinite, [parts["loss"], *norms]))
         if not finite and not self.scaler.is_enabled():  # a scaler expects that now and then, and leaves such steps out
             raise TrainingError(
@@ -101,8 +106,8 @@ class Learner:
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.opponents_optimizer is not None and finite:
-            self.opponents_optimizer.step()
+        if self.discriminator_optimizer is not None and finite:
+            self.discriminator_optimizer.step()
         self.average.update_parameters(self.network)
         return parts
 
@@ -114,13 +119,13 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        opponent, optimizer = self.objective.opponent, self.opponents_optimizer
+        discriminator, optimizer = self.objective.discriminator, self.discriminator_optimizer
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "opponent": opponent.state_dict() if opponent is not None else {},
+            "opponent": discriminator.state_dict() if discriminator is not None else {},
             "opponents_optimizer": optimizer.state_dict() if optimizer is not None else {},
         }
 
@@ -130,16 +135,16 @@ class Learner:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.objective.opponent is not None and self.opponents_optimizer is not None:
-            self.objective.opponent.load_state_dict(state["opponent"])
-            self.opponents_optimizer.load_state_dict(state["opponents_optimizer"])
+        if self.objective.discriminator is not None and self.discriminator_optimizer is not None:
+            self.objective.discriminator.load_state_dict(state["opponent"])
+            self.discriminator_optimizer.load_state_dict(state["opponents_optimizer"])
 
     def _accumulate(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
         """Gather the gradients of a batch in micro-batches; in smaller ones when the device runs out of memory."""
         while True:
             self.optimizer.zero_grad()
-            if self.opponents_optimizer is not None:
-                self.opponents_optimizer.zero_grad()
+            if self.discriminator_optimizer is not None:
+                self.discriminator_optimizer.zero_grad()
             try:
                 return self._gradients(step, batch)
             except torch.OutOfMemoryError:
@@ -163,17 +168,17 @@ class Learner:
                 for part in batch
             )
             share = len(image) / size
-            generator = step_generator(self.options.seed, step, self.team.rank, first)
+            generator = step_generator(self.options.seed, step, self.process_group.rank, first)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 losses = self.objective.losses(self.network, image, target, generator)
             self.scaler.scale(losses.total * share).backward()  # type: ignore[no-untyped-call]
-            if losses.opponent is not None:
-                (losses.opponent * share).backward()  # type: ignore[no-untyped-call]
+            if losses.discriminator_loss is not None:
+                (losses.discriminator_loss * share).backward()  # type: ignore[no-untyped-call]
             for name, value in to_floats(losses.parts).items():
                 sums[name] = sums.get(name, 0.0) + value * share
-        return self.team.mean(sums)
+        return self.process_group.mean(sums)
 
 
-def _shorten(module: nn.Module) -> float:
+def _clip_gradients(module: nn.Module) -> float:
     """Shorten a module's gradients; return the norm that they had."""
-    return float(nn.utils.clip_grad_norm_(module.parameters(), LARGEST_GRADIENT))
+    return float(nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT_NORM))

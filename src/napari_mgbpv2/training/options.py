@@ -193,25 +193,25 @@ class TrainingOptions:
         plain = asdict(self) | {"config": self.config.to_dict()}
         return json.loads(json.dumps(plain, default=str))  # type: ignore[no-any-return]
 
-    def recorded(self) -> dict[str, Any]:
+    def public_record(self) -> dict[str, Any]:
         """Plain values for what others get to see: of paths the last part alone, unless ``record_paths``."""
         plain = self.to_dict()
-        return plain if self.record_paths else {name: _without_folders(name, value) for name, value in plain.items()}
+        return plain if self.record_paths else {name: _strip_folders(name, value) for name, value in plain.items()}
 
-    def for_resuming(self) -> dict[str, Any]:
+    def resume_record(self) -> dict[str, Any]:
         """Plain values by which a later part of the run knows it again: as recorded, with a hash of the whole paths."""
         plain = self.to_dict()
         paths = json.dumps({name: plain[name] for name in _PATHS_OF_A_RUN}).encode("utf-8", "surrogatepass")
-        return self.recorded() | {PATHS_HASH: hashlib.sha256(paths).hexdigest()}
+        return self.public_record() | {PATHS_HASH: hashlib.sha256(paths).hexdigest()}
 
-    def same_run(self, other: Mapping[str, Any]) -> str:
+    def first_difference(self, other: Mapping[str, Any]) -> str:
         """Name the first option that makes another run's samples or weights differ; empty if none does.
 
         When to end, how often to validate, how many processes make patches, and the device may change between two
         parts of a run.
         """
         may_change = {"steps", "minutes", "validate_every", "workers", "device", "output", "prepared", "record_paths"}
-        mine = self.for_resuming() if PATHS_HASH in other else self.to_dict()
+        mine = self.resume_record() if PATHS_HASH in other else self.to_dict()
         if PATHS_HASH in other:  # which tells paths apart, whether they are recorded or not
             may_change |= set(_PATHS_OF_A_RUN)
         # An option that the version of that run did not have yet was at its default.
@@ -219,7 +219,7 @@ class TrainingOptions:
         return next((name for name in mine if name not in may_change and mine[name] != theirs.get(name)), "")
 
 
-def _without_folders(name: str, value: Any) -> Any:
+def _strip_folders(name: str, value: Any) -> Any:
     if name not in (*_PATHS_OF_A_RUN, "output", "prepared") or value is None:
         return value
     return [recorded_source(each) for each in value] if isinstance(value, list) else recorded_source(value)

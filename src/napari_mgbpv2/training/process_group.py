@@ -18,8 +18,8 @@ from torch import nn
 from napari_mgbpv2.training.options import TrainingOptions
 
 
-class Team:
-    """The processes of a run; alone, a team of one.
+class ProcessGroup:
+    """The processes of a run; alone, a group of one.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Team:
         self.rank, self.size, self.device = rank, size, device
 
     @classmethod
-    def from_environment(cls, options: TrainingOptions) -> Team:
+    def from_environment(cls, options: TrainingOptions) -> ProcessGroup:
         """Join the processes that torchrun has started, if it has."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
@@ -43,7 +43,7 @@ class Team:
         dist.init_process_group("nccl" if on_cuda else "gloo")
         return cls(dist.get_rank(), size, device)
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> ProcessGroup:
         return self
 
     def __exit__(
@@ -53,7 +53,7 @@ class Team:
             dist.destroy_process_group()
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process writes files and tells of the run."""
         return self.rank == 0
 
@@ -83,14 +83,14 @@ class Team:
             dist.barrier()
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], team: Team) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter], process_group: ProcessGroup) -> None:
     """Replace every gradient by its mean over the processes."""
-    if team.size == 1:
+    if process_group.size == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= team.size
+    flat /= process_group.size
     first = 0
     for gradient in gradients:
         gradient.copy_(flat[first : first + gradient.numel()].view_as(gradient))

@@ -23,7 +23,7 @@ _SHEET_SIDE = 192  # pixels of each picture on a contact sheet
 _SHEET_ROWS = 4
 
 
-class Journal:
+class RunLogger:
     """Scores of a run by step.
 
     Parameters

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,23 +25,23 @@ from napari_mgbpv2.errors import Cancelled, TrainingError
 from napari_mgbpv2.io.fingerprints import recorded_source
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.runtime import choose_device, choose_precision, measure_guard
-from napari_mgbpv2.training.initialization import claim_folder, make_objective, starting_network
-from napari_mgbpv2.training.optimization_step import Learner
+from napari_mgbpv2.training.initialization import claim_folder, make_initial_network, make_objective
+from napari_mgbpv2.training.optimization_step import OptimizationStep
 from napari_mgbpv2.training.optimizers import learning_rate_at
 from napari_mgbpv2.training.options import TrainingOptions
-from napari_mgbpv2.training.process_group import Team
-from napari_mgbpv2.training.run_log import Journal
+from napari_mgbpv2.training.process_group import ProcessGroup
+from napari_mgbpv2.training.run_log import RunLogger
 from napari_mgbpv2.training.state import load_state, save_state, write_file
-from napari_mgbpv2.training.training_data import gather
+from napari_mgbpv2.training.training_data import load_training_data
 from napari_mgbpv2.training.validation import validate
 
-PATCH_NEAR = 120  # default patch size, in target pixels
-VALIDATIONS = 10  # of a run, by default
+DEFAULT_PATCH_SIZE = 120  # default patch size, in target pixels
+DEFAULT_VALIDATIONS = 10  # of a run, by default
 BEST_FILE = "best.safetensors"
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainingReport:
     """Where a run stands.
 
     Attributes
@@ -65,7 +66,7 @@ class Report:
     validation: dict[str, float] | None = None
 
 
-Tell = Callable[[Report], None]
+ReportCallback = Callable[[TrainingReport], None]
 
 
 def train(
@@ -73,9 +74,10 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    tell: Tell | None = None,
+    on_report: ReportCallback | None = None,
     report_every: int = 20,
     cancelled: Callable[[], bool] | None = None,
+    tell: ReportCallback | None = None,
 ) -> Path:
     """Train a network and write it.
 
@@ -87,10 +89,12 @@ def train(
         Go on with the run whose state is beside the output.
     overwrite
         Replace an output and a run that are there.
-    tell
+    on_report
         Called every ``report_every`` steps and after each validation.
     cancelled
-        Asked before each step; the run saves its state and ends when it says so.
+        Called before each step. When it returns True, the run saves its state and ends.
+    tell
+        Deprecated name of ``on_report``.
 
     Returns
     -------
@@ -106,13 +110,16 @@ def train(
     Cancelled
         ``cancelled`` said so, or the user pressed Ctrl-C; the run can be resumed.
     """
-    with Team.from_environment(options) as team:
-        run = Run(options, team, resume=resume, overwrite=overwrite)
+    if tell is not None:
+        warnings.warn("train: tell is now on_report", DeprecationWarning, stacklevel=2)
+        on_report = on_report or tell
+    with ProcessGroup.from_environment(options) as process_group:
+        run = Run(options, process_group, resume=resume, overwrite=overwrite)
         try:
-            return run.to_the_end(tell or _tell_nobody, report_every, cancelled or _never)
+            return run.run(on_report or _ignore_report, report_every, cancelled or _never)
         finally:
-            if run.journal is not None:
-                run.journal.close()
+            if run.logger is not None:
+                run.logger.close()
 
 
 @contextmanager
@@ -144,24 +151,24 @@ def hold_signals(*numbers: signal.Signals) -> Iterator[Callable[[], bool]]:
 
 
 class Run:
-    """One run: its learner, its material, and how far it has come."""
+    """One run: its optimization, its material, and how far it has come."""
 
-    def __init__(self, options: TrainingOptions, team: Team, *, resume: bool, overwrite: bool) -> None:
-        self.options, self.team = options, team
+    def __init__(self, options: TrainingOptions, process_group: ProcessGroup, *, resume: bool, overwrite: bool) -> None:
+        self.options, self.process_group = options, process_group
         state = load_state(options.folder) if resume else None
-        device = team.device or choose_device(options.device)
+        device = process_group.device or choose_device(options.device)
         precision = choose_precision(options.precision, device)
-        network = starting_network(options).to(torch.device(device))
+        network = make_initial_network(options).to(torch.device(device))
         self.scale = network.scale or 1
-        self.patch = options.patch_size or network.config.natural_up(PATCH_NEAR)
-        self.material = gather(options, self.scale, self.patch, network.config.channels)
+        self.patch = options.patch_size or network.config.natural_up(DEFAULT_PATCH_SIZE)
+        self.data = load_training_data(options, self.scale, self.patch, network.config.channels)
         objective = make_objective(options, network, torch.device(device))
-        self.pristine = self.material.pristine() if options.fit_pristine else None
-        if team.leads:
+        self.pristine = self.data.pristine() if options.fit_pristine else None
+        if process_group.is_leader:
             claim_folder(options, state, overwrite)
             if self.pristine is not None:
                 self.pristine.save(options.folder / "pristine.npz")
-        self.learner = Learner(network, objective, options, precision, team)
+        self.optimization = OptimizationStep(network, objective, options, precision, process_group)
 
         # validations: behind the first, which scores what the run starts from
         self.step, self.best, self.validations, self.validated_at = 0, -math.inf, -1, -1
@@ -169,61 +176,65 @@ class Run:
         if state is not None:
             self.step, self.best, self.validations = state["step"], state["best"], state["validations"]
             seconds_before = state["seconds"]
-            self.learner.load_state_dict(state["learner"])
+            self.optimization.load_state_dict(state["learner"])
         self.first_step, self.now_began = self.step, time.monotonic()
         self.began = self.now_began - seconds_before
-        self.journal = Journal(options.folder, self.step) if team.leads else None
+        self.logger = RunLogger(options.folder, self.step) if process_group.is_leader else None
 
-    def to_the_end(self, tell: Tell, report_every: int, cancelled: Callable[[], bool]) -> Path:
+    def run(self, on_report: ReportCallback, report_every: int, cancelled: Callable[[], bool]) -> Path:
         """Take step after step, validate now and then, and write the model.
 
         Of several processes, none is stopped by a signal alone: the others would wait for it. All stop after the same
         step. SIGTERM is what torchrun sends to them after Ctrl-C.
         """
-        if self.team.size == 1:
-            return self._run(tell, report_every, cancelled)
+        if self.process_group.size == 1:
+            return self._run(on_report, report_every, cancelled)
         with hold_signals(signal.SIGINT, signal.SIGTERM) as signalled:
-            return self._run(tell, report_every, lambda: cancelled() or signalled())
+            return self._run(on_report, report_every, lambda: cancelled() or signalled())
 
-    def _run(self, tell: Tell, report_every: int, cancelled: Callable[[], bool]) -> Path:
+    def _run(self, on_report: ReportCallback, report_every: int, cancelled: Callable[[], bool]) -> Path:
         options, parts, losses = self.options, {"loss": math.nan}, list[float]()
         interrupted: Callable[[], bool] = _never
         is_agreed = False
         size = options.batch_size * options.accumulate
         batches = iter(
-            self.material.batches(
-                size, start=self.step, workers=options.workers, rank=self.team.rank, world=self.team.size
+            self.data.batches(
+                size,
+                start=self.step,
+                workers=options.workers,
+                rank=self.process_group.rank,
+                world=self.process_group.size,
             )
         )
         try:
             if self.step == 0:
-                tell(self._report([math.nan], self._validate({})))
+                on_report(self._report([math.nan], self._validate({})))
             while (share := self._share()) < 1:
-                if is_agreed := self.team.any(cancelled() or interrupted()):
+                if is_agreed := self.process_group.any(cancelled() or interrupted()):
                     raise KeyboardInterrupt
                 rate = learning_rate_at(options.learning_rate, options.schedule, options.warm_up, self.step, share)
                 batch = next(batches)
                 with hold_signals(signal.SIGINT) as interrupted:  # else the state would be of a step that is half done
-                    parts = self.learner.take_step(self.step, batch, rate)
+                    parts = self.optimization.take_step(self.step, batch, rate)
                     losses.append(parts["loss"])
                     self.step += 1
                 scores = self._validate(parts) if self._validation_is_due() else None
                 if scores is not None or self.step % report_every == 0:
-                    tell(self._report(losses, scores))
+                    on_report(self._report(losses, scores))
                     losses.clear()
         except KeyboardInterrupt:
             self._save()
             if is_agreed:
-                self.team.wait()  # torchrun ends all processes when the first one does
+                self.process_group.wait()  # torchrun ends all processes when the first one does
             raise Cancelled(
                 f"stopped after step {self.step}; its state is in {options.folder}: --resume goes on from there."
             ) from None
         except TrainingError as error:
             raise TrainingError(f"{error} What was learnt until the last validation is in {options.folder}.") from error
         if self.validated_at != self.step:
-            tell(self._report(losses or [parts["loss"]], self._validate(parts)))
-        self.team.wait()
-        if self.team.leads:
+            on_report(self._report(losses or [parts["loss"]], self._validate(parts)))
+        self.process_group.wait()
+        if self.process_group.is_leader:
             write_file(options.output, (options.folder / BEST_FILE).read_bytes())
         return options.output
 
@@ -232,7 +243,7 @@ class Run:
         steps, minutes = self.options.end
         by_steps = self.step / steps if steps is not None else 0.0
         by_time = self._seconds() / (60 * minutes) if minutes is not None else 0.0
-        return self.team.agree(max(by_steps, by_time))
+        return self.process_group.agree(max(by_steps, by_time))
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began
@@ -241,24 +252,26 @@ class Run:
         every = self.options.validate_every
         if every is not None:
             return self.step % every == 0
-        return self._share() >= (self.validations + 1) / VALIDATIONS
+        return self._share() >= (self.validations + 1) / DEFAULT_VALIDATIONS
 
     def _validate(self, parts: dict[str, float]) -> dict[str, float]:
         """Score the averaged weights, note it, keep the best or the last, and save the state."""
-        network = self.learner.averaged()
+        network = self.optimization.averaged()
         found = validate(
             network,
-            self.material.validation,
+            self.data.validation,
             self.scale,
             perceptual=self.options.track == "perceptual",
             pristine=self.pristine,
         )
         self.validated_at, self.validations = self.step, self.validations + 1
-        is_best = found.figure is None or found.figure > self.best  # where nothing tells, the last is kept
-        self.best = self.best if found.figure is None else max(self.best, found.figure)
-        if self.journal is not None:
-            self.journal.add(self.step, {**parts, **found.scores})
-            self.journal.add_sheet(self.step, found.rows)
+        is_best = (
+            found.figure_of_merit is None or found.figure_of_merit > self.best
+        )  # where nothing tells, the last is kept
+        self.best = self.best if found.figure_of_merit is None else max(self.best, found.figure_of_merit)
+        if self.logger is not None:
+            self.logger.add(self.step, {**parts, **found.scores})
+            self.logger.add_sheet(self.step, found.rows)
             if is_best:
                 network = network.cpu().eval()
                 save_model(
@@ -266,7 +279,7 @@ class Run:
                     self.options.folder / BEST_FILE,
                     scale=self.scale,
                     guard=measure_guard(network, self.scale),
-                    trained_on=self.material.description,
+                    trained_on=self.data.description,
                     scores=found.scores,
                     training=self._record(),
                     overwrite=True,
@@ -276,44 +289,52 @@ class Run:
 
     def _record(self) -> dict[str, object]:
         """What the model's file tells of its training."""
-        skipped = [[path, reason] for path, reason in self.material.skipped]
+        skipped = [[path, reason] for path, reason in self.data.skipped]
         if not self.options.record_paths:
             skipped = [
                 [recorded_source(path), reason.replace(os.path.dirname(path) + os.sep, "")] for path, reason in skipped
             ]
-        features = getattr(self.learner.objective, "features", None)
+        features = getattr(self.optimization.objective, "features", None)
         return {
             "steps": self.step,
             "patch_size": self.patch,
-            "value_range": self.material.value_range,
+            "value_range": self.data.value_range,
             "skipped": skipped,
             "contextual_term": features is not None,
-            "options": self.options.recorded(),
+            "options": self.options.public_record(),
         }
 
-    def _report(self, losses: list[float], scores: dict[str, float] | None) -> Report:
+    def _report(self, losses: list[float], scores: dict[str, float] | None) -> TrainingReport:
         seconds, share = self._seconds(), min(1.0, self._share())
-        per_step = self.options.batch_size * self.options.accumulate * self.team.size
+        per_step = self.options.batch_size * self.options.accumulate * self.process_group.size
         rate = per_step * (self.step - self.first_step) / max(1e-9, time.monotonic() - self.now_began)
         left = seconds * (1 - share) / share if share else math.inf
-        return Report(self.step, share, sum(losses) / len(losses), rate, left, scores)
+        return TrainingReport(self.step, share, sum(losses) / len(losses), rate, left, scores)
 
     def _save(self) -> None:
-        if self.team.leads:
+        if self.process_group.is_leader:
             state = {
                 "step": self.step,
                 "seconds": self._seconds(),
                 "best": self.best,
                 "validations": self.validations,
-                "options": json.dumps(self.options.for_resuming()),
-                "learner": self.learner.state_dict(),
+                "options": json.dumps(self.options.resume_record()),
+                "learner": self.optimization.state_dict(),
             }
             save_state(self.options.folder, state)
 
 
-def _tell_nobody(report: Report) -> None:
+def _ignore_report(report: TrainingReport) -> None:
     pass
 
 
 def _never() -> bool:
     return False
+
+
+def __getattr__(name: str) -> object:
+    """Return `TrainingReport` by its former name, ``Report``, for one release."""
+    if name == "Report":
+        warnings.warn(f"{__name__}.Report is now TrainingReport", DeprecationWarning, stacklevel=2)
+        return TrainingReport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

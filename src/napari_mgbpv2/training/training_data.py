@@ -30,7 +30,7 @@ HELD_OUT = 0.1  # share of the images that is only scored, where no validation i
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Samples to train on and images to score.
 
     Attributes
@@ -75,7 +75,7 @@ class Material:
         return PristineModel.fit(luma(image) for image in sharp)
 
 
-def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> Material:
+def load_training_data(options: TrainingOptions, scale: int, patch: int, channels: int) -> TrainingData:
     """Open what the options name.
 
     Parameters
@@ -95,7 +95,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
     synthetic = None if kind is None else SyntheticSamples(kind, scale, patch, options.seed, channels=channels)
     about_synthetic = "" if kind is None else f"synthetic {kind}: {KINDS[kind].description}"
     if synthetic is not None and not options.files:
-        return Material(synthetic, validation_images(synthetic), about_synthetic, None, [])
+        return TrainingData(synthetic, validation_images(synthetic), about_synthetic, None, [])
     hold_out = 0.0 if options.validation else HELD_OUT
     if options.low_resolution is not None:
         samples = PairedSamples(
@@ -139,7 +139,7 @@ def gather(options: TrainingOptions, scale: int, patch: int, channels: int) -> M
     description = f"{count} image{'s' if count > 1 else ''} of {', '.join(named)}"
     validation = validation_images(scored, size=size)
     if synthetic is None:
-        return Material(samples, validation, description, samples.value_range, samples.skipped)
+        return TrainingData(samples, validation, description, samples.value_range, samples.skipped)
     mixed = MixedSamples(samples, synthetic, options.synthetic_share, options.seed)
     description = f"{description}; {about_synthetic}"
-    return Material(mixed, validation, description, samples.value_range, samples.skipped)
+    return TrainingData(mixed, validation, description, samples.value_range, samples.skipped)

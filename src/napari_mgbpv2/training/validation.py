@@ -41,7 +41,7 @@ class Validation:
     perceptual: bool = False
 
     @property
-    def figure(self) -> float | None:
+    def figure_of_merit(self) -> float | None:
         """What is to be as high as possible: minus NIQE on the perceptual track, else the gain (equations 6 and 2).
 
         None where nothing tells which weights look better: the images are too small or too flat for NIQE.
@@ -82,7 +82,7 @@ def validate(
             figures["psnr"].append(psnr(restored[-1], target))
             figures["ssim"].append(ssim(restored[-1], target))
             figures["bicubic_psnr"].append(psnr(image.clamp(0, 1), target))
-            row = [_source_of(image, scale), image, sharp]
+            row = [_enlarged_source(image, scale), image, sharp]
             if network.config.noise_channels:
                 noise = np.stack([noise_window(number, c, 0, 0, *image.shape[1:]) for c in range(len(image))])
                 noisy = network(batch, torch.from_numpy(noise)[None].to(device), 1.0)[0].float().cpu()
@@ -107,7 +107,7 @@ def _niqe(image: Tensor, pristine: PristineModel | None) -> list[float]:
     return [score] if np.isfinite(score) else []
 
 
-def _source_of(image: Tensor, scale: int) -> Tensor:
+def _enlarged_source(image: Tensor, scale: int) -> Tensor:
     """Show the source's own pixels at the size of the target."""
     height, width = (size // scale * scale for size in image.shape[1:])
     source = shrink(image[None, :, :height, :width], scale)

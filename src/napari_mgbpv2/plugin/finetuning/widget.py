@@ -11,7 +11,7 @@ from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.formatting import format_duration
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.finetuning.view import FinetuneView
-from napari_mgbpv2.plugin.finetuning.working import News, Request, Trained, finetune, free_name
+from napari_mgbpv2.plugin.finetuning.working import Request, Trained, TrainingUpdate, finetune, free_name
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.models import MODELS, own_folder
 from napari_mgbpv2.plugin.settings import read_defaults
@@ -76,7 +76,7 @@ class FinetuneWidget(DockedWidget):
             failed=view.progress.say,
         )
 
-    def _on_news(self, news: News) -> None:
+    def _on_news(self, news: TrainingUpdate) -> None:
         self.view.curve.add(news.share, news.loss, news.gain)
         self.view.device.show_in_use(news.device)
         left = f", {format_duration(news.seconds_left)} left" if news.share else ""

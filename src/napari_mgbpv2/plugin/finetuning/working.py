@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class News:
+class TrainingUpdate:
     """Where the run stands.
 
     Attributes
@@ -91,7 +91,7 @@ class Trained:
     was_stopped: bool
 
 
-def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable[[], bool]) -> Trained:
+def finetune(request: Request, tell: Callable[[TrainingUpdate], None], cancelled: Callable[[], bool]) -> Trained:
     """Train, and keep the best model when told to stop.
 
     Parameters
@@ -113,7 +113,7 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
     from napari_mgbpv2.runtime import choose_device, release_device_memory
     from napari_mgbpv2.training.options import TrainingOptions
     from napari_mgbpv2.training.state import write_file
-    from napari_mgbpv2.training.trainer import BEST_FILE, Report, train
+    from napari_mgbpv2.training.trainer import BEST_FILE, TrainingReport, train
 
     with tempfile.TemporaryDirectory(prefix="mgbpv2-") as scratch:
         copies = [_write_layer(image, Path(scratch), number) for number, image in enumerate(request.layers)]
@@ -131,11 +131,11 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
             workers=0,  # this is a thread of a program with windows, which must not be forked
         )
 
-        def on_report(report: Report) -> None:
+        def on_report(report: TrainingReport) -> None:
             gain = None if report.validation is None else report.validation.get("gain")
             sheets = sorted(options.folder.glob("sheet_*.png"))
             tell(
-                News(
+                TrainingUpdate(
                     report.step,
                     report.share,
                     report.seconds_left,
@@ -148,7 +148,7 @@ def finetune(request: Request, tell: Callable[[News], None], cancelled: Callable
 
         best = options.folder / BEST_FILE
         try:
-            return Trained(train(options, tell=on_report, report_every=REPORT_EVERY, cancelled=cancelled), False)
+            return Trained(train(options, on_report=on_report, report_every=REPORT_EVERY, cancelled=cancelled), False)
         except Cancelled:
             if not best.is_file():
                 raise

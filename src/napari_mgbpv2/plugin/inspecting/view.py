@@ -31,13 +31,13 @@ class InspectView(QWidget):
 
     picking_toggled = Signal(bool)
     consistency_requested = Signal()
-    invention_requested = Signal(int)
+    hallucination_requested = Signal(int)
 
     def __init__(self, defaults: Defaults, layers: LayersView) -> None:
         super().__init__()
         self.layers, self.options, self.kind = layers, ModelView(defaults), QComboBox()
         self.pick, self.found = QPushButton("Click pixels"), WrappedLabel()
-        self.consistency, self.invention = QPushButton("Consistency map"), QPushButton("Invention maps")
+        self.consistency, self.hallucination = QPushButton("Consistency map"), QPushButton("Hallucination maps")
         self.draws, self.progress = QSpinBox(), ProgressView()
         for kind in Kind:
             self.kind.addItem(kind.value, kind)
@@ -54,7 +54,7 @@ class InspectView(QWidget):
         self.kind.setToolTip("Which filter of a pixel that is clicked.")
         self.draws.setToolTip("How often the noise is drawn for the spread.")
         layout = QVBoxLayout(self)
-        maps = flow_of(self.invention, self.draws)
+        maps = flow_of(self.hallucination, self.draws)
         for each in (
             self.options,
             QLabel("Filter of a pixel"),
@@ -73,7 +73,7 @@ class InspectView(QWidget):
         self.options.changed.connect(self._enable)
         self.pick.toggled.connect(self.picking_toggled)
         self.consistency.clicked.connect(lambda: self.consistency_requested.emit())
-        self.invention.clicked.connect(lambda: self.invention_requested.emit(self.draws.value()))
+        self.hallucination.clicked.connect(lambda: self.hallucination_requested.emit(self.draws.value()))
         self._running = False
         self._enable()
 
@@ -91,6 +91,6 @@ class InspectView(QWidget):
             self.pick.setChecked(False)
         self.pick.setEnabled(ready)
         self.consistency.setEnabled(ready and not self._running)
-        self.invention.setEnabled(ready and hears_noise and not self._running)
+        self.hallucination.setEnabled(ready and hears_noise and not self._running)
         self.draws.setEnabled(ready and hears_noise)
-        self.invention.setToolTip(_HEARS_NOISE if hears_noise else _HEARS_NONE)
+        self.hallucination.setToolTip(_HEARS_NOISE if hears_noise else _HEARS_NONE)

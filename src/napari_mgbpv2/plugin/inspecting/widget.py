@@ -21,7 +21,7 @@ from napari_mgbpv2.plugin.inspecting.working import (
     Map,
     consistency,
     find_filter,
-    invention,
+    hallucination,
 )
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.layers_view import LayersView
@@ -62,7 +62,9 @@ class InspectWidget(DockedWidget):
         self.offer_options(self.view.options)
         self.view.picking_toggled.connect(self._set_picking)
         self.view.consistency_requested.connect(lambda: self._make_maps(consistency))
-        self.view.invention_requested.connect(lambda draws: self._make_maps(lambda asked: invention(asked, draws)))
+        self.view.hallucination_requested.connect(
+            lambda draws: self._make_maps(lambda asked: hallucination(asked, draws))
+        )
         callbacks, on_mouse = napari_viewer.mouse_drag_callbacks, self._on_mouse
         self._forget.append(lambda: callbacks.remove(on_mouse) if on_mouse in callbacks else None)
 

@@ -167,7 +167,7 @@ def consistency(inspection: Inspection) -> list[Map]:
     return [Map(consistency_image(plan), plan.axes.replace("s", ""), 1, "consistency", False, expected, side)]
 
 
-def invention(inspection: Inspection, samples: int) -> list[Map]:
+def hallucination(inspection: Inspection, samples: int) -> list[Map]:
     """Make the maps of what noise invents, with its chosen amplitude or else 1; computes nothing.
 
     Raises
@@ -175,14 +175,14 @@ def invention(inspection: Inspection, samples: int) -> list[Map]:
     ModelError
         The model has no noise input.
     """
-    from napari_mgbpv2.inspection import invention_images
+    from napari_mgbpv2.inspection import hallucination_images
 
     plan = inspection.plan()
-    spread, difference = invention_images(plan, inspection.choices.noise or 1.0, samples)
+    spread, difference = hallucination_images(plan, inspection.choices.noise or 1.0, samples)
     axes, expected = plan.axes.replace("s", ""), EXPECTED_SHARE * (plan.values.high - plan.values.low)
     return [
-        Map(spread, axes, plan.scale, "invention: spread", False, expected, BLOCK_SIDE),
-        Map(difference, axes, plan.scale, "invention: difference", True, expected, BLOCK_SIDE),
+        Map(spread, axes, plan.scale, "hallucination: spread", False, expected, BLOCK_SIDE),
+        Map(difference, axes, plan.scale, "hallucination: difference", True, expected, BLOCK_SIDE),
     ]
 
 

@@ -18,7 +18,7 @@ from napari_mgbpv2.io.readers import ArrayLike, ImageSource
 
 
 @dataclass(frozen=True)
-class Planes:
+class ChannelPlanes:
     """The planes of one image; each is an image of ``channels`` for the network.
 
     Every position along z, t and c is a plane. A network of three channels takes colours as they are and grey as
@@ -127,7 +127,7 @@ def source_size(source: ImageSource) -> tuple[int, int]:
     return height, width
 
 
-def reason_of(error: SourceError | ImageError, path: str = "") -> str:
+def error_reason(error: SourceError | ImageError, path: str = "") -> str:
     """Return what an error says without the path that it begins with."""
     message = str(error)
     return message.removeprefix(f"{path}: ") if path else message

@@ -18,9 +18,9 @@ from napari_mgbpv2.io.readers import FileArray, ImageSource
 from napari_mgbpv2.training.data.channel_planes import read_plane, source_size, standard_axes
 from napari_mgbpv2.training.data.open_files import OpenFiles
 from napari_mgbpv2.training.data.patches import PatchedArray
-from napari_mgbpv2.training.data.temp_directory import Scratch
+from napari_mgbpv2.training.data.temp_directory import TempDirectory
 
-_CHEAP_PIXELS = 2**22  # to decode for one window: some 20 ms
+_MAX_DECODED_PIXELS = 2**22  # to decode for one window: some 20 ms
 
 
 class ImageFiles:
@@ -28,10 +28,10 @@ class ImageFiles:
 
     def __init__(self) -> None:
         self._open = OpenFiles()
-        self._scratch: Scratch | None = None
+        self._scratch: TempDirectory | None = None
         self._made = 0
 
-    def readable(self, source: ImageSource, window: int) -> ImageSource:
+    def with_random_access(self, source: ImageSource, window: int) -> ImageSource:
         """Return the image if windows of that height and width can be read, else a decoded copy of it; closed.
 
         Raises
@@ -42,10 +42,10 @@ class ImageFiles:
             The copy cannot be written.
         """
         if not _has_random_access(source, window):
-            self._scratch = self._scratch or Scratch()
+            self._scratch = self._scratch or TempDirectory()
             self._made += 1
-            source = _copy(source, self._scratch.path / f"{self._made:06d}.raw")
-        return self._open.closed(source)
+            source = _write_decoded_copy(source, self._scratch.path / f"{self._made:06d}.raw")
+        return self._open.reopening(source)
 
 
 def _has_random_access(source: ImageSource, window: int) -> bool:
@@ -58,10 +58,10 @@ def _has_random_access(source: ImageSource, window: int) -> bool:
     piece = [data.piece_shape[source.axes.index(axis)] for axis in "yx"]
     # the pieces that a window touches on average
     decoded = math.prod(min(whole, window + part - 1) for whole, part in zip(size, piece, strict=True))
-    return piece == [1, 1] or decoded <= _CHEAP_PIXELS or decoded < math.prod(size) / 4
+    return piece == [1, 1] or decoded <= _MAX_DECODED_PIXELS or decoded < math.prod(size) / 4
 
 
-def _copy(source: ImageSource, path: Path) -> ImageSource:
+def _write_decoded_copy(source: ImageSource, path: Path) -> ImageSource:
     """Write the pixels plane by plane, as they lie in memory, with y, x and s last."""
     axes, order = standard_axes(source.axes)
     shape = tuple(source.data.shape[i] for i in order)

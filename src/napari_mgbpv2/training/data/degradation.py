@@ -64,15 +64,23 @@ def degraded_crop(
         Input and target, (C, rows, columns) each.
     """
     low_rows, low_columns = (size // scale for size in shape)
-    row_taps, column_taps = taps_of(rows, scale, low_rows), taps_of(columns, scale, low_columns)
-    high, wide = _wide(row_taps.window, scale, low_rows), _wide(column_taps.window, scale, low_columns)
+    row_weights, column_weights = (
+        resampling_weights(rows, scale, low_rows),
+        resampling_weights(columns, scale, low_columns),
+    )
+    high, wide = (
+        _sharp_window(row_weights.window, scale, low_rows),
+        _sharp_window(column_weights.window, scale, low_columns),
+    )
     pixels = gaussian_blur(read(high, wide), blur)
     low = shrink(pixels[None], scale)[0]
-    low = low[:, _within(row_taps.window, high.start // scale), _within(column_taps.window, wide.start // scale)]
+    low = low[
+        :, _relative(row_weights.window, high.start // scale), _relative(column_weights.window, wide.start // scale)
+    ]
     if stored_as is not None:
         low = torch.from_numpy(stored_as.to_unit(stored_as.from_unit(low.numpy())))
-    target = pixels[:, _within(slice(*rows), high.start), _within(slice(*columns), wide.start)]
-    return upscale_window(low, row_taps, column_taps), target
+    target = pixels[:, _relative(slice(*rows), high.start), _relative(slice(*columns), wide.start)]
+    return upscale_window(low, row_weights, column_weights), target
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
@@ -115,17 +123,17 @@ def crop_span(span: Span, patch: int, scale: int, reverse: bool, generator: np.r
     return Span(start, start + patch)
 
 
-def taps_of(span: Span, scale: int, low_size: int) -> ResamplingWeights:
+def resampling_weights(span: Span, scale: int, low_size: int) -> ResamplingWeights:
     """Bicubic taps of the target pixels of ``span`` in an axis of ``low_size`` low-resolution pixels."""
     return ResamplingWeights.of(np.arange(*span, dtype=np.int64), scale, low_size)
 
 
-def _wide(low: slice, scale: int, low_size: int) -> slice:
+def _sharp_window(low: slice, scale: int, low_size: int) -> slice:
     """Return the sharp pixels from which S_f gives the low-resolution pixels ``low`` as from the whole image."""
     return slice(max(0, low.start - _SHRINK_HALO) * scale, min(low_size, low.stop + _SHRINK_HALO) * scale)
 
 
-def _within(part: slice, origin: int) -> slice:
+def _relative(part: slice, origin: int) -> slice:
     return slice(part.start - origin, part.stop - origin)
 
 
@@ -137,7 +145,7 @@ class Orientation:
     flipped: bool = False
 
     @classmethod
-    def drawn(cls, generator: np.random.Generator) -> Orientation:
+    def random(cls, generator: np.random.Generator) -> Orientation:
         """Draw one of the 8 with equal chances."""
         return cls(int(generator.integers(4)), bool(generator.integers(2)))
 

@@ -18,7 +18,7 @@ Paths = str | os.PathLike[str] | ImageSource | Sequence[str | os.PathLike[str] |
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImages:
     """The images of some paths, in order, each once.
 
     Attributes
@@ -41,7 +41,7 @@ class Found:
     others: tuple[tuple[str, str], ...] = ()
 
 
-def find_images(paths: Paths) -> Found:
+def find_images(paths: Paths) -> FoundImages:
     """Find images; nothing is opened but the index of a prepared folder.
 
     Parameters
@@ -90,5 +90,5 @@ def find_images(paths: Paths) -> Found:
     others = tuple((path, reason) for path, reason, is_failure in left_out if not is_failure and path not in images)
     only = indices[0] if len(indices) == 1 else None
     if only is None:
-        return Found(tuple(images.values()), skipped=skipped, others=others)
-    return Found(tuple(images.values()), only.given_range, only.common_range, skipped, others)
+        return FoundImages(tuple(images.values()), skipped=skipped, others=others)
+    return FoundImages(tuple(images.values()), only.given_range, only.common_range, skipped, others)

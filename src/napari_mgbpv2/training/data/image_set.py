@@ -10,9 +10,9 @@ from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.imaging.alpha import visible_colours
 from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.io.readers import ArrayLike, ImageSource, open_source
-from napari_mgbpv2.training.data.channel_planes import Planes, reason_of
+from napari_mgbpv2.training.data.channel_planes import ChannelPlanes, error_reason
 from napari_mgbpv2.training.data.decoding import ImageFiles
-from napari_mgbpv2.training.data.discovery import Found, Image
+from napari_mgbpv2.training.data.discovery import FoundImages, Image
 from napari_mgbpv2.training.data.ranges import CommonRange, as_range, common_ranges, value_map
 
 Progress = Callable[[int, int], None]
@@ -36,7 +36,7 @@ class ImageSet:
         Owner of the decoded copies that ``data`` reads where an image has no random access.
     """
 
-    planes: tuple[Planes, ...]
+    planes: tuple[ChannelPlanes, ...]
     data: tuple[ArrayLike, ...]
     given_range: tuple[float, float] | None
     common_range: CommonRange | None
@@ -52,18 +52,18 @@ class ImageSet:
         return self.given_range or common or (first.low, first.high)
 
 
-def path_of(image: Image) -> str:
+def image_path(image: Image) -> str:
     """Where an image is, for messages."""
     return image if isinstance(image, str) else image.path
 
 
-def opened(image: Image) -> ImageSource:
+def open_image(image: Image) -> ImageSource:
     """Return an open image; raise `SourceError` if its file cannot be read."""
     return open_source(image) if isinstance(image, str) else image
 
 
 def load_images(
-    found: Found,
+    found: FoundImages,
     scale: int,
     channels: int,
     *,
@@ -114,15 +114,15 @@ def load_images(
         if progress is not None:
             progress(number, len(found.images))
         try:
-            source = opened(image)
+            source = open_image(image)
             check_usable(source, scale, channels, least)
-            sources.append(files.readable(source, window))
+            sources.append(files.with_random_access(source, window))
         except (SourceError, ImageError) as error:
-            skipped.append((path_of(image), reason_of(error, path_of(image))))
+            skipped.append((image_path(image), error_reason(error, image_path(image))))
     if progress is not None:
         progress(len(found.images), len(found.images))
     if not sources:
-        raise nothing_left(skipped)
+        raise no_usable_image(skipped)
     images = image_set(sources, scale, channels, given, common, files)
     return images, tuple(skipped)
 
@@ -139,31 +139,31 @@ def image_set(
     sources = [replace(source, data=visible_colours(source.data, source.axes)) for source in sources]
     if given is None:
         common = common_ranges([(source.axes, source.data) for source in sources], common)
-    planes = (planes_of(source, scale, channels) for source in sources)
+    planes = (channel_planes(source, scale, channels) for source in sources)
     mapped = tuple(replace(each, values=value_map(each.values.dtype, given, common)) for each in planes)
     return ImageSet(mapped, tuple(source.data for source in sources), given, common, files)
 
 
-def planes_of(source: ImageSource, scale: int, channels: int) -> Planes:
+def channel_planes(source: ImageSource, scale: int, channels: int) -> ChannelPlanes:
     """Return an image as the network sees it, with the range of its type; raise `ImageError` if it does not fit."""
     shape, values = tuple(source.data.shape), ValueMap.of(source.data.dtype, None)
-    return Planes(source.path, source.axes, shape, scale, channels, values)
+    return ChannelPlanes(source.path, source.axes, shape, scale, channels, values)
 
 
 def check_usable(source: ImageSource, scale: int, channels: int, least: int) -> None:
     """Raise `ImageError` if an image does not fit the network or is smaller than ``least`` px."""
-    height, width = planes_of(source, scale, channels).size
+    height, width = channel_planes(source, scale, channels).size
     if min(height, width) < least:
         raise ImageError(f"{height} x {width} px (in multiples of the scale) is smaller than a patch of {least} px.")
 
 
-def nothing_left(skipped: Sequence[Skipped]) -> ImageError:
+def no_usable_image(skipped: Sequence[Skipped]) -> ImageError:
     """Return the error for a set of which no image can be used."""
     path, reason = skipped[0]
     return ImageError(f"none of {len(skipped)} images can be used for training. {path}: {reason}")
 
 
-def warn_of(skipped: Sequence[Skipped], used: int, others: Sequence[Skipped] = ()) -> None:
+def warn_skipped(skipped: Sequence[Skipped], used: int, others: Sequence[Skipped] = ()) -> None:
     """Say once how many images are left out, and why the first ones are; and once which other files are no images."""
     if others:
         named = ", ".join(f"{path} ({reason})" for path, reason in others[:3])

@@ -51,8 +51,8 @@ def sample_loader(
         batch_sampler=_Batches(len(dataset), batch, start, rank, world),  # type: ignore[arg-type]
         num_workers=workers,
         prefetch_factor=_PREFETCHED if workers else None,
-        collate_fn=_as_arrays,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        collate_fn=_collate_arrays,
+        worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # else each iterator would draw from the generator that the training uses
     )
     return _Tensors(loader)
@@ -71,13 +71,13 @@ class _Tensors:
             yield (image.pin_memory(), target.pin_memory()) if pin else (image, target)
 
 
-def _as_arrays(pairs: list[Pair]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _collate_arrays(pairs: list[Pair]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Stack samples into arrays: tensors would travel as shared memory, whose owner must outlive an interrupted run."""
     image, target = (np.stack([pair[side].numpy() for pair in pairs]) for side in (0, 1))
     return image, target
 
 
-def _leave_interrupts_to_the_parent(_: int) -> None:
+def _ignore_interrupts(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
 
 

@@ -27,7 +27,7 @@ class OpenFiles:
         self._open: BoundedCache[int, _Open] = BoundedCache(_OPEN_BYTES)
         self._count = 0
 
-    def closed(self, source: ImageSource) -> ImageSource:
+    def reopening(self, source: ImageSource) -> ImageSource:
         """Return the same image with its file closed: it is opened when pixels are read."""
         if not isinstance(source.data, FileArray):
             return source
@@ -36,7 +36,7 @@ class OpenFiles:
 
     def get(self, number: int, reopen: Reopen) -> FileArray:
         """Return the pixels of a file that is known by ``number``, opened if it is not open."""
-        return self._open.get(number, lambda: _opened(reopen)).data
+        return self._open.get(number, lambda: _reopen(reopen)).data
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_count": self._count}
@@ -45,7 +45,7 @@ class OpenFiles:
         self.__dict__.update(state, _open=BoundedCache(_OPEN_BYTES))
 
 
-def _opened(reopen: Reopen) -> _Open:
+def _reopen(reopen: Reopen) -> _Open:
     function, arguments = reopen
     data: FileArray = function(*arguments)
     return _Open(data, _MAPPED_BYTES if isinstance(data, MappedArray) else _DECODED_BYTES)

@@ -9,19 +9,19 @@ from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.imaging.resampling import upscale_window
 from napari_mgbpv2.io.readers import ImageSource
 from napari_mgbpv2.tiling.grid import Span
-from napari_mgbpv2.training.data.channel_planes import reason_of, source_size, standard_axes
+from napari_mgbpv2.training.data.channel_planes import error_reason, source_size, standard_axes
 from napari_mgbpv2.training.data.decoding import ImageFiles
-from napari_mgbpv2.training.data.degradation import Pair, reach, taps_of
+from napari_mgbpv2.training.data.degradation import Pair, reach, resampling_weights
 from napari_mgbpv2.training.data.discovery import Image, Paths, find_images
 from napari_mgbpv2.training.data.image_set import (
     Progress,
     Skipped,
     check_usable,
+    image_path,
     image_set,
-    nothing_left,
-    opened,
-    path_of,
-    warn_of,
+    no_usable_image,
+    open_image,
+    warn_skipped,
 )
 from napari_mgbpv2.training.data.ranges import as_range
 from napari_mgbpv2.training.data.samples import CropSamples, check_numbers
@@ -72,7 +72,7 @@ class PairedSamples(CropSamples):
     ) -> None:
         check_numbers(scale, patch, seed)
         found, found_low = find_images(high), find_images(low)
-        pairs, alone = _matched(_by_stem(found.images), _by_stem(found_low.images))
+        pairs, alone = _match_pairs(_index_by_stem(found.images), _index_by_stem(found_low.images))
         skipped = [*found.skipped, *found_low.skipped, *alone]
         files, window = ImageFiles(), patch + 2 * reach(scale)
         sharp_sources: list[ImageSource] = []
@@ -81,22 +81,22 @@ class PairedSamples(CropSamples):
             if progress is not None:
                 progress(number, len(pairs))
             try:
-                sharp, coarse = opened(sharp_image), opened(coarse_image)
+                sharp, coarse = open_image(sharp_image), open_image(coarse_image)
                 check_usable(sharp, scale, channels, patch)
                 _check_match(sharp, coarse, scale)
-                both = files.readable(sharp, window), files.readable(coarse, window)
+                both = files.with_random_access(sharp, window), files.with_random_access(coarse, window)
             except _Mismatch:
                 raise
             except (SourceError, ImageError) as error:
-                skipped.append((path_of(sharp_image), reason_of(error, path_of(sharp_image))))
+                skipped.append((image_path(sharp_image), error_reason(error, image_path(sharp_image))))
             else:
                 sharp_sources.append(both[0])
                 coarse_sources.append(both[1])
         if progress is not None:
             progress(len(pairs), len(pairs))
         if not sharp_sources:
-            raise nothing_left(skipped)
-        warn_of(skipped, len(sharp_sources), [*found.others, *found_low.others])
+            raise no_usable_image(skipped)
+        warn_skipped(skipped, len(sharp_sources), [*found.others, *found_low.others])
         given, common = as_range(value_range) or found.given_range, found.common_range
         images = image_set(sharp_sources, scale, channels, given, common, files)
         self._coarse = image_set(coarse_sources, 1, channels, given, images.common_range, files)
@@ -106,18 +106,25 @@ class PairedSamples(CropSamples):
         """Return input and target of a crop of a plane of an image, (channels, rows, columns) each."""
         assert not blur, "real pairs are not blurred"
         height, width = self._coarse.planes[image].size
-        row_taps, column_taps = taps_of(rows, self.scale, height), taps_of(columns, self.scale, width)
-        coarse = self._coarse.planes[image].read(self._coarse.data[image], plane, row_taps.window, column_taps.window)
+        row_weights, column_weights = (
+            resampling_weights(rows, self.scale, height),
+            resampling_weights(columns, self.scale, width),
+        )
+        coarse = self._coarse.planes[image].read(
+            self._coarse.data[image], plane, row_weights.window, column_weights.window
+        )
         sharp = self.images.planes[image].read(self.images.data[image], plane, slice(*rows), slice(*columns))
-        return upscale_window(coarse, row_taps, column_taps), sharp
+        return upscale_window(coarse, row_weights, column_weights), sharp
 
 
-def _by_stem(images: Sequence[Image]) -> dict[str, Image]:
+def _index_by_stem(images: Sequence[Image]) -> dict[str, Image]:
     named: dict[str, Image] = {}
     for image in images:
-        stem = _stem(path_of(image))
+        stem = _stem(image_path(image))
         if stem in named:
-            raise ImageError(f"{path_of(named[stem])} and {path_of(image)} have the same name; rename one of them.")
+            raise ImageError(
+                f"{image_path(named[stem])} and {image_path(image)} have the same name; rename one of them."
+            )
         named[stem] = image
     return named
 
@@ -129,12 +136,12 @@ def _stem(path: str) -> str:
     return name
 
 
-def _matched(high: dict[str, Image], low: dict[str, Image]) -> tuple[list[tuple[Image, Image]], list[Skipped]]:
+def _match_pairs(high: dict[str, Image], low: dict[str, Image]) -> tuple[list[tuple[Image, Image]], list[Skipped]]:
     """Return the images that belong together, in the order of the high-resolution ones, and those without partner."""
     pairs = [(image, low[stem]) for stem, image in high.items() if stem in low]
     kinds = (("low", high, low), ("high", low, high))
     alone = [
-        (path_of(image), f"no {kind}-resolution image is named {stem}")
+        (image_path(image), f"no {kind}-resolution image is named {stem}")
         for kind, ours, theirs in kinds
         for stem, image in ours.items()
         if stem not in theirs
@@ -155,13 +162,14 @@ def _check_match(sharp: ImageSource, coarse: ImageSource, scale: int) -> None:
             f"{sharp.path} has {tall} x {wide} px and {coarse.path} has {height} x {width}, "
             f"which is not exactly {scale} times less; crop or resample one of them."
         )
-    if _beside(sharp) != _beside(coarse):
+    if _other_axes(sharp) != _other_axes(coarse):
         raise _Mismatch(
-            f"{sharp.path} has {_beside(sharp)} beside y and x, {coarse.path} has {_beside(coarse)}; make them alike."
+            f"{sharp.path} has {_other_axes(sharp)} besides y and x, {coarse.path} has {_other_axes(coarse)}; "
+            "make them alike."
         )
 
 
-def _beside(source: ImageSource) -> dict[str, int]:
+def _other_axes(source: ImageSource) -> dict[str, int]:
     """Return the length of each axis but y and x."""
     sizes = dict(zip(source.axes, source.data.shape, strict=True))
     return {axis: sizes[axis] for axis in standard_axes(source.axes)[0] if axis not in "yx" and sizes[axis] > 1}

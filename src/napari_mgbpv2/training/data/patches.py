@@ -32,7 +32,7 @@ class PatchedImage:
     Attributes
     ----------
     source
-        Name of the image, see `names_of`, or its path in folders that hold whole paths.
+        Name of the image, see `unique_names`, or its path in folders that hold whole paths.
     bytes, modified
         Size and time of change in nanoseconds of that file: another version of it has others.
     axes, shape, dtype
@@ -57,7 +57,7 @@ class PatchedImage:
     suffix: str
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> PatchedImage:
+    def from_record(cls, record: dict[str, Any]) -> PatchedImage:
         """Read what `asdict` wrote."""
         spans = {name: tuple(Span(*map(int, span)) for span in record[name]) for name in ("rows", "columns")}
         tuples = {"shape": tuple(map(int, record["shape"])), "folders": tuple(map(str, record["folders"]))}
@@ -129,7 +129,7 @@ def read_index(folder: str | os.PathLike[str]) -> Index:
             int(record["stride"]),
             _range(record["given_range"]),
             _ranges(record["common_range"]),
-            tuple(map(PatchedImage.of, record["images"])),
+            tuple(map(PatchedImage.from_record, record["images"])),
             tuple(SkippedImage(**each) for each in record["skipped"]),
         )
     except (OSError, LookupError, TypeError, ValueError) as error:

@@ -21,8 +21,8 @@ from napari_mgbpv2.errors import DestinationError, ImageError, SourceError
 from napari_mgbpv2.imaging.alpha import visible_colours
 from napari_mgbpv2.io.readers import ImageSource, open_source
 from napari_mgbpv2.tiling.grid import Span
-from napari_mgbpv2.training.data.channel_planes import read_plane, reason_of, standard_axes
-from napari_mgbpv2.training.data.discovery import Found, Image, Paths, find_images
+from napari_mgbpv2.training.data.channel_planes import error_reason, read_plane, standard_axes
+from napari_mgbpv2.training.data.discovery import FoundImages, Image, Paths, find_images
 from napari_mgbpv2.training.data.patches import (
     Index,
     PatchedArray,
@@ -115,7 +115,7 @@ def prepare(
     return place
 
 
-def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
+def _is_done(place: Path, found: FoundImages, patch: int, stride: int) -> bool:
     """Tell whether the folder holds these patches already; raise `DestinationError` if it holds something else."""
     if not is_prepared(place):
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
@@ -124,8 +124,10 @@ def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
     index = read_index(place)
     there = {(each.source, each.bytes, each.modified) for each in index.images}
     there |= {(each.source, each.bytes, each.modified) for each in index.skipped}
-    known = {(name, *_status(image)) for name, image in zip(names_of(found.images), found.images, strict=True)}
-    known_by_paths = {(_path_of(image), *_status(image)) for image in found.images}
+    known = {
+        (name, *_size_and_mtime(image)) for name, image in zip(unique_names(found.images), found.images, strict=True)
+    }
+    known_by_paths = {(_path_of(image), *_size_and_mtime(image)) for image in found.images}
     if there not in (known, known_by_paths) or (index.patch, index.stride) != (patch, stride):
         raise DestinationError(
             f"{place}: holds patches of other images, of other versions of them or of another size; "
@@ -134,7 +136,7 @@ def _is_done(place: Path, found: Found, patch: int, stride: int) -> bool:
     return True
 
 
-def names_of(images: Sequence[Image]) -> list[str]:
+def unique_names(images: Sequence[Image]) -> list[str]:
     """Return a name for each image: the end of its path, as long as it takes to tell all of them apart."""
     paths = [escape_undecodable(display_path(_path_of(image))).replace(os.sep, "/") for image in images]
     parts = [[part for part in path.split("/") if part] for path in paths]
@@ -149,7 +151,7 @@ def _path_of(image: Image) -> str:
     return image if isinstance(image, str) else image.path
 
 
-def _status(image: Image) -> tuple[int, int]:
+def _size_and_mtime(image: Image) -> tuple[int, int]:
     """Size in bytes and time of change in nanoseconds of an image's file; zeros if it has none."""
     try:
         status = os.stat(_path_of(image))
@@ -160,7 +162,7 @@ def _status(image: Image) -> tuple[int, int]:
 
 def _write(
     folder: Path,
-    found: Found,
+    found: FoundImages,
     patch: int,
     stride: int,
     value_range: tuple[float, float] | None,
@@ -168,18 +170,18 @@ def _write(
     *,
     record_paths: bool,
 ) -> None:
-    names = [_path_of(image) for image in found.images] if record_paths else names_of(found.images)
+    names = [_path_of(image) for image in found.images] if record_paths else unique_names(found.images)
     images: list[PatchedImage] = []
     skipped: list[SkippedImage] = []
     for number, (name, image) in enumerate(zip(names, found.images, strict=True)):
-        fingerprint = name, *_status(image)
+        fingerprint = name, *_size_and_mtime(image)
         try:
             source = open_source(image) if isinstance(image, str) else image
             images.append(_write_image(folder, f"{number:04d}", source, fingerprint, patch, stride))
         except SourceError as error:
             for left in folder.glob(f"{number:04d}*"):
                 shutil.rmtree(left)
-            reason = reason_of(error)
+            reason = error_reason(error)
             if not record_paths:
                 reason = reason.replace(os.path.dirname(_path_of(image)) + os.sep, "")
             skipped.append(SkippedImage(*fingerprint, reason))

@@ -20,14 +20,14 @@ _PERCENTILE = 99.9  # a few hot pixels are no white
 _ALPHA_SAMPLES = (2, 4)
 
 
-def says_its_range(dtype: np.dtype[Any]) -> bool:
+def uses_full_range(dtype: np.dtype[Any]) -> bool:
     """Tell whether images of a type use all of it: booleans and 8 bits; few cameras fill 16, and floats are free."""
     return dtype.itemsize == 1
 
 
 def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: CommonRange | None) -> ValueMap:
     """Map of an image of a set: the range that is ``given``, else its type's, else that of its type in the set."""
-    if given is None and not says_its_range(dtype):
+    if given is None and not uses_full_range(dtype):
         given = common.get(dtype.name) if isinstance(common, Mapping) else common
     return ValueMap.of(dtype, given)
 
@@ -56,7 +56,7 @@ def common_ranges(images: Sequence[tuple[str, ArrayLike]], known: CommonRange | 
     """
     if isinstance(known, tuple):
         return known
-    deep = [image for image in images if not says_its_range(np.dtype(image[1].dtype))]
+    deep = [image for image in images if not uses_full_range(np.dtype(image[1].dtype))]
     found = dict(known or {})
     return {**found, **estimate_range([image for image in deep if image[1].dtype.name not in found])} or None
 
@@ -90,15 +90,15 @@ def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> dict[str, tuple[f
     by_type: dict[str, list[tuple[str, ArrayLike]]] = {}
     for axes, data in images:
         by_type.setdefault(np.dtype(data.dtype).name, []).append((axes, data))
-    return {name: _estimated(alike) for name, alike in by_type.items()}
+    return {name: _estimate_range(alike) for name, alike in by_type.items()}
 
 
-def _estimated(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
+def _estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
     """Choose black and white of images of one type."""
     generator = np.random.default_rng(0)
     sizes = np.array([math.prod(data.shape) for _, data in images], dtype=np.float64)
     chosen = np.sort(generator.choice(len(images), _WINDOWS, p=sizes / sizes.sum()))  # sorted: each file is opened once
-    sample = np.concatenate([_sample(images[int(number)], generator) for number in chosen])
+    sample = np.concatenate([_sample_window(images[int(number)], generator) for number in chosen])
     sample = sample[np.isfinite(sample)]
     for white in (float(np.percentile(sample, _PERCENTILE)), float(sample.max())) if sample.size else ():
         if white > 0:
@@ -106,7 +106,7 @@ def _estimated(images: Sequence[tuple[str, ArrayLike]]) -> tuple[float, float]:
     raise ImageError("nothing in the images is brighter than 0; give the values of black and white as value_range.")
 
 
-def _sample(image: tuple[str, ArrayLike], generator: np.random.Generator) -> npt.NDArray[np.float64]:
+def _sample_window(image: tuple[str, ArrayLike], generator: np.random.Generator) -> npt.NDArray[np.float64]:
     """Read a random window of a random plane, without alpha."""
     axes, data = image
     window = []

@@ -16,7 +16,7 @@ from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.training.data.degradation import Orientation, Pair, crop_span, degraded_crop, reach
 from napari_mgbpv2.training.data.discovery import Paths, find_images
-from napari_mgbpv2.training.data.image_set import ImageSet, Progress, Skipped, load_images, warn_of
+from napari_mgbpv2.training.data.image_set import ImageSet, Progress, Skipped, load_images, warn_skipped
 from napari_mgbpv2.training.data.prepared_folder import prepare
 from napari_mgbpv2.training.data.splitting import Region, cells, split
 
@@ -121,7 +121,7 @@ class CropSamples(Dataset[Pair], ABC):
         pixel = int(generator.integers(self._ends[-1]))
         region = self.used[int(np.searchsorted(self._ends, pixel, side="right"))]
         plane = int(generator.integers(region.planes))
-        orientation = Orientation.drawn(generator) if self.augment else Orientation()
+        orientation = Orientation.random(generator) if self.augment else Orientation()
         rows, columns = (
             crop_span(span, self.patch, self.scale, reverse, generator)
             for span, reverse in zip((region.rows, region.columns), orientation.reverses, strict=True)
@@ -227,7 +227,7 @@ class ImageSamples(CropSamples):
             window=patch + 2 * reach(scale),
             progress=progress if prepared is None else None,
         )
-        warn_of(skipped, len(images.planes), found.others)
+        warn_skipped(skipped, len(images.planes), found.others)
         super().__init__(
             images, skipped, scale, patch, seed, augment=augment, hold_out=hold_out, smooth_share=smooth_share
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.tiling.grid import Span
-from napari_mgbpv2.training.data.channel_planes import Planes
+from napari_mgbpv2.training.data.channel_planes import ChannelPlanes
 
 _ENOUGH_IMAGES = 5  # with fewer, holding out a whole one would cost too much
 
@@ -24,7 +24,7 @@ class Region(NamedTuple):
 
 
 def split(
-    images: Sequence[Planes], share: float, patch: int, reach: int, unit: int
+    images: Sequence[ChannelPlanes], share: float, patch: int, reach: int, unit: int
 ) -> tuple[list[Region], list[Region]]:
     """Divide images into what training uses and what is held out.
 
@@ -59,7 +59,7 @@ def split(
         return whole, []
     if len(whole) >= _ENOUGH_IMAGES:
         count = min(len(whole) - 1, max(1, round(share * len(whole))))
-        held = set(_evenly(len(whole), count))
+        held = set(_evenly_spaced(len(whole), count))
         return [r for r in whole if r.image not in held], [r for r in whole if r.image in held]
     used, held_out = [], []
     for region in whole:
@@ -78,7 +78,7 @@ def split(
     return used, held_out
 
 
-def _whole(number: int, planes: Planes) -> Region:
+def _whole(number: int, planes: ChannelPlanes) -> Region:
     height, width = planes.size
     return Region(number, planes.count, Span(0, height), Span(0, width))
 
@@ -98,10 +98,10 @@ def cells(regions: Sequence[Region], count: int, size: int, unit: int = 1) -> It
     They start at multiples of ``unit``, and ``size`` is rounded down to one.
     """
     size = max(unit, size // unit * unit)
-    grids = [(_divided(region.rows, size, unit), _divided(region.columns, size, unit)) for region in regions]
+    grids = [(_divide(region.rows, size, unit), _divide(region.columns, size, unit)) for region in regions]
     counts = [region.planes * len(rows) * len(columns) for region, (rows, columns) in zip(regions, grids, strict=True)]
     ends = np.cumsum(counts, dtype=np.int64)
-    for number in _evenly(int(ends[-1]), count):
+    for number in _evenly_spaced(int(ends[-1]), count):
         at = int(np.searchsorted(ends, number, side="right"))
         region, (rows, columns) = regions[at], grids[at]
         inside = number - int(ends[at]) + counts[at]
@@ -109,13 +109,13 @@ def cells(regions: Sequence[Region], count: int, size: int, unit: int = 1) -> It
         yield Cell(region, plane, rows[row], columns[column])
 
 
-def _evenly(total: int, count: int) -> list[int]:
+def _evenly_spaced(total: int, count: int) -> list[int]:
     """Return up to ``count`` of the first ``total`` numbers, evenly spread and in order."""
     count = min(total, count)
     return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
-def _divided(span: Span, size: int, unit: int) -> list[Span]:
+def _divide(span: Span, size: int, unit: int) -> list[Span]:
     """Cut an axis into as many pieces of ``size`` as fit, in its middle, or take it whole where none does."""
     count, size = max(1, span.size // size), min(size, span.size)
     first = span.start + (span.size - count * size) // 2 // unit * unit

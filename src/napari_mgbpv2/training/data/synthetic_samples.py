@@ -16,7 +16,7 @@ from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.training.data.degradation import Orientation, Pair, crop_span, degraded_crop
 from napari_mgbpv2.training.data.samples import ENDLESS, check_numbers
-from napari_mgbpv2.training.data.temp_directory import Scratch
+from napari_mgbpv2.training.data.temp_directory import TempDirectory
 from napari_mgbpv2.training.synthetic import KINDS, numbered_image
 
 _STREAM = 0
@@ -77,7 +77,7 @@ class SyntheticSamples(Dataset[Pair]):
         self.kind, self.scale, self.patch, self.seed, self.channels = kind, scale, patch, seed, channels
         self.augment = augment
         self.pool, self.uses, self.first_images, self.image_size = pool, uses, first_images, image_size
-        self._store = Scratch()
+        self._store = TempDirectory()
 
     def __len__(self) -> int:
         return ENDLESS
@@ -90,7 +90,7 @@ class SyntheticSamples(Dataset[Pair]):
         frontier = self.first_images + index // self.uses
         image = self._image(int(generator.integers(max(0, frontier - self.pool), frontier)))
         channel = int(generator.integers(3))
-        orientation = Orientation.drawn(generator) if self.augment else Orientation()
+        orientation = Orientation.random(generator) if self.augment else Orientation()
         whole = Span(0, self._size)
         rows, columns = (
             crop_span(whole, self.patch, self.scale, reverse, generator) for reverse in orientation.reverses

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Scratch:
+class TempDirectory:
     """A new folder in the system's folder for temporary files (TMPDIR says where).
 
     It goes with this object, or at the latest with the process that made it. Copies in loader workers use it and

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from napari_mgbpv2.training.synthetic.kinds import KINDS, Kind, numbered_generator, numbered_image
+from napari_mgbpv2.training.synthetic.kinds import KINDS, SyntheticKind, numbered_generator, numbered_image
 
-__all__ = ["KINDS", "Kind", "numbered_generator", "numbered_image"]
+__all__ = ["KINDS", "SyntheticKind", "numbered_generator", "numbered_image"]

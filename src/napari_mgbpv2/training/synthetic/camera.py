@@ -35,7 +35,7 @@ class Camera:
     offset: float
 
     @classmethod
-    def drawn(cls, generator: np.random.Generator) -> Camera:
+    def random(cls, generator: np.random.Generator) -> Camera:
         """Draw one from what is in use: 30 to 30 000 electrons in the bright parts, most of 16 bits left empty.
 
         Some give no more counts than 8 bits hold; of so many electrons at times, as when many exposures are averaged
@@ -49,7 +49,7 @@ class Camera:
         return cls(photons, read_noise, gain, offset=generator.choice([0.0, 100.0, generator.uniform(0, 500)]))
 
     @classmethod
-    def of_few_counts(cls, generator: np.random.Generator) -> Camera:
+    def random_low_count(cls, generator: np.random.Generator) -> Camera:
         """Draw one of 8 bits, of so many electrons that they leave no noise."""
         photons = 10 ** generator.uniform(5, 8)
         read_noise, brightest, offset = (generator.uniform(*ends) for ends in ((0.5, 4), (60, 255), (0, 20)))

@@ -38,7 +38,7 @@ def random_field(generator: np.random.Generator, size: int = 512, camera: Camera
     ndarray
         (size, size, 1), uint16 counts.
     """
-    camera = camera or Camera.drawn(generator)
+    camera = camera or Camera.random(generator)
     return camera.record(random_light(generator, size), generator)[..., None]
 
 
@@ -51,7 +51,7 @@ def random_micrograph(generator: np.random.Generator, size: int = 512) -> Counts
     if generator.random() >= SMOOTH:
         return random_field(generator, size)
     light = random_light(generator, size, SMOOTH_SHARPNESS)
-    return Camera.of_few_counts(generator).record(light, generator)[..., None]
+    return Camera.random_low_count(generator).record(light, generator)[..., None]
 
 
 def random_light(generator: np.random.Generator, size: int = 512, sharpness: tuple[float, float] = SHARPNESS) -> Canvas:
@@ -60,10 +60,10 @@ def random_light(generator: np.random.Generator, size: int = 512, sharpness: tup
     blur = SUPERSAMPLING * np.exp(generator.uniform(*np.log(sharpness)))
     canvas = np.zeros((side, side), np.float32)
     for kind in generator.choice(len(STRUCTURES), int(generator.integers(1, 4)), replace=False):
-        layer = blurred(STRUCTURES[kind](generator, side), blur, *_out_of_focus(generator))
-        canvas += np.float32(generator.uniform(0.3, 1.0)) / _bright(layer) * layer
-    structures = np.maximum(_averaged_down(canvas)[MARGIN:-MARGIN, MARGIN:-MARGIN], 0)
-    structures /= _bright(structures)
+        layer = blur_layer(STRUCTURES[kind](generator, side), blur, *_random_defocus(generator))
+        canvas += np.float32(generator.uniform(0.3, 1.0)) / _bright_level(layer) * layer
+    structures = np.maximum(_downsample_by_mean(canvas)[MARGIN:-MARGIN, MARGIN:-MARGIN], 0)
+    structures /= _bright_level(structures)
     illumination = clouds(generator, size, generator.uniform(0, 0.2), slope=3.0)
     light: Canvas
     if generator.random() < ABSORBING:
@@ -75,7 +75,7 @@ def random_light(generator: np.random.Generator, size: int = 512, sharpness: tup
     return light
 
 
-def blurred(canvas: Canvas, deviation: float, wide_deviation: float, wide_share: float) -> Canvas:
+def blur_layer(canvas: Canvas, deviation: float, wide_deviation: float, wide_share: float) -> Canvas:
     """Blur with the sum of two Gaussians: what is in focus, and a share of what is not."""
     squared = np.fft.fftfreq(len(canvas))[:, None] ** 2 + np.fft.rfftfreq(len(canvas))[None, :] ** 2
     near, far = (np.exp(-2 * (np.pi * each) ** 2 * squared) for each in (deviation, wide_deviation))
@@ -84,18 +84,18 @@ def blurred(canvas: Canvas, deviation: float, wide_deviation: float, wide_share:
     return made
 
 
-def _out_of_focus(generator: np.random.Generator) -> tuple[float, float]:
+def _random_defocus(generator: np.random.Generator) -> tuple[float, float]:
     """Deviation in canvas pixels and share of a layer's light that is out of focus: none, or as in a wide field."""
     share = generator.uniform(0, 0.7) if generator.random() < 0.5 else 0.0
     return generator.uniform(5, 50), share
 
 
-def _averaged_down(canvas: Canvas) -> Canvas:
+def _downsample_by_mean(canvas: Canvas) -> Canvas:
     side = len(canvas) // SUPERSAMPLING
     averaged: Canvas = canvas.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean(axis=(1, 3))
     return averaged
 
 
-def _bright(values: Canvas) -> np.float32:
+def _bright_level(values: Canvas) -> np.float32:
     """Return what is bright; of very few points, the brightest."""
     return np.float32(max(np.percentile(values, BRIGHT), 0.05 * values.max(), 1e-6))

@@ -17,7 +17,7 @@ _USED, _HELD_OUT = 0, 1  # two series of images for each seed
 
 
 @dataclass(frozen=True)
-class Kind:
+class SyntheticKind:
     """A kind of synthetic images.
 
     Attributes
@@ -44,10 +44,10 @@ class Kind:
 
 
 KINDS = {
-    "scenes": Kind("dead leaves with edges, textures, stripes and letters", 3, random_scene),
+    "scenes": SyntheticKind("dead leaves with edges, textures, stripes and letters", 3, random_scene),
     # white is where fine-tuning puts it for images of 16 bits
-    "microscopy": Kind("blobs, filaments and membranes, with a camera's noise", 1, random_field, white=99.9),
-    "micrographs": Kind(
+    "microscopy": SyntheticKind("blobs, filaments and membranes, with a camera's noise", 1, random_field, white=99.9),
+    "micrographs": SyntheticKind(
         "blobs, filaments and membranes, smooth pictures of 8 bits among them", 1, random_micrograph, white=99.9
     ),
 }

@@ -51,7 +51,7 @@ def _draw_leaf(canvas: Image.Image, textures: list[Scene], generator: np.random.
     mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
     kind = generator.choice(["ellipse", "polygon", "stroke", "letters"], p=[0.35, 0.4, 0.15, 0.1])
     _SHAPES[kind](ImageDraw.Draw(mask), mask.width, generator)
-    canvas.paste(_filling(mask.size, textures, generator), box[:2], mask)
+    canvas.paste(_make_fill(mask.size, textures, generator), box[:2], mask)
 
 
 def _ellipse(draw: ImageDraw.ImageDraw, side: int, generator: np.random.Generator) -> None:
@@ -83,7 +83,7 @@ def _letters(draw: ImageDraw.ImageDraw, side: int, generator: np.random.Generato
 _SHAPES = {"ellipse": _ellipse, "polygon": _polygon, "stroke": _stroke, "letters": _letters}
 
 
-def _filling(size: tuple[int, int], textures: list[Scene], generator: np.random.Generator) -> Image.Image:
+def _make_fill(size: tuple[int, int], textures: list[Scene], generator: np.random.Generator) -> Image.Image:
     """A flat colour, a gradient, stripes, or a piece of texture, of (width, height) ``size``."""
     width, height = size
     colour = _colour(generator)
