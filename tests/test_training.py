@@ -281,7 +281,7 @@ class TestResume:
     def test_other_options_are_refused_by_name(self, options: dict[str, Any]) -> None:
         with pytest.raises(Cancelled):
             run(options, cancelled=lambda: True)
-        with pytest.raises(TrainingError, match=r"was begun with batch_size = 2, and is now asked to go on with 1"):
+        with pytest.raises(TrainingError, match=r"was begun with batch_size = 2, and the options now give 1"):
             run(options | {"batch_size": 1}, resume=True)
 
     def test_a_run_may_be_prolonged(self, options: dict[str, Any]) -> None:
@@ -309,7 +309,7 @@ class TestResume:
         running.send_signal(signal.SIGINT)
         _, told = running.communicate(timeout=60)
         assert running.returncode == 1
-        assert "--resume goes on from there" in told.splitlines()[-1], told
+        assert "--resume continues from there" in told.splitlines()[-1], told
         assert "Traceback" not in told
         done = subprocess.run([*command, "--patch-size", "63", "--resume", "--minutes", "0.05"], check=False)
         assert done.returncode == 0
@@ -386,7 +386,7 @@ class TestTrust:
     def test_an_existing_model_is_kept(self, options: dict[str, Any]) -> None:
         run(options)
         before = options["output"].read_bytes()
-        with pytest.raises(TrainingError, match="exists already; --resume goes on, --overwrite begins anew"):
+        with pytest.raises(TrainingError, match="exists already; --resume continues the run, --overwrite replaces it"):
             run(options | {"seed": 1})
         assert options["output"].read_bytes() == before
         run(options | {"seed": 1}, overwrite=True)

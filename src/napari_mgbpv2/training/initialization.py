@@ -132,13 +132,15 @@ def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwri
             )
         if differs:
             raise TrainingError(
-                f"{folder}: was begun with {differs} = {before.get(differs)!r}, and is now asked to go on with "
-                f"{options.to_dict()[differs]!r}; use the same, or another -o."
+                f"{folder}: was begun with {differs} = {before.get(differs)!r}, and the options now give "
+                f"{options.to_dict()[differs]!r}; use the same value, or another -o."
             )
         return
     taken = next((path for path in (options.output, folder / STATE_FILE) if path.exists()), None)
     if taken is not None and not overwrite:
-        raise TrainingError(f"{taken} exists already; --resume goes on, --overwrite begins anew, or choose another -o.")
+        raise TrainingError(
+            f"{taken} exists already; --resume continues the run, --overwrite replaces it, or choose another -o."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,11 @@
-"""The trainer: options in, a model file out; the run can be followed, stopped, and taken up again.
+"""Train a network from options to a model file, with progress reports, cancellation and resume.
 
-Every step is a function of the seed, its number, and what the steps before have made of the weights: samples and
-noise are drawn anew from these numbers. So the state of a run is small, and a run of steps that was resumed ends with
-the same bits on a CPU as one that was not.
+This module owns the loop: the schedule, validations, saved states and the best model. A step itself is in
+`optimization_step`, the data in `training_data`.
+
+Every step is a function of the seed, its number and the weights, because samples and noise are drawn from these
+numbers. So the state of a run is small, and a resumed run of steps ends with the same bits on a CPU as an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -42,18 +45,18 @@ BEST_FILE = "best.safetensors"
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes
     ----------
     step, share
-        Steps done, and the share of the run that is over.
+        Steps done, and the share of the run that is over, 0 to 1.
     loss
         Mean since the last report.
     patches_per_second
-        Of all processes, since the run began or went on.
+        Of all processes, since the run began or was resumed.
     seconds_left
-        Estimated.
+        Estimated time until the end of the run.
     validation
         The scores, when there has been a validation.
     """
@@ -84,11 +87,11 @@ def train(
     Parameters
     ----------
     options
-        What, from what, how long.
+        All options of the run.
     resume
-        Go on with the run whose state is beside the output.
+        Continue the run whose state is next to the output.
     overwrite
-        Replace an output and a run that are there.
+        Replace an existing output and run.
     on_report
         Called every ``report_every`` steps and after each validation.
     cancelled
@@ -99,16 +102,17 @@ def train(
     Returns
     -------
     Path
-        The model file: the moving average of the weights at its best validation, or where nothing can tell, the last.
+        The model file: the moving average of the weights at the best validation, or at the last one if validations
+        cannot be compared.
 
     Raises
     ------
     TrainingError
-        The options do not fit together or to the model, there is a run already, or it cannot go on.
+        The options do not fit together or to the model, a run exists already, or it cannot be resumed.
     SourceError, ImageError
         No image can be trained on.
     Cancelled
-        ``cancelled`` said so, or the user pressed Ctrl-C; the run can be resumed.
+        ``cancelled`` returned True, or the user pressed Ctrl-C. The run can be resumed.
     """
     if tell is not None:
         warnings.warn("train: tell is now on_report", DeprecationWarning, stacklevel=2)
@@ -124,22 +128,22 @@ def train(
 
 @contextmanager
 def hold_signals(*numbers: signal.Signals) -> Iterator[Callable[[], bool]]:
-    """Hold signals back while something is changed that must be whole, or until all processes have agreed to stop.
+    """Delay signals while a change must be completed, or until all processes have agreed to stop.
 
     Parameters
     ----------
     numbers
-        The signals. One that is ignored stays so.
+        The signals. Ignored signals stay ignored.
 
     Yields
     ------
     Callable
-        Returns whether one of them has come.
+        Returns whether one of them has been received.
     """
     came: list[int] = []
     usual = {number: signal.getsignal(number) for number in numbers}
     held = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
-    if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread alone
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         held = {}
     for number in held:
         signal.signal(number, lambda number, frame: came.append(number))
@@ -151,7 +155,7 @@ def hold_signals(*numbers: signal.Signals) -> Iterator[Callable[[], bool]]:
 
 
 class Run:
-    """One run: its optimization, its material, and how far it has come."""
+    """Training run: its data, its optimization and its progress."""
 
     def __init__(self, options: TrainingOptions, process_group: ProcessGroup, *, resume: bool, overwrite: bool) -> None:
         self.options, self.process_group = options, process_group
@@ -170,7 +174,7 @@ class Run:
                 self.pristine.save(options.folder / "pristine.npz")
         self.optimization = OptimizationStep(network, objective, options, precision, process_group)
 
-        # validations: behind the first, which scores what the run starts from
+        # not counting the first validation, which scores the initial network
         self.step, self.best, self.validations, self.validated_at = 0, -math.inf, -1, -1
         seconds_before = 0.0
         if state is not None:
@@ -182,10 +186,10 @@ class Run:
         self.logger = RunLogger(options.folder, self.step) if process_group.is_leader else None
 
     def run(self, on_report: ReportCallback, report_every: int, cancelled: Callable[[], bool]) -> Path:
-        """Take step after step, validate now and then, and write the model.
+        """Run all steps with their validations, and write the model.
 
-        Of several processes, none is stopped by a signal alone: the others would wait for it. All stop after the same
-        step. SIGTERM is what torchrun sends to them after Ctrl-C.
+        A signal does not stop one of several processes alone, because the others would wait for it. All stop after the
+        same step. torchrun sends SIGTERM to them after Ctrl-C.
         """
         if self.process_group.size == 1:
             return self._run(on_report, report_every, cancelled)
@@ -214,7 +218,9 @@ class Run:
                     raise KeyboardInterrupt
                 rate = learning_rate_at(options.learning_rate, options.schedule, options.warm_up, self.step, share)
                 batch = next(batches)
-                with hold_signals(signal.SIGINT) as interrupted:  # else the state would be of a step that is half done
+                with hold_signals(
+                    signal.SIGINT
+                ) as interrupted:  # an interrupted step would leave an inconsistent state
                     parts = self.optimization.take_step(self.step, batch, rate)
                     losses.append(parts["loss"])
                     self.step += 1
@@ -225,12 +231,12 @@ class Run:
         except KeyboardInterrupt:
             self._save()
             if is_agreed:
-                self.process_group.wait()  # torchrun ends all processes when the first one does
+                self.process_group.wait()  # torchrun ends all processes when the first one ends
             raise Cancelled(
-                f"stopped after step {self.step}; its state is in {options.folder}: --resume goes on from there."
+                f"stopped after step {self.step}; its state is in {options.folder}; --resume continues from there."
             ) from None
         except TrainingError as error:
-            raise TrainingError(f"{error} What was learnt until the last validation is in {options.folder}.") from error
+            raise TrainingError(f"{error} The model of the last validation is in {options.folder}.") from error
         if self.validated_at != self.step:
             on_report(self._report(losses or [parts["loss"]], self._validate(parts)))
         self.process_group.wait()
@@ -239,7 +245,7 @@ class Run:
         return options.output
 
     def _share(self) -> float:
-        """Share of the run that is over: the same for all processes."""
+        """Return the share of the run that is over, the same in all processes."""
         steps, minutes = self.options.end
         by_steps = self.step / steps if steps is not None else 0.0
         by_time = self._seconds() / (60 * minutes) if minutes is not None else 0.0
@@ -255,7 +261,7 @@ class Run:
         return self._share() >= (self.validations + 1) / DEFAULT_VALIDATIONS
 
     def _validate(self, parts: dict[str, float]) -> dict[str, float]:
-        """Score the averaged weights, note it, keep the best or the last, and save the state."""
+        """Score the averaged weights, log the scores, save the best model (or the last) and the state."""
         network = self.optimization.averaged()
         found = validate(
             network,
@@ -267,7 +273,7 @@ class Run:
         self.validated_at, self.validations = self.step, self.validations + 1
         is_best = (
             found.figure_of_merit is None or found.figure_of_merit > self.best
-        )  # where nothing tells, the last is kept
+        )  # without a figure of merit, the last is kept
         self.best = self.best if found.figure_of_merit is None else max(self.best, found.figure_of_merit)
         if self.logger is not None:
             self.logger.add(self.step, {**parts, **found.scores})
@@ -288,7 +294,7 @@ class Run:
         return found.scores
 
     def _record(self) -> dict[str, object]:
-        """What the model's file tells of its training."""
+        """Return the training metadata of the model's file."""
         skipped = [[path, reason] for path, reason in self.data.skipped]
         if not self.options.record_paths:
             skipped = [

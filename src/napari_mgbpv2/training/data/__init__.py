@@ -1,7 +1,7 @@
-"""Training pairs: sharp patches and what is left of them after bicubic shrinking.
+"""Make training pairs: sharp patches, and the same patches shrunk and upscaled bicubically.
 
-Every sample is a function of (seed, index): the data sets are endless, index 7 is the same pair today and after a
-resume, in the first loader worker and in the third, in one process and in eight. Caches save time and nothing else.
+Every sample is a function of (seed, index). The data sets are endless. Index 7 is the same pair after a resume, in any
+loader worker and for any number of processes. Caches only save time.
 A pair is (input, target), each (C, patch, patch) float32, 0 black to 1 white, both at target resolution; nothing is
 clipped.
 """

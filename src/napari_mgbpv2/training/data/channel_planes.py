@@ -23,25 +23,27 @@ class ChannelPlanes:
 
     Every position along z, t and c is a plane. A network of three channels takes colours as they are and grey as
     three equal channels; a network of one channel takes red, green and blue as a plane each, as upscaling with it
-    does. Alpha is no picture: it is left out, unless the network has as many channels as the pixel has samples.
+    does. Alpha is left out, unless the network has as many channels as the pixel has samples.
 
     Parameters
     ----------
     path
-        Of the image, for messages.
-    axes, shape
-        Of its pixels.
+        Path of the image, for messages.
+    axes
+        Axes of its pixels, one letter each (y, x, s for samples, and others).
+    shape
+        Length of each axis.
     scale
-        The image is cut to multiples of it, at the bottom and on the right.
+        Upscaling factor. The image is cut to multiples of it at the bottom and on the right.
     channels
-        That the network takes.
+        Number of channels of the network.
     values
-        Map between its values and the network's.
+        Map between the image's values and [0, 1].
 
     Raises
     ------
     ImageError
-        Its samples do not fit the network.
+        The number of samples does not fit the network.
     """
 
     path: str
@@ -73,7 +75,7 @@ class ChannelPlanes:
         pixels = read_plane(data, self.axes, leading, rows, columns, self._samples(alternative))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         unit = np.ascontiguousarray(self.values.to_unit(pixels).transpose(2, 0, 1))
-        return torch.from_numpy(unit).expand(self.channels, -1, -1)  # grey has no memory for each channel
+        return torch.from_numpy(unit).expand(self.channels, -1, -1)  # a view: grey is not copied per channel
 
     @property
     def _leading(self) -> tuple[int, ...]:
@@ -104,7 +106,7 @@ def read_plane(
     columns: slice,
     samples: slice = slice(None),
 ) -> Pixels:
-    """Read (h, w) or (h, w, samples) of the plane that is at ``position`` along the axes but y, x and s."""
+    """Read (h, w) or (h, w, samples) of the plane at ``position`` along the axes other than y, x and s."""
     parts, places = {"y": rows, "x": columns, "s": samples}, iter(position)
     window = tuple(parts[axis] if axis in parts else _at(int(next(places))) for axis in axes)
     plane: Pixels = np.asarray(data[window]).transpose(standard_axes(axes)[1])[(0,) * len(position)]
@@ -112,7 +114,7 @@ def read_plane(
 
 
 def standard_axes(axes: str) -> tuple[str, list[int]]:
-    """Return the axes with y, x and s last, and the order in which to take the dimensions for that."""
+    """Return the axes with y, x and s last, and the permutation of the dimensions that puts them there."""
     standard = "".join(axis for axis in axes if axis not in "yxs") + "yx" + "s" * ("s" in axes)
     return standard, [axes.index(axis) for axis in standard]
 
@@ -122,12 +124,12 @@ def _at(position: int) -> slice:
 
 
 def source_size(source: ImageSource) -> tuple[int, int]:
-    """Height and width of an image."""
+    """Return height and width of an image in pixels."""
     height, width = (source.data.shape[source.axes.index(axis)] for axis in "yx")
     return height, width
 
 
 def error_reason(error: SourceError | ImageError, path: str = "") -> str:
-    """Return what an error says without the path that it begins with."""
+    """Return the message of an error without the path that it begins with."""
     message = str(error)
     return message.removeprefix(f"{path}: ") if path else message

@@ -1,4 +1,4 @@
-"""Images whose windows cannot be had by themselves, decoded once into files that can be mapped.
+"""Decode images without random access once, into files that can be memory-mapped.
 
 PNG and JPEG are decoded whole or not at all, and so is a TIFF that is one compressed strip. Without a copy, each
 sample would cost a whole image, or every image would have to stay in memory.
@@ -20,11 +20,11 @@ from napari_mgbpv2.training.data.open_files import OpenFiles
 from napari_mgbpv2.training.data.patches import PatchedArray
 from napari_mgbpv2.training.data.temp_directory import TempDirectory
 
-_MAX_DECODED_PIXELS = 2**22  # to decode for one window: some 20 ms
+_MAX_DECODED_PIXELS = 2**22  # of a whole image that is decoded for each window, in about 20 ms
 
 
 class ImageFiles:
-    """The files of a training set, decoded copies among them; those are removed with this object."""
+    """Files of a training set, with decoded copies where needed. The copies are removed with this object."""
 
     def __init__(self) -> None:
         self._open = OpenFiles()
@@ -32,7 +32,7 @@ class ImageFiles:
         self._made = 0
 
     def with_random_access(self, source: ImageSource, window: int) -> ImageSource:
-        """Return the image if windows of that height and width can be read, else a decoded copy of it; closed.
+        """Return the image, or a decoded copy if windows of that height and width cannot be read; its file is closed.
 
         Raises
         ------
@@ -62,7 +62,7 @@ def _has_random_access(source: ImageSource, window: int) -> bool:
 
 
 def _write_decoded_copy(source: ImageSource, path: Path) -> ImageSource:
-    """Write the pixels plane by plane, as they lie in memory, with y, x and s last."""
+    """Write the pixels plane by plane in C order, with y, x and s last."""
     axes, order = standard_axes(source.axes)
     shape = tuple(source.data.shape[i] for i in order)
     leading = len(axes.replace("s", "")) - 2

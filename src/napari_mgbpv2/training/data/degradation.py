@@ -1,7 +1,7 @@
-"""What the network gets for a crop of a sharp image: the crop of the whole image shrunk and upscaled, bicubically.
+"""Degrade crops of sharp images: shrink and upscale them bicubically, as for the whole image.
 
-Only a window is read and resampled, wide enough that no pixel of the crop tells the difference: the low-resolution
-pixels are those of S_f of the whole image, and their upscaling is that of the whole low-resolution image.
+Only a window is read and resampled. It is wide enough that the low-resolution pixels equal those of S_f of the whole
+image, and their upscaling equals that of the whole low-resolution image.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SHRINK_HALO = 2  # low-resolution pixels at a cut that S_f spoils: its kernel s
 
 
 def reach(scale: int) -> int:
-    """Target pixels beyond a crop that its input depends on, at the most."""
-    return (2 + _SHRINK_HALO + 1) * scale  # two taps, the halo, and what the grid of source pixels takes
+    """Return the largest number of target pixels beyond a crop that its input depends on."""
+    return (2 + _SHRINK_HALO + 1) * scale  # two weights, the halo, and the alignment to source pixels
 
 
 def degraded_crop(
@@ -99,9 +99,9 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def crop_span(span: Span, patch: int, scale: int, reverse: bool, generator: np.random.Generator) -> Span:
-    """Draw where a crop lies along one axis, so that the source's pixels lie on the network's grid.
+    """Draw the position of a crop along one axis, aligned to the source's pixels.
 
-    A network learns one relation between its grid and that of the source's pixels, and gets no other when it is used
+    A network learns one alignment between its grid and the source's pixels, and inference uses the same one
     (`ModelConfig.border_multiple`).
 
     Parameters
@@ -124,12 +124,12 @@ def crop_span(span: Span, patch: int, scale: int, reverse: bool, generator: np.r
 
 
 def resampling_weights(span: Span, scale: int, low_size: int) -> ResamplingWeights:
-    """Bicubic taps of the target pixels of ``span`` in an axis of ``low_size`` low-resolution pixels."""
+    """Return bicubic weights of the target pixels ``span`` along an axis of ``low_size`` low-resolution pixels."""
     return ResamplingWeights.of(np.arange(*span, dtype=np.int64), scale, low_size)
 
 
 def _sharp_window(low: slice, scale: int, low_size: int) -> slice:
-    """Return the sharp pixels from which S_f gives the low-resolution pixels ``low`` as from the whole image."""
+    """Return the sharp pixels that S_f needs for the low-resolution pixels ``low``."""
     return slice(max(0, low.start - _SHRINK_HALO) * scale, min(low_size, low.stop + _SHRINK_HALO) * scale)
 
 
@@ -151,7 +151,7 @@ class Orientation:
 
     @property
     def reverses(self) -> tuple[bool, bool]:
-        """Whether the rows and the columns of an image are read backwards, whichever axis they end up on."""
+        """Whether rows and columns of the image are read backwards, before any swap of the axes."""
         return self.turns in (2, 3), self.flipped != (self.turns in (1, 2))
 
     def apply(self, pair: Pair) -> Pair:
@@ -161,5 +161,5 @@ class Orientation:
 
     def _turned(self, image: Tensor) -> Tensor:
         flipped = image.flip(2) if self.flipped else image
-        # a crop that is a view would drag the whole window that was read through the loader's queue
+        # a view would send the whole window through the loader's queue
         return torch.rot90(flipped, self.turns, (1, 2)).clone(memory_format=torch.contiguous_format)

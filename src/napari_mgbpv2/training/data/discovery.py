@@ -1,4 +1,4 @@
-"""Which images are meant: files, folders, globs, prepared folders, and images that are open already."""
+"""Find training images: files, folders, globs, prepared folders, and images that are already open."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class FoundImages:
     images
         What to open.
     given_range, common_range
-        Where they all come from one prepared folder: black and white as they were given to it for all images, or as
-        they were chosen for those whose type does not say them.
+        Only if all images come from one prepared folder: black and white that were given for all images, or
+        estimated for images whose type does not define them.
     skipped
-        What had been left out when they were prepared, and what cannot be read: path and reason.
+        Path and reason of images that were skipped during preparation or that cannot be read.
     others
-        What else is there that is no file, or made by this program: path and reason.
+        Path and reason of other entries: not files, or written by this program.
     """
 
     images: tuple[Image, ...]
@@ -42,7 +42,7 @@ class FoundImages:
 
 
 def find_images(paths: Paths) -> FoundImages:
-    """Find images; nothing is opened but the index of a prepared folder.
+    """Find images. Only the index of a prepared folder is opened.
 
     Parameters
     ----------

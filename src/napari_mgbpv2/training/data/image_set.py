@@ -1,4 +1,8 @@
-"""The images of a training set: opened, checked, with one map of values, and what had to be left out."""
+"""Open and check the images of a training set, and map their values to [0, 1].
+
+This module owns the checks, the value maps and the list of skipped images. `discovery` finds the images, `samples` and
+`pairs` cut samples from them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ Skipped = tuple[str, str]  # path and reason
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images that can be trained on.
+    """Opened images of a training set.
 
     Attributes
     ----------
@@ -30,10 +34,10 @@ class ImageSet:
     data
         Pixels of each, by the same number.
     given_range, common_range
-        Values of black and white that were given for all images, or those of the images whose type does not say
-        them, for each type where there are several; None where there are none.
+        Values of black and white that were given for all images; or those of images whose type does not define
+        them, per type if there are several types. None if not applicable.
     files
-        Owner of the decoded copies that ``data`` reads where an image has no random access.
+        Owner of the decoded copies that ``data`` reads from for images without random access.
     """
 
     planes: tuple[ChannelPlanes, ...]
@@ -53,7 +57,7 @@ class ImageSet:
 
 
 def image_path(image: Image) -> str:
-    """Where an image is, for messages."""
+    """Return the path of an image, for messages."""
     return image if isinstance(image, str) else image.path
 
 
@@ -80,29 +84,31 @@ def load_images(
     found
         The images.
     scale
-        They are cut to multiples of it.
+        Upscaling factor. Images are cut to multiples of it.
     channels
-        That the network takes.
+        Number of channels of the network.
     least
-        Height and width that they must have.
+        Smallest height and width of a usable image in pixels.
     value_range
         Values of black and white; None to find them.
     like
         Images whose values of black and white are to be used.
     window
-        Height and width of what will be read at a time.
+        Height and width of the windows that will be read, in pixels.
     progress
         Called with the number of images done and of all.
 
     Returns
     -------
-    ImageSet, tuple of (str, str)
-        And the paths of the images that cannot be used, with the reason.
+    images : ImageSet
+        The usable images.
+    skipped : tuple of (str, str)
+        Path and reason of each image that cannot be used.
 
     Raises
     ------
     ImageError
-        None can be used, or the value range is none.
+        No image can be used, or the value range is not valid.
     """
     given, common = as_range(value_range) or found.given_range, found.common_range
     if like is not None:
@@ -135,7 +141,7 @@ def image_set(
     common: CommonRange | None,
     files: ImageFiles,
 ) -> ImageSet:
-    """Put open images together with their maps of values: a range ``given`` for all, or ``common`` ones to find."""
+    """Combine open images with value maps from a range ``given`` for all, or from ``common`` ones."""
     sources = [replace(source, data=visible_colours(source.data, source.axes)) for source in sources]
     if given is None:
         common = common_ranges([(source.axes, source.data) for source in sources], common)
@@ -158,13 +164,13 @@ def check_usable(source: ImageSource, scale: int, channels: int, least: int) -> 
 
 
 def no_usable_image(skipped: Sequence[Skipped]) -> ImageError:
-    """Return the error for a set of which no image can be used."""
+    """Return the error for a set without a usable image."""
     path, reason = skipped[0]
     return ImageError(f"none of {len(skipped)} images can be used for training. {path}: {reason}")
 
 
 def warn_skipped(skipped: Sequence[Skipped], used: int, others: Sequence[Skipped] = ()) -> None:
-    """Say once how many images are left out, and why the first ones are; and once which other files are no images."""
+    """Warn once about skipped images, with the first reasons, and once about other files."""
     if others:
         named = ", ".join(f"{path} ({reason})" for path, reason in others[:3])
         rest = f" and {len(others) - 3} more" if len(others) > 3 else ""

@@ -1,4 +1,4 @@
-"""Samples in batches, in their order, from any number of loader workers and processes."""
+"""Batch samples in a fixed order, for any number of loader workers and processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sample_loader(
     """Return the batches of a data set from a step on.
 
     Step n of all processes together is samples n * batch * world to (n + 1) * batch * world; a process takes every
-    ``world``-th of them. Two processes with batches of 4 so see what one with batches of 8 sees.
+    ``world``-th of them. Two processes with batches of 4 get the samples of one process with batches of 8.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def sample_loader(
     batch
         Samples in a batch of this process.
     start
-        First step; to go on after n steps, n.
+        First step, from 0. To resume after n steps, pass n.
     workers
         Processes that make samples; 0 makes them in this one.
     rank, world
@@ -41,8 +41,8 @@ def sample_loader(
     Returns
     -------
     iterable of (Tensor, Tensor)
-        Inputs and targets, (batch, C, patch, patch) each, in page-locked memory where there is CUDA. It ends before
-        the batch for which the data set has too few samples, and begins at ``start`` each time.
+        Inputs and targets, (batch, C, patch, patch) each, in page-locked memory if CUDA is available. Incomplete
+        batches are left out. Each iteration begins at ``start``.
     """
     if batch < 1 or start < 0 or not 0 <= rank < world:
         raise ValueError(f"batch {batch} must be at least 1, start {start} at least 0, rank {rank} below world {world}")
@@ -72,7 +72,7 @@ class _Tensors:
 
 
 def _collate_arrays(pairs: list[Pair]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Stack samples into arrays: tensors would travel as shared memory, whose owner must outlive an interrupted run."""
+    """Stack samples into arrays. Tensors would be sent as shared memory, which an interrupt can remove too early."""
     image, target = (np.stack([pair[side].numpy() for pair in pairs]) for side in (0, 1))
     return image, target
 

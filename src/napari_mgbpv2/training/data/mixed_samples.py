@@ -1,4 +1,4 @@
-"""Samples of images and synthetic ones in one set: real textures, and lines and letters, which photographs lack."""
+"""Mix samples of images with synthetic ones, which add the lines and letters that photographs lack."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _STREAM = 2  # distinguishes these draws from those of the two sets
 
 
 class MixedSamples(Dataset[Pair]):
-    """An endless set of pairs, each from images or synthetic; a function of (seed, index).
+    """Endless set of pairs, each from an image or synthetic, as a function of (seed, index).
 
     Parameters
     ----------
     images
-        Pairs from images. They are also what is held out for validation.
+        Pairs from images. Validation uses their held-out part.
     synthetic
         Synthetic pairs of the same scale, patch size and number of channels.
     share

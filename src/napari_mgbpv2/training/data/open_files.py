@@ -1,4 +1,4 @@
-"""Files that are open only while they are used: a training set has more images than a process may have open files."""
+"""Keep files open only while they are used: a training set can exceed the limit of open files per process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_mgbpv2.io.image import Pixels, Reopen, Window
 from napari_mgbpv2.io.memory_mapped import MappedArray
 from napari_mgbpv2.io.readers import FileArray, ImageSource
 
-_OPEN_BYTES = 2**30  # what the open images of one process may hold on to
+_OPEN_BYTES = 2**30  # limit of the memory that open images of one process retain
 _MAPPED_BYTES, _DECODED_BYTES = 4 * 2**20, 128 * 2**20  # a mapped file counts for its descriptor, others keep pixels
 
 
@@ -21,21 +21,21 @@ class _Open:
 
 
 class OpenFiles:
-    """The files of a training set that are open now; copies in loader workers begin with none."""
+    """Cache of the open files of a training set. Copies in loader workers start empty."""
 
     def __init__(self) -> None:
         self._open: BoundedCache[int, _Open] = BoundedCache(_OPEN_BYTES)
         self._count = 0
 
     def reopening(self, source: ImageSource) -> ImageSource:
-        """Return the same image with its file closed: it is opened when pixels are read."""
+        """Return the image with its file closed. Reading pixels opens the file."""
         if not isinstance(source.data, FileArray):
             return source
         self._count += 1
         return replace(source, data=ReopenedArray(source.data, self, self._count))
 
     def get(self, number: int, reopen: Reopen) -> FileArray:
-        """Return the pixels of a file that is known by ``number``, opened if it is not open."""
+        """Return the pixels of file ``number``, and open it if needed."""
         return self._open.get(number, lambda: _reopen(reopen)).data
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,16 +52,16 @@ def _reopen(reopen: Reopen) -> _Open:
 
 
 class ReopenedArray:
-    """The pixels of a file, which is opened when they are read and closed when many others have been.
+    """Pixels of a file that is opened on reading, and closed when the cache evicts it.
 
     Parameters
     ----------
     data
-        The pixels; they are let go.
+        The pixels of the open file, which is not retained.
     files
-        Keeps it open.
+        Cache of open files.
     number
-        By which it is known there.
+        Key of the file in that cache.
     """
 
     def __init__(self, data: FileArray, files: OpenFiles, number: int) -> None:
@@ -70,5 +70,5 @@ class ReopenedArray:
         self._files, self._number = files, number
 
     def __getitem__(self, window: Window) -> Pixels:
-        """Read pixels; raises `SourceError` if the file has gone or is damaged."""
+        """Read pixels; raises `SourceError` if the file is missing or damaged."""
         return self._files.get(self._number, self._reopen)[window]

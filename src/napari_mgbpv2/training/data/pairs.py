@@ -1,4 +1,4 @@
-"""Samples from real pairs: photographs, scans or exposures of the same thing at two resolutions."""
+"""Cut samples from real pairs: photographs, scans or exposures of the same object at two resolutions."""
 
 from __future__ import annotations
 
@@ -35,13 +35,25 @@ class PairedSamples(CropSamples):
     Parameters
     ----------
     high, low
-        As `find_images` has them; images belong together that have the same file name without suffixes.
+        Files, folders, patterns, prepared folders or open images. Two images form a pair if their file names without
+        suffixes are equal.
     scale
-        By which the high-resolution image is larger, exactly.
-    patch, seed, channels, augment, hold_out, progress
-        As `ImageSamples` has them.
+        Exact ratio of the two resolutions.
+    patch
+        Height and width of a sample at target resolution, in pixels.
+    seed
+        The same seed gives the same samples.
+    channels
+        Number of channels of the network.
     value_range
-        Values of black and white of both; by default as `ImageSamples` finds them for the high-resolution images.
+        Values of black and white of both. By default those of the type for 8 bits and booleans; else 0 and the 99.9th
+        percentile of a coarse sample of the high-resolution images.
+    augment
+        Whether samples are flipped and rotated, 8 ways.
+    hold_out
+        Share that is held out for validation, from 0 to below 1.
+    progress
+        Called with the number of pairs opened and of all.
 
     Attributes
     ----------
@@ -51,7 +63,7 @@ class PairedSamples(CropSamples):
     Raises
     ------
     SourceError
-        A path does not exist, or there is nothing.
+        A path does not exist, or no image is found.
     ImageError
         Two images of one pair do not fit each other, two images have the same name, or no pair can be used.
     """
@@ -137,7 +149,7 @@ def _stem(path: str) -> str:
 
 
 def _match_pairs(high: dict[str, Image], low: dict[str, Image]) -> tuple[list[tuple[Image, Image]], list[Skipped]]:
-    """Return the images that belong together, in the order of the high-resolution ones, and those without partner."""
+    """Return the pairs, in the order of the high-resolution images, and the images without a partner."""
     pairs = [(image, low[stem]) for stem, image in high.items() if stem in low]
     kinds = (("low", high, low), ("high", low, high))
     alone = [
@@ -150,7 +162,7 @@ def _match_pairs(high: dict[str, Image], low: dict[str, Image]) -> tuple[list[tu
 
 
 class _Mismatch(ImageError):
-    """Two images of a pair do not fit: no damaged file to leave out, but a mistake to be told of."""
+    """Mismatched pair: an error, not a file to skip."""
 
 
 def _check_match(sharp: ImageSource, coarse: ImageSource, scale: int) -> None:
@@ -170,6 +182,6 @@ def _check_match(sharp: ImageSource, coarse: ImageSource, scale: int) -> None:
 
 
 def _other_axes(source: ImageSource) -> dict[str, int]:
-    """Return the length of each axis but y and x."""
+    """Return the length of each axis other than y and x that is longer than 1."""
     sizes = dict(zip(source.axes, source.data.shape, strict=True))
     return {axis: sizes[axis] for axis in standard_axes(source.axes)[0] if axis not in "yx" and sizes[axis] > 1}

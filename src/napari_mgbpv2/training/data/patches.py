@@ -1,4 +1,7 @@
-"""Prepared folders: what their index says, and their patches read as the images that they were cut from."""
+"""Read prepared folders: their index, and their patches as the images that they were cut from.
+
+`prepared_folder` writes these folders.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ _PNG_DTYPES, _PNG_SAMPLES = ("uint8", "uint16"), (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class PatchedImage:
-    """How one image lies in its patches.
+    """Layout of one image in its patches.
 
     Attributes
     ----------
     source
         Name of the image, see `unique_names`, or its path in folders that hold whole paths.
     bytes, modified
-        Size and time of change in nanoseconds of that file: another version of it has others.
+        Size in bytes and modification time in nanoseconds of that file, to recognise a changed one.
     axes, shape, dtype
         Of the whole image; y, x and, for colours, s come last.
     folders
@@ -66,7 +69,7 @@ class PatchedImage:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """A file that was left out, and why."""
+    """Skipped file with the reason."""
 
     source: str
     bytes: int
@@ -76,17 +79,17 @@ class SkippedImage:
 
 @dataclass(frozen=True)
 class Index:
-    """What is in a prepared folder.
+    """Contents of a prepared folder.
 
     Attributes
     ----------
     patch, stride
         Size of the patches and distance of their beginnings, in pixels.
     given_range, common_range
-        Values of black and white that were given for all images, or those of the images whose type does not say
-        them, for each type where there are several; None where there are none.
+        Values of black and white that were given for all images; or those of images whose type does not define
+        them, per type if there are several types. None if not applicable.
     images, skipped
-        The images that are in it, and those that could not be read.
+        Images in the folder, and images that could not be read.
     """
 
     patch: int
@@ -100,13 +103,13 @@ class Index:
         """Write the index of ``folder``, which makes it a prepared one."""
         record = asdict(self)
         if isinstance(self.common_range, Mapping) and len(self.common_range) == 1:
-            (record["common_range"],) = self.common_range.values()  # as it has been from the first
+            (record["common_range"],) = self.common_range.values()  # the format of the first version
         with open(folder / INDEX_NAME, "w", encoding="utf-8") as file:
             json.dump({"format": _FORMAT, "version": _VERSION, **record}, file, indent=1)
 
 
 def is_prepared(folder: str | os.PathLike[str]) -> bool:
-    """Tell whether there is a folder that `prepare` made."""
+    """Return whether `prepare` made this folder."""
     return os.path.isfile(os.path.join(folder, INDEX_NAME))
 
 
@@ -144,7 +147,7 @@ def _range(record: Any) -> tuple[float, float] | None:
 
 
 def _ranges(record: Any) -> CommonRange | None:
-    """Read one range for all types, or one each, by the name of the type."""
+    """Read one range for all types, or one per type by its name."""
     if not isinstance(record, dict):
         return _range(record)
     ranges = {str(name): _range(each) for name, each in record.items()}
@@ -152,9 +155,9 @@ def _ranges(record: Any) -> CommonRange | None:
 
 
 def open_prepared(folder: str | os.PathLike[str], index: Index) -> list[ImageSource]:
-    """Open the images of a prepared folder; their pixels are those of the originals, which are not needed.
+    """Open the images of a prepared folder. The original files are not needed.
 
-    The path of each is its name below the folder, so that images of several prepared folders are not taken for one.
+    The path of each is its name below the folder, which keeps images of several prepared folders apart.
     """
     place = os.fspath(folder)
     return [
@@ -202,7 +205,7 @@ class PatchedArray(FileArray):
         path = os.path.join(self.path, name)
         try:
             pixels = load_patch(path)
-        except Exception as error:  # a damaged patch fails as its codec does
+        except Exception as error:  # the codec decides how a damaged patch fails
             raise SourceError(f"{path}: cannot be read ({error}); delete the folder and prepare it again.") from error
         expected = (row.size, column.size, *self.shape[self._leading + 2 :])
         if pixels.shape != expected or pixels.dtype != self.dtype:

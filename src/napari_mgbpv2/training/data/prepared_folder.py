@@ -1,8 +1,7 @@
 """The paper's preprocessing (Fig. 7): a folder of overlapping patches for every image plane.
 
-Reading a patch of a training image then takes one small file, whatever the format of the image. The low-resolution
-side needs no files of its own: it is computed from the sharp pixels around a crop, which the patches hold, and equals
-that of the whole image.
+Reading a patch of a training image then takes one small file, for any format of the image. The low-resolution side is
+computed from the sharp pixels around a crop, which the patches contain, and equals that of the whole image.
 """
 
 from __future__ import annotations
@@ -56,22 +55,23 @@ def prepare(
     Parameters
     ----------
     paths
-        As `find_images` has them.
+        Files, folders, patterns, prepared folders or open images.
     folder
-        Where the patches go: for each image plane a folder of PNG files (.npy for floats and wide integers), named by
-        the row and column of their first pixel, and ``patches.json``, which says what is what. It appears when it is
-        complete. A folder of the same images and patches is left as it is.
+        Folder for the patches. It gets one folder of PNG files (.npy for floats and wide integers) per image plane,
+        named by the row and column of their first pixel, and an index, ``patches.json``. It appears when it is
+        complete. A folder of the same images and patches is left unchanged.
     patch
-        Height and width of a patch; the last of a row or column is up to 15 pixels larger.
+        Height and width of a patch in pixels, a multiple of 16. The last of a row or column is up to 15 pixels larger.
     stride
-        Distance of the beginnings of patches, but for the last one, which lies inside; all are multiples of 16.
+        Distance between patches in pixels, a multiple of 16. The last patch ends at the edge of the image.
     value_range
-        Values of black and white to note; by default as `ImageSamples` chooses them.
+        Values of black and white to record. By default those of the type for 8 bits and booleans; else 0 and the
+        99.9th percentile of a coarse sample.
     progress
         Called with the number of images done and of all.
     record_paths
-        Whether ``patches.json`` holds the whole paths of the images; by default their names, with as many of the
-        folders above as tell them apart, beside their sizes and times of change.
+        Whether ``patches.json`` holds the whole paths of the images; by default their names, with as many
+        parent folders as needed to distinguish them. Sizes and modification times are always recorded.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def prepare(
     Raises
     ------
     SourceError, ImageError
-        There is no image that can be read.
+        No image can be read.
     DestinationError
         The folder exists and holds something else, or cannot be written.
     """
@@ -93,12 +93,12 @@ def prepare(
     found = find_images(paths)
     if _is_done(place, found, patch, stride):
         return place
-    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")  # hidden: no images to be found
+    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")  # hidden: not found as images
     try:
         partial.mkdir(parents=True)
         _write(partial, found, patch, stride, value_range, progress, record_paths=record_paths)
         with suppress(OSError):
-            place.rmdir()  # an empty folder is no obstacle
+            place.rmdir()  # an empty folder may be replaced
         try:
             os.replace(partial, place)
         except OSError:  # another process may have been faster
@@ -116,10 +116,10 @@ def prepare(
 
 
 def _is_done(place: Path, found: FoundImages, patch: int, stride: int) -> bool:
-    """Tell whether the folder holds these patches already; raise `DestinationError` if it holds something else."""
+    """Return whether the folder holds these patches; raise `DestinationError` if it holds something else."""
     if not is_prepared(place):
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise DestinationError(f"{place}: exists and is no folder of prepared patches; give another folder.")
+            raise DestinationError(f"{place}: exists and is not a folder of prepared patches; give another folder.")
         return False
     index = read_index(place)
     there = {(each.source, each.bytes, each.modified) for each in index.images}
@@ -137,7 +137,7 @@ def _is_done(place: Path, found: FoundImages, patch: int, stride: int) -> bool:
 
 
 def unique_names(images: Sequence[Image]) -> list[str]:
-    """Return a name for each image: the end of its path, as long as it takes to tell all of them apart."""
+    """Return a name per image: the shortest ends of the paths that are all different."""
     paths = [escape_undecodable(display_path(_path_of(image))).replace(os.sep, "/") for image in images]
     parts = [[part for part in path.split("/") if part] for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
@@ -152,7 +152,7 @@ def _path_of(image: Image) -> str:
 
 
 def _size_and_mtime(image: Image) -> tuple[int, int]:
-    """Size in bytes and time of change in nanoseconds of an image's file; zeros if it has none."""
+    """Return size in bytes and modification time in nanoseconds of an image's file, or zeros without a file."""
     try:
         status = os.stat(_path_of(image))
     except OSError:
@@ -189,7 +189,7 @@ def _write(
             progress(number + 1, len(found.images))
     if not images:
         raise ImageError(f"none of {len(skipped)} images can be read; {skipped[0].source}: {skipped[0].reason}")
-    # the patches hold the same pixels as the images and are faster to look at
+    # the patches contain the same pixels as the images and are faster to read
     patched = [(image.axes, PatchedArray(os.fspath(folder), image)) for image in images]
     given, common = as_range(value_range) or found.given_range, found.common_range
     if given is None:

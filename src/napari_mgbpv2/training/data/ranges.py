@@ -1,4 +1,4 @@
-"""Black and white of a set of images whose type does not say them."""
+"""Choose black and white for images whose type does not define them."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from napari_mgbpv2.io.readers import ArrayLike
 CommonRange = tuple[float, float] | Mapping[str, tuple[float, float]]  # of all types, or by the name of the type
 
 _WINDOWS, _WINDOW = 256, 64  # a million pixels at the most, however large the images
-_PERCENTILE = 99.9  # a few hot pixels are no white
+_PERCENTILE = 99.9  # ignores a few hot pixels
 _ALPHA_SAMPLES = (2, 4)
 
 
 def uses_full_range(dtype: np.dtype[Any]) -> bool:
-    """Tell whether images of a type use all of it: booleans and 8 bits; few cameras fill 16, and floats are free."""
+    """Return whether images of a type use its full range: booleans and 8 bits do, 16 bits and floats rarely."""
     return dtype.itemsize == 1
 
 
 def value_map(dtype: np.dtype[Any], given: tuple[float, float] | None, common: CommonRange | None) -> ValueMap:
-    """Map of an image of a set: the range that is ``given``, else its type's, else that of its type in the set."""
+    """Return an image's value map: from the range ``given``, else its type, else the common range of its type."""
     if given is None and not uses_full_range(dtype):
         given = common.get(dtype.name) if isinstance(common, Mapping) else common
     return ValueMap.of(dtype, given)
 
 
 def common_ranges(images: Sequence[tuple[str, ArrayLike]], known: CommonRange | None = None) -> CommonRange | None:
-    """Return black and white of each type among images whose type does not say them.
+    """Return black and white per type, for images whose type does not define them.
 
-    Counts of a camera and floats from 0 to 1 have no white in common.
+    Each type has its own range: a camera's counts and floats from 0 to 1 differ in their white.
 
     Parameters
     ----------
     images
         Axes and pixels of each.
     known
-        What has been chosen before: one range for all types, or one each.
+        Ranges chosen before: one for all types, or one per type.
 
     Returns
     -------
     tuple, mapping or None
-        The one for all types if it was known, else one for each by its name; None where all types say theirs.
+        The range for all types if it was known, else one per type by its name; None if all types define theirs.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def common_ranges(images: Sequence[tuple[str, ArrayLike]], known: CommonRange | 
 
 
 def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Check a range that somebody gives; raise `ImageError` unless it is two finite numbers, the lower one first."""
+    """Check a range from the user; raise `ImageError` unless it is two finite numbers, the lower one first."""
     if value_range is None:
         return None
     checked = ValueMap.of("f8", value_range)
@@ -70,7 +70,7 @@ def as_range(value_range: tuple[float, float] | None) -> tuple[float, float] | N
 
 
 def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> dict[str, tuple[float, float]]:
-    """Choose black and white for each type of images that does not say them, from a sample that depends on them alone.
+    """Estimate black and white per type of images from a sample that depends only on the images.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def estimate_range(images: Sequence[tuple[str, ArrayLike]]) -> dict[str, tuple[f
     Returns
     -------
     dict
-        By the name of the type: 0 and the 99.9th percentile of a coarse sample of its images.
+        Black and white by the name of the type: 0 and the 99.9th percentile of a coarse sample of its images.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Samples from images: the draw of an image, a plane, a position and an orientation, and the pair that lies there."""
+"""Cut samples from images: draw an image, a plane, a position and an orientation, and make the pair there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_mgbpv2.training.data.prepared_folder import prepare
 from napari_mgbpv2.training.data.splitting import Region, cells, split
 
 ENDLESS = 2**48
-_STREAM = 1  # tells these draws from those of synthetic images
+_STREAM = 1  # separates these draws from those of synthetic images
 _ATTEMPTS = 100
 SMOOTH_SIGMAS = (0.3, 2.0)  # low-resolution pixels: standard deviations of the blur of smooth samples
 
@@ -50,9 +50,17 @@ class CropSamples(Dataset[Pair], ABC):
     images
         The sharp images.
     skipped
-        Those that cannot be used.
-    scale, patch, seed, augment, hold_out
-        As `ImageSamples` has them.
+        Path and reason of images that cannot be used.
+    scale
+        Upscaling factor.
+    patch
+        Height and width of a sample at target resolution, in pixels.
+    seed
+        The same seed gives the same samples.
+    augment
+        Whether samples are flipped and rotated, 8 ways.
+    hold_out
+        Share that is held out for validation, from 0 to below 1.
     smooth_share
         Share of samples whose sharp image is blurred, 0 to 1.
     """
@@ -101,7 +109,7 @@ class CropSamples(Dataset[Pair], ABC):
             except SourceError as error:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                # Damage that shows only now; the next draw does as well and is as much a function of the index.
+                # The damage shows only now. The next draw is as much a function of the index.
                 warnings.warn(f"a sample was drawn again: {error}", stacklevel=2)
                 continue
             return draw.orientation.apply(pair)
@@ -130,7 +138,7 @@ class CropSamples(Dataset[Pair], ABC):
 
     def _draw_blur(self, generator: np.random.Generator) -> float:
         """Draw the standard deviation of a blur in target pixels, 0 for most samples."""
-        # Nothing is drawn without a share, so that runs of before resume bit for bit.
+        # Without a share nothing is drawn, so older runs resume bit for bit.
         if not self.smooth_share or generator.random() >= self.smooth_share:
             return 0.0
         return self.scale * float(np.exp(generator.uniform(*np.log(SMOOTH_SIGMAS))))
@@ -153,9 +161,9 @@ class ImageSamples(CropSamples):
     seed
         The same seed gives the same samples.
     channels
-        That the network takes. Three: colours as they are, grey as three equal channels. One: grey, and red, green
-        and blue as images of their own, because upscaling runs them through such a network one by one. Another
-        number: images with as many samples a pixel. Alpha is left out of the first two.
+        Number of channels of the network. Three: colours unchanged, grey as three equal channels. One: grey, and red,
+        green and blue as separate images, because upscaling runs them through such a network one by one. Another
+        number: images with as many samples per pixel. Alpha is left out of the first two.
     value_range
         Values of black and white. By default those of the type for 8 bits and booleans; for all other images
         together 0 and the 99.9th percentile of a coarse sample.
@@ -188,11 +196,11 @@ class ImageSamples(CropSamples):
     Raises
     ------
     SourceError
-        A path does not exist, or there is nothing.
+        A path does not exist, or no image is found.
     ImageError
         No image can be used: all are damaged or smaller than a patch, or nothing is left when a part is held out.
     DestinationError
-        The prepared folder is something else, or the disk is full.
+        The folder for patches holds something else, or the disk is full.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which part of the images is for training and which is held out, and where validation looks."""
+"""Split images into parts for training and held-out parts, and choose crops for validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENOUGH_IMAGES = 5  # with fewer, holding out a whole one would cost too much
 
 
 class Region(NamedTuple):
-    """The same rectangle of all planes of an image, which is given by its number."""
+    """Rectangle of all planes of an image, which is identified by its number."""
 
     image: int
     planes: int
@@ -33,12 +33,11 @@ def split(
     images
         The images.
     share
-        To hold out, from 0 to below 1.
+        Share to hold out, from 0 to below 1.
     patch
-        Height and width that is needed for training.
+        Smallest height and width for training, in pixels.
     reach
-        Pixels beyond a crop that training looks at: they do not reach into what is held out either. A multiple of
-        ``unit``.
+        Pixels beyond a crop that training reads. They stay outside of held-out parts, too. A multiple of ``unit``.
     unit
         Every region starts and ends at multiples of this: the upscaling factor.
 
@@ -72,7 +71,7 @@ def split(
             used.append(region)
     if not held_out:
         raise ImageError(
-            f"the images are too small to hold out {share:.0%} beside patches of {patch} px; "
+            f"the images are too small to hold out {share:.0%} besides patches of {patch} px; "
             "give images for validation, use smaller patches, or hold nothing out."
         )
     return used, held_out
@@ -95,7 +94,7 @@ class Cell(NamedTuple):
 def cells(regions: Sequence[Region], count: int, size: int, unit: int = 1) -> Iterator[Cell]:
     """Choose up to ``count`` rectangles of at most ``size`` px that do not overlap, evenly over all planes.
 
-    They start at multiples of ``unit``, and ``size`` is rounded down to one.
+    They start at multiples of ``unit``, and ``size`` is rounded down to a multiple of it.
     """
     size = max(unit, size // unit * unit)
     grids = [(_divide(region.rows, size, unit), _divide(region.columns, size, unit)) for region in regions]
@@ -116,7 +115,7 @@ def _evenly_spaced(total: int, count: int) -> list[int]:
 
 
 def _divide(span: Span, size: int, unit: int) -> list[Span]:
-    """Cut an axis into as many pieces of ``size`` as fit, in its middle, or take it whole where none does."""
+    """Return as many spans of ``size`` as fit, centred, or the whole axis if it is shorter."""
     count, size = max(1, span.size // size), min(size, span.size)
     first = span.start + (span.size - count * size) // 2 // unit * unit
     return [Span(start, start + size) for start in range(first, first + count * size, size)]

@@ -1,4 +1,4 @@
-"""Samples from synthetic images, for models that are to know no image of anybody's."""
+"""Cut samples from synthetic images, for models that are trained without any photograph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STREAM = 0
 class SyntheticSamples(Dataset[Pair]):
     """An endless set of pairs from synthetic images, each a function of (seed, index).
 
-    Sample ``index`` lies in one of the last ``pool`` images up to number ``first_images + index // uses``. The
+    Sample ``index`` is cut from one of the last ``pool`` images up to number ``first_images + index // uses``. The
     low-resolution image is rounded to the type of the sharp one.
 
     Parameters
@@ -43,13 +43,13 @@ class SyntheticSamples(Dataset[Pair]):
     augment
         Whether samples are turned and mirrored, 8 ways.
     pool
-        Images to choose among at the most.
+        Largest number of images to choose from.
     uses
-        Samples after which a new image joins and, once the pool is full, the oldest one leaves.
+        Number of samples after which a new image is added; a full pool then loses its oldest image.
     first_images
-        Images that the first samples choose among.
+        Number of images that the first samples are drawn from.
     image_size
-        Height and width of an image.
+        Height and width of an image in pixels.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SyntheticSamples(Dataset[Pair]):
         return orientation.apply(self._pair(image, channel, rows, columns))
 
     def validation(self, count: int, size: int) -> list[Pair]:
-        """Return the middles of images that no sample is cut from."""
+        """Return the centres of images that no sample is cut from."""
         size = min(size, self._size)
         start = (self._size - size) // 2 // self.scale * self.scale
         middle = Span(start, start + size)
@@ -120,7 +120,7 @@ class SyntheticSamples(Dataset[Pair]):
         return degraded_crop(read, size, self.scale, rows, columns, stored_as=values)
 
     def _image(self, number: int) -> npt.NDArray[Any]:
-        """Draw an image, or take it from the folder where whichever loader worker has drawn it has left it."""
+        """Load an image that a loader worker has drawn and stored, or draw and store it."""
         path = self._path(number)
         try:
             kept: npt.NDArray[Any] = np.load(path, mmap_mode="r")
@@ -132,7 +132,7 @@ class SyntheticSamples(Dataset[Pair]):
             with open(partial, "wb") as file:
                 np.save(file, image)
             os.replace(partial, path)
-            self._path(number - 2 * self.pool).unlink(missing_ok=True)  # workers are not that far apart
+            self._path(number - 2 * self.pool).unlink(missing_ok=True)  # workers are closer together than that
         except OSError:  # a full disk costs time, not the run
             partial.unlink(missing_ok=True)
         return image

@@ -1,4 +1,4 @@
-"""A folder for what can be made again, removed when its maker is done."""
+"""Temporary directory that is removed with its owner."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 
 class TempDirectory:
-    """A new folder in the system's folder for temporary files (TMPDIR says where).
+    """New directory in the system's directory for temporary files, which TMPDIR sets.
 
-    It goes with this object, or at the latest with the process that made it. Copies in loader workers use it and
-    leave it.
+    It is removed with this object, or at the latest when the process that made it ends. Copies of the object in loader
+    workers use the directory and do not remove it.
     """
 
     def __init__(self) -> None:

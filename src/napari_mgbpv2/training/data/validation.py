@@ -1,4 +1,4 @@
-"""What a training run is scored on."""
+"""Choose the pairs that a training run is scored on."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from napari_mgbpv2.training.data.degradation import Pair
 
 
 class HasValidation(Protocol):
-    """Samples that know what they hold out."""
+    """Samples with a held-out part."""
 
     def validation(self, count: int, size: int) -> list[Pair]:
         """Return up to ``count`` pairs of at most ``size`` px."""
 
 
 def validation_images(samples: HasValidation, *, count: int = 8, size: int = 512) -> list[Pair]:
-    """Choose what to score on, the same at every call.
+    """Choose pairs for validation, the same at every call.
 
     Parameters
     ----------
     samples
-        `ImageSamples` or `PairedSamples` that hold out a share: crops from it, evenly spread. If they hold out
-        nothing, crops from all of their images; so are separate validation images given, as samples of their own that
-        are ``like`` those of training. `SyntheticSamples`: images that are none of theirs.
+        `ImageSamples` or `PairedSamples` give evenly spread crops from their held-out share, or from all images if
+        nothing is held out. Pass separate validation images as samples of their own that are ``like`` those of
+        training. `SyntheticSamples` give images that training never uses.
     count
-        Pairs at the most.
+        Largest number of pairs.
     size
-        Height and width of a pair at the most; smaller images are taken whole.
+        Largest height and width of a pair in pixels; smaller images are taken whole.
 
     Returns
     -------
     list of tuple of Tensor
-        Inputs and targets, (C, H, W) float32 each, made as those of the samples.
+        Inputs and targets, (C, H, W) float32 each, degraded like the samples.
     """
     return samples.validation(count, size)
