@@ -90,3 +90,34 @@ def test_a_tiff_whose_size_takes_countless_strips(rows: int, tmp_path: Path) -> 
     (tmp_path / "a.tif").write_bytes(header + entries + bytes(4))
     with pytest.raises(SourceError, match=r"announces .* tiles or strips"):
         open_source(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("size", ["INF", "inf", "NaN", "-1", "0", "1e400", "wide"])
+def test_pixel_sizes_of_ome_xml_that_are_no_lengths(size: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", IMAGE, description=OME_XML.format(size).encode(), metadata=None)
+    source = open_source(tmp_path / "a.ome.tif")
+    assert source.pixel_size == {"y": 1.0, "x": 1.0}
+    assert f"its pixel size along x ({size!r}) cannot be one and is not used" in source.notes
+
+
+@pytest.mark.parametrize("position", ["INF", "NaN", "there"])
+def test_positions_of_ome_xml_that_are_no_lengths(position: str, tmp_path: Path) -> None:
+    plane = f'<TiffData/><Plane TheZ="0" TheC="0" TheT="0" PositionX="{position}" PositionXUnit="µm"/>'
+    text = OME_XML.format("0.5").replace("<TiffData/>", plane)
+    tifffile.imwrite(tmp_path / "a.ome.tif", IMAGE, description=text.encode(), metadata=None)
+    source = open_source(tmp_path / "a.ome.tif")
+    assert (source.pixel_size["x"], source.translation["x"]) == (0.5, 0.0)
+    assert source.notes == (f"its position along x ({position!r}) cannot be one and is not used",)
+
+
+@pytest.mark.parametrize("size", [float("inf"), float("nan"), 0.0])
+def test_pixel_scales_of_geotiff_that_are_no_lengths(size: float, tmp_path: Path) -> None:
+    tags: list[tuple[int, str, int, tuple[float, ...], bool]] = [
+        (33550, "d", 3, (size, size, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 1.0, 2.0, 0.0), True),
+        (34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 1), True),
+    ]
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, extratags=tags)
+    source = open_source(tmp_path / "a.tif")
+    assert source.pixel_size == {"y": 1.0, "x": 1.0}
+    assert any("position of the map cannot be those of an image" in note for note in source.notes)

@@ -25,7 +25,7 @@ class MapPlace:
     Attributes
     ----------
     pixel_size
-        Along y and x, in ``unit``.
+        Along y and x, in ``unit``; empty, as is ``position``, if the tags hold lengths that no image can have.
     unit
         "meter" or "foot"; None for degrees, and where it is not known.
     position
@@ -68,7 +68,9 @@ def map_place(page: tifffile.TiffPage) -> MapPlace | None:
         across = (-across[0], -across[1])
     sizes = {"y": math.hypot(*down), "x": math.hypot(*across)}
     if not all(math.isfinite(size) and size > 0 for size in sizes.values()) or not all(map(math.isfinite, first)):
-        return None
+        said = ", ".join(f"{size:g} along {axis}" for axis, size in sizes.items())
+        note = f"the pixel size ({said}) and position of the map cannot be those of an image and are not used"
+        return MapPlace(pixel_size={}, unit=None, position={}, notes=(note,))
     unit, factor = _unit(keys)
     sign = {"y": math.copysign(1.0, down[1] or -1.0), "x": math.copysign(1.0, across[0] or 1.0)}
     return MapPlace(

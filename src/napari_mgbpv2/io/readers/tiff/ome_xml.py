@@ -67,6 +67,8 @@ class OmeImage:
         Whether other planes lie elsewhere along y and x.
     channel_names, channel_colors
         One per channel, or empty.
+    notes
+        Which pixel sizes and positions are not used, because no image can have them.
     """
 
     name: str
@@ -81,6 +83,7 @@ class OmeImage:
     moves: bool
     channel_names: tuple[str, ...]
     channel_colors: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def planes(self) -> int:
@@ -196,6 +199,7 @@ def _image(path: str, image: ET.Element, pixels: ET.Element) -> OmeImage:
         moves=moves,
         channel_names=tuple(channel.get("Name", "") for channel in channels),
         channel_colors=_colors([color for color in colors if color]) if all(colors) else (),
+        notes=_length_notes(pixels),
     )
 
 
@@ -245,9 +249,7 @@ def _pixel_sizes(pixels: ET.Element) -> dict[str, Length]:
 def _positions(pixels: ET.Element) -> tuple[dict[str, Length], bool]:
     """Return the position of the first plane, and whether others lie elsewhere along y and x."""
     planes = list(_children(pixels, "Plane"))
-    if not planes:
-        return {}, False
-    first = next((plane for plane in planes if all(plane.get(f"The{axis}", "0") == "0" for axis in "TCZ")), None)
+    first = _first_plane(planes)
     if first is None:
         return {}, False
     found: dict[str, Length] = {}
@@ -259,6 +261,24 @@ def _positions(pixels: ET.Element) -> tuple[dict[str, Length], bool]:
             found[axis] = (number, first.get(f"{name}Unit", default))
     places = {(plane.get("PositionX"), plane.get("PositionY")) for plane in planes}
     return found, len(places) > 1
+
+
+def _first_plane(planes: list[ET.Element]) -> ET.Element | None:
+    return next((plane for plane in planes if all(plane.get(f"The{axis}", "0") == "0" for axis in "TCZ")), None)
+
+
+def _length_notes(pixels: ET.Element) -> tuple[str, ...]:
+    """Return a sentence on each pixel size and position of the first plane that is no length."""
+    notes = []
+    first = _first_plane(list(_children(pixels, "Plane")))
+    for axis in "xyz":
+        size = pixels.get(f"PhysicalSize{axis.upper()}")
+        if size is not None and not ((number := _number(size)) is not None and number > 0):
+            notes.append(f"its pixel size along {axis} ({size[:40]!r}) cannot be one and is not used")
+        position = None if first is None else first.get(f"Position{axis.upper()}")
+        if position is not None and _number(position) is None:
+            notes.append(f"its position along {axis} ({position[:40]!r}) cannot be one and is not used")
+    return tuple(notes)
 
 
 def _colors(values: list[str]) -> tuple[str, ...]:

@@ -200,7 +200,11 @@ def _calibration(images: PageSeries, axes: str) -> _Calibration:
         if images.kind == "svs":
             return _from_aperio(page.description)
         if page.is_geotiff and (place := map_place(page)) is not None:
-            return _Calibration(map_place=place)
+            if place.pixel_size:
+                return _Calibration(map_place=place)
+            found = _from_resolution(page)
+            found.notes += place.notes
+            return found
         return _from_resolution(page)
     except (ET.ParseError, LookupError, ValueError, TypeError):
         return _Calibration()  # a damaged note on the pixel size spoils no pixel
@@ -208,6 +212,7 @@ def _calibration(images: PageSeries, axes: str) -> _Calibration:
 
 def _from_ome(image: OmeImage) -> _Calibration:
     found = _Calibration(channel_names=image.channel_names, channel_colors=image.channel_colors)
+    found.notes += image.notes
     for axis, (size, unit) in image.pixel_size.items():
         found.put(axis, size, unit)
     for axis, (number, unit) in image.position.items():
