@@ -143,7 +143,7 @@ class TestDownload:
     def test_a_file_may_be_given_instead(self, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "mine.model").write_bytes(b"no model")
         assert main(["download", "boe-perceptual", "--from", str(tmp_path / "mine.model")]) == 1
-        assert "mine.model: is not the file of boe-perceptual and was not kept" in capsys.readouterr().err
+        assert "mine.model: is not the file of boe-perceptual and was discarded" in capsys.readouterr().err
 
     def test_an_unknown_name_is_an_error_that_lists_the_known_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["download", "x4"]) == 1

@@ -197,10 +197,10 @@ class TestValidity:
             ({"noise_channels": -1}, "noise_channels is -1; it must be at least 0"),
             ({"kernel": 4}, "kernel is 4; it must be odd and at least 3"),
             ({"kernel": 1}, "kernel is 1; it must be odd and at least 3"),
-            ({"features": (4, 4.5)}, "numbers of a network are whole ones: 'float'"),
-            ({"features": 4}, "numbers of a network are whole ones: 'int' object is not iterable"),
-            ({"steps": "2"}, "numbers of a network are whole ones: 'str'"),
-            ({"cycles": None}, "numbers of a network are whole ones: 'NoneType'"),
+            ({"features": (4, 4.5)}, "numbers of a network must be integers: 'float'"),
+            ({"features": 4}, "numbers of a network must be integers: 'int' object is not iterable"),
+            ({"steps": "2"}, "numbers of a network must be integers: 'str'"),
+            ({"cycles": None}, "numbers of a network must be integers: 'NoneType'"),
         ],
     )
     def test_impossible_numbers_are_errors(self, values: dict[str, Any], message: str) -> None:
@@ -220,5 +220,5 @@ class TestValidity:
 
     @pytest.mark.parametrize("values", [{"layers": 3}, {"features": 3}, [1, 2], None])
     def test_a_dictionary_of_something_else_is_an_error(self, values: Any) -> None:
-        with pytest.raises(ModelError, match=r"not one of this version|whole ones"):
+        with pytest.raises(ModelError, match=r"this version does not know|must be integers"):
             ModelConfig.from_dict(values)

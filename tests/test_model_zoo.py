@@ -118,7 +118,7 @@ class TestCards:
 
     def test_a_file_of_somebody_else_is_an_error(self, tmp_path: Path) -> None:
         path = write_header(tmp_path / "a.safetensors", {"a": {"shape": [2]}, "__metadata__": {"format": "pt"}})
-        with pytest.raises(ModelError, match=r"a\.safetensors: says nothing about its network"):
+        with pytest.raises(ModelError, match=r"a\.safetensors: does not describe its network"):
             read_card(path)
 
     @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ class TestCards:
             ("[" * 100_000, "maximum recursion depth"),
             ("{}", "'configs' is missing"),
             ('{"configs": []}', "it describes no network"),
-            ('{"configs": {"steps": 2}}', "not one of this version"),
-            ('{"configs": [{"steps": Infinity}]}', "numbers of a network are whole ones"),
+            ('{"configs": {"steps": 2}}', "this version does not know"),
+            ('{"configs": [{"steps": Infinity}]}', "numbers of a network must be integers"),
             ('{"configs": [{"layers": 2}]}', "unexpected keyword argument 'layers'"),
             ('{"configs": [{"kernel": 4}]}', "kernel is 4; it must be odd"),
             ('{"configs": [{}], "scale": "four"}', "scale is 'four'"),

@@ -286,13 +286,13 @@ class TestErrors:
 
     @pytest.mark.parametrize("noise", [None, an_input(20, 29), an_input(channels=1)], ids=["none", "smaller", "grey"])
     def test_noise_has_the_shape_of_the_image(self, noise: Tensor | None) -> None:
-        with pytest.raises(ImageError, match="noise of the image's own shape is needed"):
+        with pytest.raises(ImageError, match="needs noise of the shape of the image"):
             NETWORK(an_input(), noise, 1.0)
 
     @pytest.mark.parametrize("amplitude", [torch.ones(3), torch.ones(2, 1), torch.ones(2, 3, 20, 30)])
     def test_the_amplitude_is_one_number_or_one_an_image(self, amplitude: Tensor) -> None:
         images = an_input(batch=2)
-        with pytest.raises(ImageError, match="noise amplitude is one number or one an image"):
+        with pytest.raises(ImageError, match="noise amplitude must be one number or one per image"):
             NETWORK(images, images, amplitude)
 
 
@@ -331,7 +331,7 @@ class TestAResidualNetwork:
             ModelConfig(bias=True, residual=True)
 
     def test_an_ensemble_has_none(self) -> None:
-        with pytest.raises(ModelError, match="none of which may be residual"):
+        with pytest.raises(ModelError, match="which must not be residual"):
             Ensemble([RESIDUAL, RESIDUAL])
 
     def test_the_authors_format_has_none(self, tmp_path: Path) -> None:

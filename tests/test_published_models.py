@@ -197,7 +197,7 @@ class TestUse:
         cache.mkdir()
         small.path.write_bytes(server.content)
         assert not small.is_here
-        with pytest.raises(ModelError, match=r"nobody has checked it: run `mgbpv2-models download small`"):
+        with pytest.raises(ModelError, match=r"its hash is not recorded: run `mgbpv2-models download small`"):
             load_model("small")
 
 
@@ -275,16 +275,16 @@ class TestWrongFiles:
 
     def test_a_web_page(self, small: PublishedModel, server: FileServer, cache: Path) -> None:
         server.content, server.kind = b"<html>" + bytes(PIECE), "text/html; charset=utf-8"
-        self.refused(r"K3\.model: what came is a web page", cache)
+        self.refused(r"K3\.model: the server sent a web page", cache)
 
     @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"PK\3\4 no archive", b"\x80\2"])
     def test_something_else(self, content: bytes, small: PublishedModel, server: FileServer, cache: Path) -> None:
         server.content = content
-        self.refused(r"K3\.model: is not the file of small and was not kept: ", cache)
+        self.refused(r"K3\.model: is not the file of small and was discarded: ", cache)
 
     def test_a_file_of_ours(self, small: PublishedModel, server: FileServer, cache: Path, tmp_path: Path) -> None:
         server.content = save_model(a_network_of(SMALL), tmp_path / "ours.safetensors").read_bytes()
-        self.refused("was not kept: it is no file of torch's", cache)
+        self.refused("was discarded: it is not a torch file", cache)
 
     @pytest.mark.parametrize(
         ("change", "reason"),
@@ -308,7 +308,7 @@ class TestWrongFiles:
         state = published_state_dict(a_network_of(SMALL)) | change
         torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / "a.model")
         server.content = (tmp_path / "a.model").read_bytes()
-        self.refused(f"is not the file of small and was not kept: .*{reason}", cache)
+        self.refused(f"is not the file of small and was discarded: .*{reason}", cache)
 
     def test_a_member_instead_of_the_ensemble(
         self, small: PublishedModel, server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -318,21 +318,21 @@ class TestWrongFiles:
 
     def test_a_wrong_file_of_ones_own(self, small: PublishedModel, cache: Path, tmp_path: Path) -> None:
         (tmp_path / "mine").write_bytes(b"weights")
-        with pytest.raises(ModelError, match="mine: is not the file of small and was not kept"):
+        with pytest.raises(ModelError, match="mine: is not the file of small and was discarded"):
             download_model("small", tmp_path / "mine")
         assert names(cache) == []
 
     @pytest.mark.parametrize("status", [403, 404, 500])
     def test_a_refusal_of_the_server(self, status: int, small: PublishedModel, server: FileServer, cache: Path) -> None:
         server.status = status
-        self.refused(f"could not be brought .*{status}.*run the same again to go on, or get .*--from FILE", cache)
+        self.refused(f"cannot be downloaded .*{status}.*run the command again to resume, or get .*--from FILE", cache)
 
     def test_a_server_that_is_not_there(self, small: PublishedModel, server: FileServer, cache: Path) -> None:
         server.http.socket.close()
-        self.refused("could not be brought", cache)
+        self.refused("cannot be downloaded", cache)
 
     def test_a_file_that_is_not_there(self, small: PublishedModel, cache: Path) -> None:
-        with pytest.raises(ModelError, match=r"gone\.model: could not be brought .*No such file"):
+        with pytest.raises(ModelError, match=r"gone\.model: cannot be downloaded .*No such file"):
             download_model("small", "gone.model")
         assert names(cache) == []
 
@@ -341,7 +341,7 @@ def give_up_after(connections: int) -> None:
     """Try to download over a line that breaks as often."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_mgbpv2.model.downloads._CONNECTIONS", connections)
-        with pytest.raises(ModelError, match=r"could not be brought .*run the same again to go on"):
+        with pytest.raises(ModelError, match=r"cannot be downloaded .*run the command again to resume"):
             download_model("small")
 
 
@@ -382,7 +382,7 @@ class TestBrokenConnections:
         self, small: PublishedModel, server: FileServer, half: int
     ) -> None:
         server.broken, server.ranges = 1000, False
-        with pytest.raises(ModelError, match="could not be brought"):
+        with pytest.raises(ModelError, match="cannot be downloaded"):
             download_model("small")
         assert len(server.requests) == 2
 

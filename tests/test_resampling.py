@@ -38,7 +38,7 @@ def windows(draw: st.DrawFn, size: int) -> slice:
 
 
 def upscaled(image: npt.NDArray[Any], scale: int) -> torch.Tensor:
-    """The whole image by `Taps`."""
+    """Upscale the whole image by `ResamplingWeights`."""
     rows, columns = (ResamplingWeights.of(np.arange(scale * size), scale, size) for size in image.shape)
     return upscale_window(torch.from_numpy(image), rows, columns)
 
@@ -154,3 +154,9 @@ class TestTaps:
         taps = ResamplingWeights.of(np.arange(10), 2, 5)
         result = upscale_window(torch.from_numpy(image), taps, taps)
         assert torch.equal(result[1, 2], upscaled(image[1, 2], 2))
+
+
+def test_the_former_name_of_the_weights_still_works() -> None:
+    from napari_mgbpv2.imaging.resampling import Taps
+
+    assert Taps is ResamplingWeights

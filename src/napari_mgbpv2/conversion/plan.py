@@ -18,6 +18,7 @@ from napari_mgbpv2.addresses import Destination, display_path, strip_trailing_sl
 from napari_mgbpv2.conversion.destinations import check_ending
 from napari_mgbpv2.conversion.job import ConversionJob, Prepared
 from napari_mgbpv2.errors import DestinationError, ImageError
+from napari_mgbpv2.imaging.axes import AXIS_ORDER
 from napari_mgbpv2.io.fingerprints import recorded_source, without_folders
 from napari_mgbpv2.io.readers import ImageSource, bare_source, described_as, open_source
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 SMALL_SHARD, LARGE_SHARD = 1024, 2048  # side of what is computed and written at once, in pixels
 MOST_SMALL_SHARDS = 4096  # of a plane; beyond it, fewer and larger files are easier on the file system
 TIFF_TILE_UNIT = 16  # pixels
-_NGFF_ORDER = "tczyx"
 
 
 def prepare(job: ConversionJob) -> Prepared:
@@ -109,12 +109,12 @@ def _layout(job: ConversionJob, source: ImageSource, plan: UpscalePlan, identity
     if {"c", "s"} <= set(plan.axes):
         raise ImageError(f"{source.path}: has channels and colour samples; OME-Zarr has one axis for both: pick one.")
     axes = plan.axes.replace("s", "c")
-    if unknown := set(axes) - set(_NGFF_ORDER):
+    if unknown := set(axes) - set(AXIS_ORDER):
         raise ImageError(
             f"{source.path}: has the axes {plan.axes!r}; OME-Zarr takes t, c, z, y and x, not {', '.join(unknown)}: "
             "give the axes with axes=."
         )
-    wanted = "".join(sorted(axes, key=_NGFF_ORDER.index))
+    wanted = "".join(sorted(axes, key=AXIS_ORDER.index))
     sizes = dict(zip(axes, plan.layout.shape, strict=True))
     factor = {axis: plan.scale if axis in "yx" else 1 for axis in wanted}
     pixel_size = {axis: source.pixel_size.get(axis, 1.0) for axis in wanted}

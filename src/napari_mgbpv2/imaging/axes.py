@@ -13,7 +13,9 @@ from typing import Any
 
 from napari_mgbpv2.errors import ImageError
 
-_LEADING = "tcz"
+AXIS_ORDER = "tczyx"  # order of the axes of OME-Zarr and OME-TIFF
+_LEADING = AXIS_ORDER[:-2]
+_KNOWN_LETTERS = frozenset(AXIS_ORDER + "s")
 _COLOUR_SAMPLES = (3, 4)
 _MOST_SAMPLES = 4  # of a colour pixel: RGB and alpha
 # Names of dimensions in microscopy, remote sensing, climate science and photography -> letter.
@@ -112,7 +114,7 @@ def axes_from_names(names: Sequence[str], shape: Sequence[int]) -> str:
     ranks = [0 if len(name) == 1 else 2 if name in ("height", "width") else 1 for name in lower]
     for number in sorted(range(len(lower)), key=ranks.__getitem__):
         name = lower[number]
-        letter = name if name in set("tczyxs") else AXIS_NAMES.get(name, "")
+        letter = name if name in _KNOWN_LETTERS else AXIS_NAMES.get(name, "")
         if letter not in letters and (letter != "s" or _holds_samples(name, number, shape)):
             letters[number] = letter
     if not {"y", "x"} <= set(letters):
@@ -127,7 +129,7 @@ def axes_from_names(names: Sequence[str], shape: Sequence[int]) -> str:
             letters[number] = "z"
             continue
         free = [each for each in (*name, *string.ascii_lowercase) if each in string.ascii_lowercase]
-        letters[number] = next(each for each in free if each not in letters and each not in "tczyxs")
+        letters[number] = next(each for each in free if each not in letters and each not in _KNOWN_LETTERS)
     return "".join(letters)
 
 

@@ -1,6 +1,6 @@
-"""Files from the web, in the user's cache folder: gone on with where a connection broke, checked before they count.
+"""Downloads into the user's cache folder: resumed after a broken connection, and checked before they are used.
 
-pooch keeps the files and transfers them; what is added is that a broken download is not begun anew.
+pooch stores and transfers the files. This module adds that an interrupted download resumes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from napari_mgbpv2.addresses import public_address, redact
 from napari_mgbpv2.errors import ModelError
 
 CACHE_VARIABLE = "MGBPV2_CACHE"
-TIMEOUT_SECONDS = 30  # for a server that says nothing
-_MAX_CONNECTIONS = 50  # for one file, as long as each brings something
-_CHUNK_BYTES = 1 << 16  # bytes; of one that is not complete, nothing is kept
-_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416  # status codes
+TIMEOUT_SECONDS = 30  # for a server that does not answer
+_MAX_CONNECTIONS = 50  # per file, as long as each makes progress
+_CHUNK_BYTES = 1 << 16  # an incomplete chunk is discarded
+_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416  # HTTP status codes
 
 
 def cache_folder() -> Path:
-    """Folder of downloaded files: named by ``MGBPV2_CACHE``, else the user's cache folder for this package."""
+    """Return the folder of downloads: ``MGBPV2_CACHE`` if set, else the user's cache folder for this package."""
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser()
     import pooch  # type: ignore[import-untyped, unused-ignore]
@@ -35,26 +35,26 @@ def cache_folder() -> Path:
 
 
 def download(url: str, path: Path, *, check: Callable[[Path], None], sha256: str | None = None) -> Path:
-    """Bring a file from the web if it is not there already.
+    """Download a file, unless it exists.
 
     Parameters
     ----------
     url
-        Where it is.
+        URL of the file.
     path
-        Where it is to be; its folder is made.
+        Destination. Its folder is created.
     check
-        Looks at the complete file before it gets its name, and raises `ModelError` if it is the wrong one: then it is
+        Called with the complete file before it gets its name. It raises `ModelError` for a wrong file, which is then
         removed.
     sha256
-        Of a file that may be there: one with another hash is brought again.
+        Hash of an existing file. A file with another hash is downloaded again.
 
     Raises
     ------
     ModelError
-        What came is a web page, or is refused by ``check``.
+        The server sent a web page, or ``check`` rejected the file.
     OSError
-        The network, the server or the disk failed; what has come is kept, and the next call goes on from there.
+        The network, the server or the disk failed. The next call resumes the download.
     """
     import pooch
 
@@ -77,15 +77,16 @@ def download(url: str, path: Path, *, check: Callable[[Path], None], sha256: str
 
 @dataclass(frozen=True)
 class _FileVersion:
-    """What a server says about a file; a part of one does not go with a part of another.
+    """Version of a file on a server. Parts of different versions do not fit together.
 
     Attributes
     ----------
-    url, mark
-        Where it is, without what may be secret, and the server's mark for this content of it; empty where there is
-        none.
+    url
+        URL without secrets.
+    mark
+        ETag or modification date of the content; empty if unknown.
     size
-        Bytes of the whole file; None where the server does not say.
+        Size of the whole file in bytes; None if unknown.
     """
 
     url: str
@@ -103,7 +104,7 @@ class _FileVersion:
 
     @classmethod
     def read(cls, partial: Path) -> _FileVersion | None:
-        """Version that an unfinished file belongs to, None where nobody has written it down."""
+        """Return the recorded version of a partial file; None without a record."""
         try:
             return cls(**json.loads(_version_path(partial).read_bytes()))
         except (OSError, ValueError, TypeError):
@@ -111,7 +112,7 @@ class _FileVersion:
 
 
 def _redirect_target(response: Any) -> str:
-    """Return where a server leads."""
+    """Return the URL that a server redirects to, in lower case."""
     return str(urljoin(response.url, response.headers.get("Location", ""))).lower()
 
 
@@ -129,7 +130,7 @@ def _size(partial: Path) -> int:
 
 
 def _receive(url: str, partial: Path, registry: Any) -> None:
-    """Complete an unfinished file, by as many connections as it takes; without progress, the error of the last."""
+    """Complete a partial file with as many connections as needed. Raise the error of a connection without progress."""
     for connection in range(_MAX_CONNECTIONS):
         before = _size(partial)
         try:
@@ -146,7 +147,7 @@ def _receive(url: str, partial: Path, registry: Any) -> None:
 
 
 def _connect(url: str, partial: Path, registry: Any) -> None:
-    """Receive what is missing of a file, or all of it where the server does not go on with the same one."""
+    """Receive the rest of a file, or all of it if the server cannot resume the same version."""
     import pooch
 
     known = _FileVersion.read(partial)
@@ -161,11 +162,11 @@ def _connect(url: str, partial: Path, registry: Any) -> None:
     with partial.open("ab") as file:
 
         def begin(response: Any, **_: Any) -> None:
-            """Look at the answer before its content is received."""
+            """Check the response before its content is received."""
             if response.is_redirect and url.startswith("https:") and _redirect_target(response).startswith("http:"):
-                raise ModelError(f"{public_address(url)}: the server leads to where nothing is encrypted.")
+                raise ModelError(f"{public_address(url)}: the server redirects to an unencrypted address.")
             if response.is_redirect or (not response.ok and response.status_code != _RANGE_NOT_SATISFIABLE):
-                return  # to follow, or to be raised
+                return  # pooch follows it, or raises an error
             version = _FileVersion.from_response(url, response)
             from_there = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
             if response.status_code == _PARTIAL_CONTENT and from_there and version == known:
@@ -175,7 +176,7 @@ def _connect(url: str, partial: Path, registry: Any) -> None:
                 raise OSError("the file on the server has changed")
             if response.headers.get("Content-Type", "").startswith("text/html"):
                 raise ModelError(
-                    f"{public_address(url)}: what came is a web page, not a file; the address may have changed."
+                    f"{public_address(url)}: the server sent a web page and not a file; the address may have changed."
                 )
             _version_path(partial).write_text(json.dumps(asdict(version)))
 
@@ -191,7 +192,7 @@ def _connect(url: str, partial: Path, registry: Any) -> None:
         except OSError as error:
             if redact(str(error)) == str(error):
                 raise
-            raise OSError(redact(str(error))) from None  # what the address holds may be secret
+            raise OSError(redact(str(error))) from None  # The address may contain secrets.
     known = _FileVersion.read(partial)
     if known is not None and known.size not in (None, _size(partial)):
-        raise OSError(f"{_size(partial)} of {known.size} bytes came")
+        raise OSError(f"{_size(partial)} of {known.size} bytes received")

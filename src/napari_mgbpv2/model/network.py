@@ -1,11 +1,11 @@
-"""The MGBPv2 network, beside Algorithm 1 of the paper.
+"""The MGBPv2 network: Algorithm 1 of the paper.
 
 P. Navarrete Michelini, W. Chen, H. Liu, D. Zhu: "MGBPv2: Scaling Up Multi-Grid Back-Projection Networks",
 ICCV Workshops 2019, arXiv 1909.12983.
 
 Levels are counted here as in the published files: 0 is the lowest resolution, L-1 the target resolution
-(the paper counts 1 to L). All convolutions are valid (no padding); a reflected border around the image makes
-every size fit and is cut off at the end.
+(the paper counts 1 to L). All convolutions are valid (no padding). A reflected border extends the image to a natural
+size and is cropped at the end.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class MGBPv2(nn.Module):
     Attributes
     ----------
     scale
-        Upscaling factor that the weights were trained for; None where nobody has said.
+        Upscaling factor that the weights were trained for; None if unknown.
     guard
-        Target pixels at the border of a tile that its border spoils, as measured on the weights; None where unknown.
+        Target pixels at the border of a tile that its border affects, as measured on the weights; None if unknown.
 
     Notes
     -----
-    Input and output have the same size: the target resolution. The source image is upscaled before, bicubically.
-    `forward` keeps nothing on the module, so one network serves several threads.
+    Input and output have the same size, the target resolution. The caller upscales the source image bicubically.
+    `forward` stores nothing on the module, so several threads can use one network.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -53,9 +53,9 @@ class MGBPv2(nn.Module):
             if name.startswith("Downscale"):
                 self.add_module(name, nn.Conv2d(high, low, config.kernel, stride=2, bias=config.bias))
             else:
-                stacked = 2 * low + config.noise_channels
-                upscale = nn.ConvTranspose2d(stacked, high, config.kernel, stride=2, bias=config.bias)
-                # in place: what is stacked is needed by nobody else, and these are the largest features there are
+                channels = 2 * low + config.noise_channels
+                upscale = nn.ConvTranspose2d(channels, high, config.kernel, stride=2, bias=config.bias)
+                # In place: the concatenated features are not used again, and are the largest ones.
                 self.add_module(name, nn.Sequential(nn.ReLU(inplace=True), upscale))
         for level in range(config.levels):
             kernel, stride = config.analysis_kernel(level), config.analysis_stride(level)
@@ -67,7 +67,7 @@ class MGBPv2(nn.Module):
             self.add_module(f"Analysis_{level}", analysis)
         for level in range(config.levels if config.noise_channels else 0):
             kernel, stride = config.analysis_kernel(level), config.analysis_stride(level)
-            # The published networks give the noise analysis a bias even where nothing else has one.
+            # In the published networks the noise analysis has a bias even if no other convolution has one.
             self.add_module(f"AnalysisN_{level}", nn.Conv2d(config.channels, config.noise_channels, kernel, stride))
         self.add_module("Synthesis", nn.Conv2d(features[top], config.channels, 1, bias=config.bias))
 
@@ -79,9 +79,9 @@ class MGBPv2(nn.Module):
         image
             (B, C, H, W), float, values nominally in [0, 1], at target resolution.
         noise
-            (B, C, H, W), standard normal; needed only where ``noise_amplitude`` is not 0.
+            (B, C, H, W), standard normal. Needed only if ``noise_amplitude`` is not 0.
         noise_amplitude
-            W of the paper: 0 for fidelity, 1 for perceptual quality. A number, or (B,) one an image.
+            W of the paper: 0 for fidelity, 1 for perceptual quality. A number, or (B,) with one per image.
 
         Returns
         -------
@@ -91,9 +91,9 @@ class MGBPv2(nn.Module):
         Raises
         ------
         ImageError
-            The image or the noise has another shape than these.
+            The image or the noise has another shape.
         ModelError
-            Noise is asked of a network that has no noise input.
+            The noise amplitude is not 0 and the network has no noise input.
         """
         config = self.config
         if image.ndim != 4 or image.shape[1] != config.channels or 0 in image.shape:
@@ -106,13 +106,13 @@ class MGBPv2(nn.Module):
             if not config.noise_channels:
                 raise ModelError("this model has no noise input; use noise amplitude 0 or another model.")
             if noise is None or noise.shape != image.shape:
-                raise ImageError("noise of the image's own shape is needed where its amplitude is not 0.")
+                raise ImageError("a noise amplitude other than 0 needs noise of the shape of the image.")
             noise = pad_to_natural(noise, config)
         height, width = image.shape[-2:]
         image = pad_to_natural(image, config)
 
         analysed = [self._module(f"Analysis_{level}")(image) for level in range(config.levels)]
-        u = analysed.pop()  # the highest level's features are only where the recursion starts
+        u = analysed.pop()  # The recursion starts with the features of the highest level.
         noises = self._noise_features(analysed, noise, amplitude)
         for _ in range(config.cycles):
             u = self._back_project(u, config.levels - 1, analysed, noises, counters=(0,) * (config.levels - 1))
@@ -125,7 +125,7 @@ class MGBPv2(nn.Module):
     def _back_project(
         self, u: Tensor, level: int, analysed: list[Tensor], noises: list[Tensor | None], counters: tuple[int, ...]
     ) -> Tensor:
-        """BP of Algorithm 1: refine the features ``u`` of ``level`` by mu steps through the level below."""
+        """Refine the features ``u`` of ``level`` by mu steps through the level below: BP of Algorithm 1."""
         if level == 0:
             return u
         for step in range(self.config.steps):
@@ -133,18 +133,18 @@ class MGBPv2(nn.Module):
             label = module_label(level, counters, self.config.steps)
             below = self._module(f"Downscale_{label}")(u)
             below = self._back_project(below, level - 1, analysed, noises, counters)
-            stack = [analysed[level - 1], below]
+            concatenated = [analysed[level - 1], below]
             noise = noises[level - 1]
             if noise is not None:
-                stack.append(noise)
-            update: Tensor = self._module(f"Upscale_{label}")(torch.cat(stack, dim=1))
+                concatenated.append(noise)
+            update: Tensor = self._module(f"Upscale_{label}")(torch.cat(concatenated, dim=1))
             u = update.add_(u)
         return u
 
     def _noise_features(
         self, analysed: list[Tensor], noise: Tensor | None, amplitude: Tensor | None
     ) -> list[Tensor | None]:
-        """Noise features of every level but the highest, which no upscaling reads; None where there is no input."""
+        """Return the noise features of each level but the highest, or None for each without a noise input."""
         if not self.config.noise_channels:
             return [None] * (self.config.levels - 1)
         features: list[Tensor | None] = []
@@ -163,18 +163,22 @@ class MGBPv2(nn.Module):
 
 
 class ZeroSumConv2d(nn.Conv2d):
-    """A convolution without bias whose kernels sum to zero over each input channel: it does not see an offset.
+    """A convolution without bias whose kernels sum to zero for each input channel, which makes it ignore offsets.
 
     Parameters
     ----------
-    in_channels, out_channels, kernel_size, stride
-        As `torch.nn.Conv2d` has them.
+    in_channels, out_channels
+        Number of channels.
+    kernel_size
+        Height and width of the kernel in pixels.
+    stride
+        Pixels between results, along both axes.
     padding
-        Pixels by which the image is mirrored at each side, without repeating those of the edge.
+        Reflected pixels at each side, without repeating those of the edge.
 
     Notes
     -----
-    ``weight`` may hold any numbers, also those of a file in half precision: what is applied is `zero_sum_weight`.
+    ``weight`` may have any values, for example rounded ones of a file in half precision. `zero_sum_weight` is applied.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int) -> None:
@@ -182,7 +186,7 @@ class ZeroSumConv2d(nn.Conv2d):
 
     @property
     def zero_sum_weight(self) -> Tensor:
-        """(out_channels, in_channels, K, K), the weight less its mean over each kernel."""
+        """The weight minus its mean over each kernel, (out_channels, in_channels, K, K)."""
         return self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -194,8 +198,8 @@ class ZeroSumConv2d(nn.Conv2d):
 class Ensemble(nn.Module):
     """The fidelity ensemble: the sum of several networks' outputs.
 
-    The published one adds a K=3, a K=5 and a K=7 network, without dividing: the shares are in their weights.
-    Its tensors are named ``model0.``, ``model1.``, ... Noise enters no member.
+    The published one is the sum, and not the mean, of a K=3, a K=5 and a K=7 network: their weights include the
+    shares. Names of tensors begin with ``model0.``, ``model1.``, ... The members get no noise.
     """
 
     def __init__(self, configs: Sequence[ModelConfig]) -> None:
@@ -203,7 +207,7 @@ class Ensemble(nn.Module):
         if not configs or len({config.channels for config in configs}) != 1:
             raise ModelError("an ensemble needs at least one network, and all of them the same number of channels.")
         if any(config.residual for config in configs):
-            raise ModelError("an ensemble is the sum of its networks, none of which may be residual.")
+            raise ModelError("an ensemble is the sum of its networks, which must not be residual.")
         self.configs = tuple(configs)
         self.scale: int | None = None
         self.guard: int | None = None
@@ -211,7 +215,7 @@ class Ensemble(nn.Module):
             self.add_module(f"model{index}", MGBPv2(config))
 
     def forward(self, image: Tensor, noise: Tensor | None = None, noise_amplitude: float | Tensor = 0.0) -> Tensor:
-        """Sum of the members' outputs, shapes as in `MGBPv2.forward`; the noise is not used."""
+        """Return the sum of the members' outputs, (B, C, H, W), for (B, C, H, W) images. The noise is not used."""
         outputs = [member(image) for member in self.children()]
         total: Tensor = outputs[0]
         for output in outputs[1:]:
@@ -223,31 +227,34 @@ Network = MGBPv2 | Ensemble
 
 
 def configurations(network: Network) -> tuple[ModelConfig, ...]:
-    """Configuration of every member: one for `MGBPv2`, several for `Ensemble`."""
+    """Return the configuration of each member: one for `MGBPv2`, several for `Ensemble`."""
     return (network.config,) if isinstance(network, MGBPv2) else network.configs
 
 
 def accepts_noise(network: Network) -> bool:
-    """Whether noise makes a difference to what a network gives: it has a noise input, and is no ensemble."""
+    """Return whether noise changes the output of a network: it has a noise input and is not an ensemble."""
     return isinstance(network, MGBPv2) and network.config.noise_channels > 0
 
 
 def module_label(level: int, counters: Sequence[int], steps: int) -> str:
-    """Label of a Downscale or Upscale module, the ``tag`` of Algorithm 1.
+    """Return the label of a Downscale or Upscale module, the ``tag`` of Algorithm 1.
+
+    >>> module_label(2, (1, 0), 2)
+    '2-1-0'
 
     Parameters
     ----------
     level
         1 to L-1.
     counters
-        Step counters of the levels 1 to L-1; those from ``level`` upwards count.
+        Step counters of the levels 1 to L-1. Those from ``level`` upwards matter.
     steps
         mu.
 
     Notes
     -----
-    In the published files the counters of lower levels are not reset between steps: they stand at 0 before
-    the first pass and at their last value mu-1 ever after.
+    In the published files the counters of lower levels are not reset between steps: they are 0 before the first pass
+    and keep their last value mu-1 afterwards.
     """
     current = tuple(counters[level - 1 :])
     lower = 0 if not any(current) else steps - 1
@@ -255,7 +262,7 @@ def module_label(level: int, counters: Sequence[int], steps: int) -> str:
 
 
 def scaling_modules(config: ModelConfig) -> Iterator[tuple[str, int]]:
-    """Name and level of every Downscale and Upscale module, in the order of a dry run of Algorithm 1."""
+    """Yield name and level of each Downscale and Upscale module, in the order of a dry run of Algorithm 1."""
 
     def visit(level: int, counters: tuple[int, ...]) -> Iterator[tuple[str, int]]:
         if level == 0:
@@ -271,10 +278,11 @@ def scaling_modules(config: ModelConfig) -> Iterator[tuple[str, int]]:
 
 
 def fold_channels(network: Network) -> Network:
-    """Make the one-channel network that gives the mean of what ``network`` gives for a channel repeated.
+    """Return the one-channel network whose output is the mean of the channels of ``network`` for a repeated channel.
 
-    A grey image through an RGB network costs three equal channels in and the mean of three out. Both are linear, so
-    the weights of the analyses are summed over their input channels, those of the synthesis averaged over its outputs.
+    A grey image through an RGB network needs three equal input channels and the mean of three output channels. Both are
+    linear. Weights of the analyses are therefore summed over input channels, and those of the synthesis averaged over
+    output channels.
     """
     folded_configs = [replace(config, channels=1) for config in configurations(network)]
     folded = Ensemble(folded_configs) if isinstance(network, Ensemble) else MGBPv2(folded_configs[0])
@@ -291,7 +299,7 @@ def fold_channels(network: Network) -> Network:
 
 
 def pad_to_natural(image: Tensor, config: ModelConfig) -> Tensor:
-    """Reflect-pad (B, C, H, W) to the next natural size; a border wider than the image is reflected repeatedly."""
+    """Reflect-pad (B, C, H, W) to the next natural size. A border wider than the image is reflected repeatedly."""
     for axis in (-2, -1):
         size = image.shape[axis]
         before, after = config.border(size)
@@ -302,24 +310,24 @@ def pad_to_natural(image: Tensor, config: ModelConfig) -> Tensor:
 
 
 def reflect(positions: Tensor, size: int) -> Tensor:
-    """Positions mirrored into [0, size) at the centres of the first and last pixel, as often as needed."""
+    """Return positions mirrored into [0, size) at the centres of the first and last pixel, as often as needed."""
     period = max(2 * (size - 1), 1)
     folded = positions % period
     return torch.minimum(folded, period - folded) if size > 1 else torch.zeros_like(positions)
 
 
 def _amplitude(value: float | Tensor, image: Tensor) -> Tensor | None:
-    """(B, 1, 1, 1) amplitudes, or None where every one is zero and the noise can be left out exactly."""
+    """Return (B, 1, 1, 1) amplitudes, or None if all are zero, so that leaving out the noise is exact."""
     amplitude = torch.as_tensor(value, dtype=image.dtype, device=image.device)
     if amplitude.ndim > 1 or (amplitude.ndim == 1 and amplitude.shape[0] != image.shape[0]):
-        raise ImageError(f"the noise amplitude is one number or one an image; it is {tuple(amplitude.shape)}.")
+        raise ImageError(f"the noise amplitude must be one number or one per image; it is {tuple(amplitude.shape)}.")
     if not bool(amplitude.any()):
         return None
     return amplitude.reshape(-1, 1, 1, 1)
 
 
 def weights_hash(network: Network) -> str:
-    """SHA-256 of a network's configuration and weights, in hexadecimal: what tells it from others without a file."""
+    """Return the SHA-256 of a network's configuration and weights in hexadecimal, to identify it without a file."""
     found = hashlib.sha256(repr(configurations(network)).encode())
     for name, weights in sorted(network.state_dict().items()):
         found.update(name.encode())

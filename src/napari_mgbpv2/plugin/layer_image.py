@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.imaging.axes import AXIS_NAMES, check_axes, guess_axes
+from napari_mgbpv2.imaging.axes import AXIS_NAMES, AXIS_ORDER, check_axes, guess_axes
 
-_LETTERS = frozenset("tczyx")
+_LETTERS = frozenset(AXIS_ORDER)
 
 
 @dataclass(frozen=True)

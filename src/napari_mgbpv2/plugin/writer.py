@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from napari_mgbpv2.errors import ImageError
+from napari_mgbpv2.imaging.axes import AXIS_ORDER
 from napari_mgbpv2.plugin.layer_image import name_axes
 from napari_mgbpv2.plugin.place import Placement, placement
 from napari_mgbpv2.plugin.reversing import reversed_along
 from napari_mgbpv2.plugin.roles import facts_of
-
-_ORDER = "tczyx"
 
 
 def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -55,7 +54,7 @@ def write_image(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     stored = axes.replace("s", "c")
     if len(set(stored)) < len(stored):
         raise ImageError(f"{path}: OME-Zarr has one axis for channels and colours, and the layer has both.")
-    wanted = "".join(sorted(stored, key=_ORDER.index))
+    wanted = "".join(sorted(stored, key=AXIS_ORDER.index))
     placed = _placement(meta, len(axes.replace("s", "")))
     place = _Place(placed.forwards(array.shape), meta.get("units"), axes.replace("s", ""))
     shape = dict(zip(stored, map(int, array.shape), strict=True))

@@ -62,7 +62,7 @@ class Engine:
         self._graphed = [GraphedNetwork.for_device(self.device, member) for member in self.networks]
         self._constant_tiles = ConstantTileCache()
         shared.register(self._constant_tiles, *self._graphed)
-        self._accepts_noise = isinstance(network, MGBPv2)  # The fidelity ensemble takes no noise.
+        self._accepts_noise = isinstance(network, MGBPv2)
 
     @property
     def keep_on_device(self) -> bool:
@@ -107,16 +107,14 @@ class Engine:
             Upscaling factor.
         noise
             Noise amplitude W, 0 or more.
-        seed
-            Seed of the noise.
-        first_channel
-            Index of this plane's first channel among the channels of the whole image; selects its noise.
+        seed, first_channel
+            Select the noise: a seed, and the index of this plane's first channel among those of the whole image.
 
         Returns
         -------
         Tensor
-            (C, rows, columns) of the core, float32, on the device. The caller may change it. Pixels closer than the
-            guard to an end of the tile inside the image differ from those of the whole image.
+            (C, rows, columns) of the core, float32, on the device; the caller may change it. Pixels within the guard
+            of an end of the tile inside the image differ from those of the whole image.
         """
         total: Tensor | None = None
         for index, (network, graphed) in enumerate(zip(self.networks, self._graphed, strict=True)):
@@ -124,11 +122,11 @@ class Engine:
                 _AxisWindow.covering(span, size, scale, network.config) for span, size in zip(tile, shape, strict=True)
             ]
             source = np.ascontiguousarray(read(*(window.weights.window for window in windows)), dtype=np.float32)
-            amplitude = noise if self._accepts_noise else 0.0
+            amplitude = noise if self._accepts_noise else 0.0  # The fidelity ensemble takes no noise.
             noise_field = self._noise(windows, seed, first_channel, len(source)) if amplitude else None
             output_region = windows[0].crop(core[0]), windows[1].crop(core[1])
             forward = partial(self._forward, graphed, source, windows, noise_field, amplitude, output_region)
-            if noise_field is None:
+            if not amplitude:
                 weights = windows[0].weights, windows[1].weights
                 forward = partial(self._constant_tiles.get_or_compute, index, source, weights, output_region, forward)
             total = self._device.run(partial(self._accumulate, total, forward))

@@ -247,9 +247,18 @@ def plan_grid(
     """
     if window not in WINDOWS:
         raise TilingError(f"window is {window!r}; choose one of {', '.join(map(repr, WINDOWS))}.")
+    overlap = _choose_overlap(configs[0], guard, tile, overlap)
+    if tile is None:
+        return _cheapest_grid(height, width, configs, overlap, guard, window)
+    largest = _largest_tile(configs, tile, overlap)
+    rows, columns = (_AxisTiling.of(size, configs[0], largest, overlap).axis(guard, window) for size in (height, width))
+    return TileGrid(rows, columns)
+
+
+def _choose_overlap(config: ModelConfig, guard: int, tile: int | None, overlap: int | None) -> int:
+    """Check guard and overlap, and return the default overlap if none is given."""
     if guard < 0:
         raise TilingError(f"guard is {guard} px; it must not be negative.")
-    config = configs[0]
     if overlap is None:
         least = 2 * guard + MIN_BLEND
         overlap = least + (config.smallest - least) % config.alignment
@@ -260,9 +269,12 @@ def plan_grid(
             f"overlap is {overlap} px, less than two guards of {guard} px: the tiles would leave gaps; "
             f"use an overlap of at least {2 * guard} px or a smaller guard."
         )
-    smallest = max(config.smallest for config in configs)
-    if tile is None:
-        return _cheapest_grid(height, width, configs, overlap, guard, window)
+    return overlap
+
+
+def _largest_tile(configs: Sequence[ModelConfig], tile: int, overlap: int) -> int:
+    """Return the largest natural size of at most ``tile`` pixels, after checking that the overlap fits."""
+    config, smallest = configs[0], max(config.smallest for config in configs)
     if tile < smallest:
         raise TilingError(f"tile is {tile} px; this model needs at least {smallest} px.")
     largest = config.natural_down(tile)
@@ -272,8 +284,7 @@ def plan_grid(
             f"{config.alignment} px; use a tile of at least {config.natural_up(overlap + config.alignment)} px or "
             f"an overlap of at most {largest - config.alignment} px."
         )
-    rows, columns = (_AxisTiling.of(size, config, largest, overlap).axis(guard, window) for size in (height, width))
-    return TileGrid(rows, columns)
+    return largest
 
 
 def _cheapest_grid(

@@ -1,7 +1,7 @@
-"""Model files and networks: reading ours and the authors', finding the configuration, writing both kinds.
+"""Model files: read this package's and the authors' files, infer the configuration, and write both kinds.
 
-A file's tensors alone say which network they are; its name says nothing. Nothing in a file is ever executed: the
-authors' files are pickles, and are read by torch's loader for weights only.
+The tensors of a file determine the network; the file name does not matter. Nothing in a file is ever executed: the
+authors' files are pickles, and torch reads them with its loader for weights only.
 """
 
 from napari_mgbpv2.model.checkpoints.cards import make_card

@@ -10,18 +10,18 @@ from napari_mgbpv2.model.zoo import ModelCard, find_published_by_path, parse_des
 
 
 def make_card(path: Path, network: Network) -> ModelCard:
-    """Make the card of a model: what its network says, and what its file or its publication tells beside that.
+    """Return the card of a model, from its network and the metadata of its file or publication.
 
     Parameters
     ----------
     path
         The file.
     network
-        What `load_model` has made of it.
+        The network that `load_model` returned for the file.
     """
-    told = {} if is_torch_file(path) else parse_description(path, read_header(path)) or {}
+    metadata = {} if is_torch_file(path) else parse_description(path, read_header(path)) or {}
     if published := find_published_by_path(path):
-        told = {"trained_on": published.trained_on}
+        metadata = {"trained_on": published.trained_on}
     config = configurations(network)[0]
     return ModelCard(
         name=path.stem,
@@ -31,7 +31,7 @@ def make_card(path: Path, network: Network) -> ModelCard:
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         guard=network.guard,
         noise=isinstance(network, MGBPv2) and config.noise_channels > 0,
-        trained_on=told.get("trained_on") or "",
-        scores=told.get("scores") or {},
-        training=told.get("training") or {},
+        trained_on=metadata.get("trained_on") or "",
+        scores=metadata.get("scores") or {},
+        training=metadata.get("training") or {},
     )

@@ -1,4 +1,4 @@
-"""Reading models: our own files, the authors', and the configuration of any network from its tensors alone."""
+"""Read model files of this package and of the authors, and infer the configuration of a network from its tensors."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from napari_mgbpv2.model.zoo import (
 
 State = dict[str, Tensor]
 
-_PICKLE_OR_ZIP = (b"\x80", b"PK\3\4")  # how torch's files begin, old and new
-_END = struct.Struct("<4s4HIIH")  # of a zip archive, at its very end: torch writes no comment
+_PICKLE_OR_ZIP = (b"\x80", b"PK\3\4")  # first bytes of torch's files, old and new format
+_END = struct.Struct("<4s4HIIH")  # end record of a zip archive without a comment, as torch writes it
 _ZIP64_END, _ZIP64_LOCATOR = struct.Struct("<4sQHHIIQQQQ"), struct.Struct("<4sIQI")
-_LARGEST_PICKLE = 4_000_000  # bytes; what it makes takes up to 60 times that, and a network has some hundred tensors
+_LARGEST_PICKLE = 4_000_000  # bytes; unpickled it takes up to 60 times as much, and a network has some hundred tensors
 _MOST_MEMBERS = 32  # of an ensemble
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -50,24 +50,24 @@ def load_model(source: str | os.PathLike[str], *, scale: int | None = None, cycl
         The name of a packaged model or of a published one that has been downloaded, a ``.safetensors`` file, or one of
         the authors' files (``.model``, ``.pth``: a state dict of one network or of the fidelity ensemble).
     scale
-        Upscaling factor that it was trained for, for files that do not say: 16 for the authors'.
+        Upscaling factor that the model was trained for, for files that do not state it. 16 for the authors' files.
     cycles
-        Outer cycles nu, for files that do not say: the weights are shared between cycles and tell nothing of their
-        number. 1 by default.
+        Outer cycles nu, for files that do not state them: the weights are shared between cycles, and do not determine
+        their number. 1 by default.
 
     Returns
     -------
     MGBPv2 or Ensemble
-        In evaluation mode, float32, without gradients; its ``scale`` and ``guard`` are set where known.
+        In evaluation mode, float32, without gradients. Its ``scale`` and ``guard`` are set if known.
 
     Raises
     ------
     ModelError
-        There is no such model or file, the file is damaged or none of a model, holds code, or has missing, unknown,
-        misshapen or non-finite tensors; the message names the first of them.
+        The model or file does not exist; the file is damaged, is not a model, or contains code; or tensors are
+        missing, unknown, misshapen or not finite. The message names the first such tensor.
     """
-    # Whichever thread calls torch keeps a team of OpenMP threads. One that ends here leaves none, which the caller's
-    # others would have to share the processors with.
+    # Each thread that calls torch keeps a team of OpenMP threads, which would compete with the caller's for processors.
+    # The team of this thread ends with it.
     with ThreadPoolExecutor(1, thread_name_prefix="mgbpv2-load") as thread:
         return thread.submit(_load, source, scale, cycles).result()
 
@@ -84,7 +84,7 @@ def _load(source: str | os.PathLike[str], scale: int | None, cycles: int | None)
         description = parse_description(path, header) or {}
         try:
             state = load_file(path)
-        except Exception as error:  # what is damaged shows as errors of several classes
+        except Exception as error:  # Damaged files cause errors of several classes.
             raise ModelError(f"{path}: is not a complete .safetensors file ({error}); save it again.") from error
     network = _build(path, state, description.get("configs", ()), cycles)
     network.scale = scale or description.get("scale")
@@ -93,19 +93,19 @@ def _load(source: str | os.PathLike[str], scale: int | None, cycles: int | None)
 
 
 def find_model_file(source: str | os.PathLike[str]) -> Path:
-    """Find the file of a packaged model, of a published one, or of a path.
+    """Return the file of a packaged model, of a published model, or at a path.
 
     Raises
     ------
     ModelError
-        There is none, or a published model's has changed since it was downloaded.
+        The file does not exist, or that of a published model has changed since its download.
     """
     path = Path(expand_path(os.fspath(source)))
     try:
         if path.is_file():
             return path
         problem = "is not a file" if path.exists() else "there is no such file"
-    except OSError as error:  # the name is too long, or its folder may not be looked into
+    except OSError as error:  # The name is too long, or its folder is not accessible.
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     if isinstance(source, str) and not path.suffix and path.name == source:
         return verify_published_file(PUBLISHED[source]) if source in PUBLISHED else find_model(source).path
@@ -113,7 +113,7 @@ def find_model_file(source: str | os.PathLike[str]) -> Path:
 
 
 def infer_config(shapes: Mapping[str, tuple[int, ...]], *, cycles: int = 1) -> ModelConfig:
-    """Find the configuration of one network from the names and shapes of its tensors.
+    """Return the configuration of one network, inferred from the names and shapes of its tensors.
 
     Raises
     ------
@@ -143,21 +143,21 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], *, cycles: int = 1) -> M
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file is one of torch's rather than a ``.safetensors`` file, by its first bytes."""
+    """Return whether the first bytes of a file are those of a torch file and not of a ``.safetensors`` file."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
-    # Eight bytes of length may begin like a pickle, but then a .safetensors file goes on with its JSON header.
+    # The first eight bytes of a .safetensors file, a length, may look like a pickle. A JSON header follows them.
     return start.startswith(_PICKLE_OR_ZIP) and start[8:] != b"{"
 
 
 def read_torch_file(path: Path) -> State:
-    """Read a state dict that torch has saved; nothing in it is executed."""
+    """Read a state dict that torch has saved, without executing anything in it."""
     _check_unpacked_size(path)
     try:
-        with path.open("rb") as file:  # given a path, torch would go by its ending
+        with path.open("rb") as file:  # Given a path, torch would decide by its suffix.
             is_archive = file.read(2) == b"PK"
             file.seek(0)
             content: Any = file if is_archive else _ShortPickle(file, path)
@@ -166,11 +166,11 @@ def read_torch_file(path: Path) -> State:
         raise
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"refers to {found[1]}" if found else "holds something else than tensors"
+        what = f"refers to {found[1]}" if found else "holds objects other than tensors"
         raise ModelError(
             f"{path}: {what} and was not loaded, because it could run code; give a plain state dict."
         ) from error
-    except Exception as error:  # a damaged archive shows as errors of many classes
+    except Exception as error:  # Damaged archives cause errors of many classes.
         raise ModelError(f"{path}: is not a complete model file; download or save it again.") from error
     if not isinstance(loaded, Mapping) or not loaded:
         raise ModelError(f"{path}: holds a {type(loaded).__name__}, not a state dict of tensors.")
@@ -181,15 +181,15 @@ def read_torch_file(path: Path) -> State:
 
 
 def _check_unpacked_size(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it holds: torch packs tensors as they are, so it is none of torch's.
+    """Reject an archive that unpacks to more bytes than it has: torch does not compress tensors.
 
-    What Python cannot read of an archive, torch's own reader might: it is refused, too. Both read the same directory,
-    as it is the only one that can be meant: at the end of the file, without anything before the archive or after it.
+    Archives that Python cannot read are rejected, too, because torch's own reader might read them. Nothing may precede
+    or follow the archive, and its directory must be at the end of the file: both readers then use the same directory.
 
     Raises
     ------
     ModelError
-        It does, and might fill the memory; or it is damaged, or not laid out as torch does it.
+        The archive could fill the memory, is damaged, or has another layout than torch's.
     """
     try:
         with path.open("rb") as file:
@@ -204,7 +204,7 @@ def _check_unpacked_size(path: Path) -> None:
         longest = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
-    except Exception as error:  # damage shows as errors of several classes
+    except Exception as error:  # Damaged archives cause errors of several classes.
         raise ModelError(f"{path}: is not a complete model file; download or save it again.") from error
     if size > path.stat().st_size:
         raise ModelError(
@@ -216,7 +216,7 @@ def _check_unpacked_size(path: Path) -> None:
 
 
 def _directory_of(file: BinaryIO) -> int:
-    """Return where the directory of a zip archive begins that ends with the file."""
+    """Return the offset of the directory of a zip archive at the end of a file."""
     end = file.seek(0, os.SEEK_END) - _END.size
     if end < 0:
         raise zipfile.BadZipFile("it has no directory")
@@ -226,56 +226,56 @@ def _directory_of(file: BinaryIO) -> int:
         raise zipfile.BadZipFile("it does not end with its directory")
     if end >= _ZIP64_LOCATOR.size + _ZIP64_END.size:
         file.seek(end - _ZIP64_LOCATOR.size)
-        magic, _, place, _ = _ZIP64_LOCATOR.unpack(file.read(_ZIP64_LOCATOR.size))
+        magic, _, offset, _ = _ZIP64_LOCATOR.unpack(file.read(_ZIP64_LOCATOR.size))
         if magic == b"PK\6\7":
             end -= _ZIP64_LOCATOR.size + _ZIP64_END.size
             file.seek(end)
             magic, *_, size, start = _ZIP64_END.unpack(file.read(_ZIP64_END.size))
-            if magic != b"PK\6\6" or place != end:
+            if magic != b"PK\6\6" or offset != end:
                 raise zipfile.BadZipFile("its directory is elsewhere")
     if start + size != end:
-        raise zipfile.BadZipFile("there is something before or behind it")
+        raise zipfile.BadZipFile("there are bytes before or after it")
     return int(start)
 
 
 class _ShortPickle:
-    """A file of torch's old format, whose pickles may only be so long; the numbers behind them are read by torch.
+    """A file of torch's old format with a limit on the length of its pickles. torch reads the numbers after them.
 
     Parameters
     ----------
     file
-        The file; torch reads numbers by its descriptor.
+        The file. torch reads numbers by its descriptor.
     path
-        Where it is, for the message.
+        Its path, for error messages.
     """
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._path, self._left = file, path, _LARGEST_PICKLE
 
     def read(self, size: int = -1) -> bytes:
-        """Read some bytes."""
+        """Read up to ``size`` bytes."""
         return self._counted(self._file.read(min(size if size >= 0 else self._left + 1, self._left + 1)))
 
     def readline(self) -> bytes:
-        """Read up to the end of a line."""
+        """Read a line."""
         return self._counted(self._file.readline(self._left + 1))
 
     def readinto(self, buffer: Any) -> int:
-        """Read into memory that is there."""
+        """Read into a buffer."""
         content = self.read(memoryview(buffer).nbytes)
         memoryview(buffer).cast("B")[: len(content)] = content
         return len(content)
 
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        """Go somewhere."""
-        return self._file.seek(place, whence)
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position in the file."""
+        return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Say where."""
+        """Return the position in the file."""
         return self._file.tell()
 
     def fileno(self) -> int:
-        """Descriptor of the file."""
+        """Return the descriptor of the file."""
         return self._file.fileno()
 
     def _counted(self, content: bytes) -> bytes:
@@ -306,9 +306,9 @@ def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: i
             raise ModelError(f"describes {len(configs)} networks and holds {len(parts)}; save it again.")
         for config, shapes in zip(configs, parts, strict=True):
             _check_steps(config, len(shapes))
-        with torch.device("meta"):  # shapes only: the weights of the file take their place
+        with torch.device("meta"):  # shapes only; the file provides the weights
             network: Network = Ensemble(configs) if members else MGBPv2(configs[0])
-    except (ModelError, TypeError, RuntimeError) as error:  # torch's own: sizes beyond what it can count
+    except (ModelError, TypeError, RuntimeError) as error:  # torch's own, for sizes that overflow
         raise ModelError(f"{path}: {error}") from error
     check_tensors(path, state, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
     network.load_state_dict(state, assign=True)
@@ -316,7 +316,7 @@ def _build(path: Path, state: State, described: Sequence[ModelConfig], cycles: i
 
 
 def _check_total(path: Path, state: State) -> None:
-    """Refuse tensors that are one piece of memory many times: as arrays of their own, they could fill the memory."""
+    """Reject tensors that share memory: as separate arrays they could fill the memory."""
     total, size = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if total > 2 * size:  # the authors' files hold the synthesis twice
         raise ModelError(
@@ -326,7 +326,7 @@ def _check_total(path: Path, state: State) -> None:
 
 
 def as_float32(path: Path, state: State) -> State:
-    """Take plain arrays of finite numbers, in any floating-point type."""
+    """Convert plain arrays of finite numbers of any floating-point type to float32. Raise `ModelError` for others."""
     for name, tensor in state.items():
         if tensor.dtype not in _FLOATS:
             raise ModelError(f"{path}: its tensor {name!r} holds {tensor.dtype}, not floating-point numbers.")
@@ -343,7 +343,7 @@ def as_float32(path: Path, state: State) -> State:
 
 
 def _check_steps(config: ModelConfig, tensors: int) -> None:
-    """Refuse to build far more than the file holds: the number of modules is a power of the steps."""
+    """Reject a configuration with more modules than the file has tensors: their number is a power of the steps."""
     modules = 2 * sum(config.steps**depth for depth in range(1, config.levels))
     if modules > tensors:
         raise ModelError(
@@ -353,7 +353,7 @@ def _check_steps(config: ModelConfig, tensors: int) -> None:
 
 
 def _without_aliases(path: Path, state: State) -> State:
-    """Leave out the second name of the synthesis in the authors' files, or take it where the first is missing."""
+    """Remove the second name of the synthesis in the authors' files, or use it if the first is missing."""
     result = dict(state)
     for name, tensor in state.items():
         match = re.fullmatch(r"((?:model\d+\.)?)synthesis\.(\w+)", name)
@@ -371,7 +371,7 @@ def _shapes(state: State, prefix: str) -> dict[str, tuple[int, ...]]:
 
 
 def check_tensors(path: Path, state: State, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse tensors of other names or shapes than these."""
+    """Raise `ModelError` for tensors with other names or shapes than expected."""
     for problem, names in (
         ("misses the tensor", [name for name in expected if name not in state]),
         ("has an unknown tensor", [name for name in state if name not in expected]),

@@ -1,4 +1,4 @@
-"""Writing models: our own files and the authors'."""
+"""Write model files of this package, and state dicts for the authors' code."""
 
 from __future__ import annotations
 
@@ -31,27 +31,33 @@ def save_model(
     precision: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Write a network and what is known of it into a ``.safetensors`` file, all at once or not at all.
+    """Write a network and its metadata to a ``.safetensors`` file atomically.
 
     Parameters
     ----------
     network
-        What to write.
+        The network.
     path
         The file, ending in ``.safetensors``.
-    scale, guard
-        As `MGBPv2` has them; by default what the network itself says.
-    trained_on, scores, training
-        For the model's card.
+    scale
+        Upscaling factor that the network was trained for; by default its own ``scale``.
+    guard
+        Target pixels at a tile's border that its border affects; by default its own ``guard``.
+    trained_on
+        Description of the training data, for the model's card.
+    scores
+        Scores by name, for the model's card.
+    training
+        Options of the training, for the model's card.
     precision
         Type of the stored weights; float16 halves the file.
     overwrite
-        Whether a file of that name may be replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
     ModelError
-        The file exists already or cannot be written, its name ends otherwise, or a weight is not finite in that
+        The file exists already or cannot be written, its name has another suffix, or a weight is not finite in the
         precision.
     """
     path = Path(path)
@@ -65,29 +71,36 @@ def save_model(
         "scores": dict(scores or {}),
         "training": dict(training or {}),
     }
-    dtype = torch.float16 if precision == "float16" else torch.float32
-    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{path}: {name!r} is not finite in {precision} and was not written.")
-    content = save(state, {"napari_mgbpv2": json.dumps(description, allow_nan=False)})
+    content = save(
+        _rounded_state(network, path, precision), {"napari_mgbpv2": json.dumps(description, allow_nan=False)}
+    )
     with atomic_model_file(path, overwrite=overwrite) as partial:
         partial.write_bytes(content)
     return path
 
 
+def _rounded_state(network: Network, path: Path, precision: str) -> dict[str, Tensor]:
+    """Return the tensors of a network in a precision. Raise `ModelError` for values that are not finite in it."""
+    dtype = torch.float16 if precision == "float16" else torch.float32
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: {name!r} is not finite in {precision} and was not written.")
+    return state
+
+
 def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a network as the authors' code reads it: a plain state dict with their keys in their order.
+    """Write a plain state dict for the authors' code, with its keys in its order.
 
     Raises
     ------
     ModelError
-        The file exists already or cannot be written, or the authors' code has no such network.
+        The file exists already or cannot be written, or the authors' code does not support the network.
     """
     path, content = Path(path), io.BytesIO()
     if any(config.residual for config in configurations(network)):
         raise ModelError(
-            f"{path}: a residual network cannot be written for the authors' code, which has none; "
+            f"{path}: the authors' code does not support residual networks; "
             "export it to ONNX, TorchScript or bioimage.io instead."
         )
     torch.save({name: tensor.cpu() for name, tensor in published_state_dict(network).items()}, content)
@@ -97,7 +110,7 @@ def export_model(network: Network, path: str | os.PathLike[str], *, overwrite: b
 
 
 def published_state_dict(network: Network) -> dict[str, Tensor]:
-    """Tensors of a network under the names that the authors' code gives them, the synthesis twice."""
+    """Return the tensors of a network by the names in the authors' code, the synthesis twice."""
     state: dict[str, Tensor] = {}
     members = [network] if isinstance(network, MGBPv2) else list(network.children())
     for index, member in enumerate(members):
@@ -110,7 +123,7 @@ def published_state_dict(network: Network) -> dict[str, Tensor]:
 
 @contextmanager
 def atomic_model_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """`files.atomic_file` for a model.
+    """Yield a temporary file, and rename it to ``path`` if the block ends without an error.
 
     Raises
     ------

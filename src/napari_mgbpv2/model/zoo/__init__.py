@@ -1,4 +1,4 @@
-"""The models that there are, by name, and the cards of model files: torch-free, so that menus fill at once."""
+"""Available models by name, and the cards of model files. Imports no torch, so that menus fill at once."""
 
 from napari_mgbpv2.model.zoo.cards import ModelCard, file_hash, parse_description, read_card, read_header
 from napari_mgbpv2.model.zoo.packaged import (

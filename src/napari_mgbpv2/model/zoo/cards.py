@@ -23,30 +23,30 @@ _KINDS = {"scale": int, "guard": int, "trained_on": str, "scores": dict, "traini
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known about a model file.
+    """Metadata of a model file.
 
     Attributes
     ----------
     name
-        Its packaged name, or the file's name.
+        Name of a packaged model, or the stem of the file name.
     path
         The file.
     scale
-        Upscaling factor that it was trained for; None where the file does not say.
+        Upscaling factor that the model was trained for; None if unknown.
     channels
-        Image channels that it takes.
+        Number of image channels.
     parameters
         Number of weights.
     guard
-        Target pixels at a tile's border that its border spoils, as measured on the weights; None where unknown.
+        Target pixels at a tile's border that its border affects, as measured on the weights; None if unknown.
     noise
-        Whether it has a noise input.
+        Whether the model has a noise input.
     trained_on
-        What it has learnt from, in words.
+        Description of the training data.
     scores
-        Measured figures by their name.
+        Measured scores by name.
     training
-        How it was trained: the options of the recipe.
+        Options of the training.
     """
 
     name: str
@@ -71,13 +71,13 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     Raises
     ------
     ModelError
-        The file is not there or has no such header.
+        The file is missing or lacks such a header.
     """
     path = Path(path)
     header = read_header(path)
     description = parse_description(path, header)
     if description is None:
-        raise ModelError(f"{path}: says nothing about its network; it was not written by this package.")
+        raise ModelError(f"{path}: does not describe its network; it was not written by this package.")
     config: ModelConfig = description["configs"][0]
     return ModelCard(
         name=path.stem,
@@ -86,7 +86,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         channels=config.channels,
         parameters=sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"),
         guard=description.get("guard"),
-        noise=len(description["configs"]) == 1 and config.noise_channels > 0,  # noise enters no ensemble
+        noise=len(description["configs"]) == 1 and config.noise_channels > 0,  # ensembles do not use noise
         trained_on=description.get("trained_on") or "",
         scores=description.get("scores") or {},
         training=description.get("training") or {},
@@ -99,7 +99,7 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        The file cannot be read or its header is none.
+        The file cannot be read, or its header is invalid.
     """
     try:
         with path.open("rb") as file:
@@ -120,14 +120,14 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def parse_description(path: Path, header: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what this package wrote about the network into the metadata; None in files of others.
+    """Return this package's description of the network in the metadata; None without one.
 
-    Its ``configs`` are one `ModelConfig` a member.
+    Its ``configs`` are a list of `ModelConfig`, one per member of an ensemble.
 
     Raises
     ------
     ModelError
-        There is something under this package's name that it cannot have written.
+        The description is not valid.
     """
     written = header.get("__metadata__", {}).get("napari_mgbpv2")
     if written is None:
@@ -147,7 +147,7 @@ def parse_description(path: Path, header: Mapping[str, Any]) -> dict[str, Any] |
         for name, score in (description.get("scores") or {}).items():
             if isinstance(score, bool) or not isinstance(score, (int, float)) or not abs(score) <= sys.float_info.max:
                 raise TypeError(f"the score {_short(name)} is {_short(score)}")
-        # shown in terminals, which obey control characters
+        # Terminals obey control characters.
         description["trained_on"] = _printable(description.get("trained_on") or "")
     except KeyError as error:
         raise ModelError(f"{path}: its description of the network is damaged ({error} is missing).") from error
@@ -157,7 +157,7 @@ def parse_description(path: Path, header: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -170,7 +170,7 @@ def _check_shape(shape: Any) -> None:
 
 
 def _short(value: Any) -> str:
-    """Write a value of a stranger's into a sentence."""
+    """Return a short representation of an untrusted value for a message."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -1,4 +1,4 @@
-"""The models that come with the package, by name."""
+"""Packaged models by name."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from napari_mgbpv2.errors import ModelError
 from napari_mgbpv2.model.zoo.cards import ModelCard, file_hash, read_card
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
-DEFAULT_SCALE = 4  # where nobody says one
+DEFAULT_SCALE = 4  # if none is given
 
 
 def list_models() -> tuple[ModelCard, ...]:
-    """Cards of all packaged models, by scale, those of colours first, and by name."""
+    """Return the cards of all packaged models, sorted by scale, colour models first, and name."""
     cards = (read_card(path) for path in WEIGHTS_FOLDER.glob("*.safetensors"))
     return tuple(sorted(cards, key=lambda card: (card.scale or 0, -card.channels, card.name)))
 
 
 def find_model(name: str) -> ModelCard:
-    """Card of a packaged model.
+    """Return the card of a packaged model.
 
     Raises
     ------
     ModelError
-        There is none of that name.
+        The name is unknown.
     """
     cards = list_models()
     for card in cards:
@@ -37,15 +37,15 @@ def find_model(name: str) -> ModelCard:
 
 
 def default_model(scale: int | None, channels: int = 3) -> ModelCard:
-    """Card of the packaged model that an image gets when none is named.
+    """Return the card of the packaged model for an image without a named model.
 
     Parameters
     ----------
     scale
-        Upscaling factor; `DEFAULT_SCALE` where none is given.
+        Upscaling factor; None for `DEFAULT_SCALE`.
     channels
-        Of the network, at best: 3, or 1 for the microscopy models. Where the scale has none of as many, it is the
-        first of another number, and a single channel goes through a network of colours by exact folding.
+        Preferred number of channels: 3, or 1 for the microscopy models. If the scale lacks such a model, return its
+        first one. A colour network takes a single channel by exact folding.
 
     Raises
     ------
@@ -61,13 +61,13 @@ def default_model(scale: int | None, channels: int = 3) -> ModelCard:
 
 
 def find_model_by_hash(path: str | os.PathLike[str], sha256: str) -> Path | None:
-    """Return a model file that has the expected content; None where there is none.
+    """Return a model file with the expected content, or None.
 
     Parameters
     ----------
     path
-        Where it was. Where it is missing or another file, a packaged model of the same name is tried: another machine
-        may have this package in another folder.
+        Expected path. If the file is missing or differs, a packaged model of the same file name is tried, because this
+        package may be in another folder on another machine.
     sha256
         Hash of the content, in hexadecimal.
     """

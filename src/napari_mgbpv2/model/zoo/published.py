@@ -1,7 +1,7 @@
-"""The two models that the network's authors have published, of the AIM 2019 challenge on upscaling 16 times.
+"""The two models of the AIM 2019 challenge on upscaling 16 times that the network's authors have published.
 
-Their files do not come with this package: `checkpoints.download_model` brings one, with the SHA-256 that it has then
-in a file beside it, and from then on it is held to that.
+This package does not contain their files. `checkpoints.download_model` downloads one and records its SHA-256 in a file
+next to it. From then on the hash must be the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.model.downloads import cache_folder
 from napari_mgbpv2.model.zoo.cards import ModelCard, file_hash
 
-# As in the authors' README and download script, https://github.com/pnavarre/mgbpv2; the name's "#" is written "%23".
+# From the authors' README and download script, https://github.com/pnavarre/mgbpv2; the name's "#" is written "%23".
 _ADDRESS = "https://www.dropbox.com/s/{}_CH3_LE5_MU2_BIAS_NOISE1_FE256-192-128-48-9_Filter%23{}.model?raw=1"
 
 LICENCE = "the authors' weights, published without a licence of their own; their code is under LGPL-3.0"
@@ -25,26 +25,28 @@ LICENCE = "the authors' weights, published without a licence of their own; their
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model of the authors'.
+    """A model that the authors have published.
 
     Attributes
     ----------
     name
-        By which it is loaded.
+        Name for `load_model`.
     url
-        Where its authors have published it.
+        The authors' address.
     configs
-        Of its network, or of the members of its ensemble.
+        Configurations of the network, or of the members of the ensemble.
     parameters
         Number of weights.
     trained_on
-        What it has learnt from and for, in words.
+        Description of the training data and the objective.
     size
-        Bytes of the file, about.
-    tile, distance
-        Pixels of the overlapping patches, and between the centres of neighbours, that the paper uses.
+        Approximate size of the file in bytes.
+    tile
+        Side of the paper's overlapping patches in pixels.
+    distance
+        Pixels between the centres of neighbouring patches in the paper.
     noise
-        Amplitude W of the noise that it is made for.
+        Noise amplitude W that the model was trained for.
     scale
         Upscaling factor.
     """
@@ -62,22 +64,22 @@ class PublishedModel:
 
     @property
     def file_name(self) -> str:
-        """Name of its file when it has been downloaded."""
+        """Name of the downloaded file."""
         return f"{self.name}.model"
 
     @property
     def path(self) -> Path:
-        """Its file, there or not."""
+        """Path of the downloaded file, which may not exist."""
         return cache_folder() / self.file_name
 
     @property
     def hash_path(self) -> Path:
-        """Where its SHA-256 is recorded, in the form of ``sha256sum``."""
+        """Path of the recorded SHA-256, in the format of ``sha256sum``."""
         return self.path.with_name(f"{self.file_name}.sha256")
 
     @property
     def recorded_hash(self) -> str | None:
-        """SHA-256 that it had when it was downloaded; None where it has not been."""
+        """SHA-256 at the time of the download; None without a download."""
         try:
             return self.hash_path.read_text().split()[0]
         except (OSError, UnicodeDecodeError, IndexError):
@@ -85,12 +87,12 @@ class PublishedModel:
 
     @property
     def is_here(self) -> bool:
-        """Whether it has been downloaded."""
+        """True if the model has been downloaded."""
         return self.path.is_file() and self.recorded_hash is not None
 
     @property
     def card(self) -> ModelCard:
-        """What is known about it."""
+        """Card of the model."""
         return ModelCard(
             name=self.name,
             path=self.path,
@@ -98,7 +100,7 @@ class PublishedModel:
             channels=self.configs[0].channels,
             parameters=self.parameters,
             guard=None,
-            noise=len(self.configs) == 1,  # noise enters no member of an ensemble
+            noise=len(self.configs) == 1,  # members of an ensemble do not use noise
             trained_on=self.trained_on,
         )
 
@@ -133,7 +135,7 @@ PUBLISHED = {
 
 
 def list_published() -> tuple[PublishedModel, ...]:
-    """Return all published models, downloaded or not, the smallest first."""
+    """Return all published models, downloaded or not, smallest first."""
     return tuple(PUBLISHED.values())
 
 
@@ -143,7 +145,7 @@ def find_published(name: str) -> PublishedModel:
     Raises
     ------
     ModelError
-        There is none of that name.
+        The name is unknown.
     """
     if name not in PUBLISHED:
         raise ModelError(f"there is no published model {name!r}; those are {', '.join(PUBLISHED)}.")
@@ -151,7 +153,7 @@ def find_published(name: str) -> PublishedModel:
 
 
 def find_published_by_path(path: Path) -> PublishedModel | None:
-    """Return the published model whose downloaded file this is; None for any other."""
+    """Return the published model of a downloaded file; None for other files."""
     for model in PUBLISHED.values():
         if path.name == model.file_name and os.path.realpath(path) == os.path.realpath(model.path):
             return model
@@ -159,19 +161,19 @@ def find_published_by_path(path: Path) -> PublishedModel | None:
 
 
 def verify_published_file(model: PublishedModel) -> Path:
-    """Return the downloaded file of a published model, if it is still what was downloaded.
+    """Return the downloaded file of a published model, after checking its hash.
 
     Raises
     ------
     ModelError
-        It is not there, or has changed.
+        The file is missing or has changed.
     """
     again = f"run `mgbpv2-models download {model.name}`"
     recorded = model.recorded_hash
     if not model.path.is_file():
         raise ModelError(f"the file of {model.name} is not on this machine: {again}.")
     if recorded is None:
-        raise ModelError(f"{model.path}: nobody has checked it: {again}.")
+        raise ModelError(f"{model.path}: its hash is not recorded: {again}.")
     found = file_hash(model.path)
     if found != recorded:
         raise ModelError(
@@ -186,14 +188,13 @@ def preset(name: str) -> Mapping[str, Any]:
 
     >>> larger = upscale(image, **preset("boe-fidelity"))
 
-    They blend patches that overlap nearly whole, over borders that nothing has been cut from: "purposely not practical
-    for applications", the paper says. Without them tiles overlap by what the network reaches, and equal the whole
-    image.
+    They blend patches that overlap almost completely, without a guard. The paper calls them "purposely not practical
+    for applications". Without these settings, tiles overlap by the reach of the network and equal the whole image.
 
     Raises
     ------
     ModelError
-        There is no published model of that name.
+        The name is unknown.
     """
     model = find_published(name)
     return {
