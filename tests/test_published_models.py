@@ -257,7 +257,7 @@ class TestDownloading:
         server.content = export_model(a_network_of(SMALL, seed=1), tmp_path / "other.model").read_bytes()
         small.path.unlink()
         for source in (None, tmp_path / "other.model"):
-            with pytest.raises(ModelError, match=r"another file than the small .* delete .*small\.model\.sha256"):
+            with pytest.raises(ModelError, match=r"another file than the earlier small: .* delete .*small\.model\.sha256"):
                 download_model("small", source)
             assert names(cache) == ["small.model.sha256"]
         small.hash_path.unlink()
@@ -340,7 +340,7 @@ class TestWrongFiles:
 def give_up_after(connections: int) -> None:
     """Try to download over a line that breaks as often."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_mgbpv2.model.downloads._CONNECTIONS", connections)
+        patch.setattr("napari_mgbpv2.model.downloads._MAX_CONNECTIONS", connections)
         with pytest.raises(ModelError, match=r"cannot be downloaded .*run the command again to resume"):
             download_model("small")
 
