@@ -361,7 +361,9 @@ class TestSafety:
 
     def test_a_whole_pickled_network_is_refused(self, tmp_path: Path) -> None:
         torch.save(a_network(SMALL), tmp_path / "a.pth")
-        with pytest.raises(ModelError, match=r"refers to napari_mgbpv2\.network\.MGBPv2 and .* plain state dict"):
+        with pytest.raises(
+            ModelError, match=r"refers to napari_mgbpv2\.model\.network\.MGBPv2 and .* plain state dict"
+        ):
             load_model(tmp_path / "a.pth")
 
 

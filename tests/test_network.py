@@ -335,7 +335,7 @@ class TestAResidualNetwork:
             Ensemble([RESIDUAL, RESIDUAL])
 
     def test_the_authors_format_has_none(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="cannot be written for the authors' code"):
+        with pytest.raises(ModelError, match="the authors' code does not support residual"):
             export_model(MGBPv2(RESIDUAL), tmp_path / "a.model")
         assert not list(tmp_path.iterdir())
 

@@ -257,7 +257,9 @@ class TestDownloading:
         server.content = export_model(a_network_of(SMALL, seed=1), tmp_path / "other.model").read_bytes()
         small.path.unlink()
         for source in (None, tmp_path / "other.model"):
-            with pytest.raises(ModelError, match=r"another file than the earlier small: .* delete .*small\.model\.sha256"):
+            with pytest.raises(
+                ModelError, match=r"another file than the earlier small: .* delete .*small\.model\.sha256"
+            ):
                 download_model("small", source)
             assert names(cache) == ["small.model.sha256"]
         small.hash_path.unlink()
