@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import napari_mgbpv2 as mgbp
-from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare
+from napari_mgbpv2.conversion import ConversionJob, ConversionPlan, prepare
 from napari_mgbpv2.upscaling.options import UpscaleOptions
 
 GUARD = 56  # as the packaged model x2 has it, so that the tiles are those of a real conversion
@@ -33,7 +33,7 @@ class Identity:
         return np.ascontiguousarray(self.inner.values.to_unit(pixels))
 
 
-def prepared_identity(source: Any, axes: str, destination: Path, **options: Any) -> Prepared:
+def prepared_identity(source: Any, axes: str, destination: Path, **options: Any) -> ConversionPlan:
     """Prepare a conversion of scale 1 that gives its source."""
     network = mgbp.MGBPv2(replace(mgbp.load_model("x2").config, channels=3 if "s" in axes else 1))
     network.guard = GUARD

@@ -24,14 +24,14 @@ import numpy as np
 import zarr
 
 from identity import prepared_identity
-from napari_mgbpv2.conversion import Prepared, run
+from napari_mgbpv2.conversion import ConversionPlan, run
 from napari_mgbpv2.conversion.job import IN_FLIGHT
 
 WIDTH = 200_000
 CASES = {"grey, 16 bits": ("yx", "u2"), "RGB, 8 bits": ("yxs", "u1")}
 
 
-def copy(source: Path, destination: Path, prepared: Prepared) -> None:
+def copy(source: Path, destination: Path, prepared: ConversionPlan) -> None:
     read: Any = zarr.open_group(source, mode="r")["0"]
     shutil.rmtree(destination, ignore_errors=True)
     write: Any = zarr.create_array(
@@ -74,7 +74,7 @@ def compare_wide(side: int, rounds: int) -> None:
                 times[name].append(seconds(lambda: run(prepared)))  # noqa: B023
     for name, (height, width) in shapes.items():
         speed = height * width / 1e6 / statistics.median(times[name])
-        tiles = (1 + jobs[name].walk.extra_share) * jobs[name].plan.layout.tiles
+        tiles = (1 + jobs[name].shard_order.extra_share) * jobs[name].plan.layout.tiles
         print(f"{name}: {height} x {width} px, {tiles:.0f} tiles run, {speed:.1f} Mpx/s")
     ratios = [square / wide for square, wide in zip(times["square"], times["wide"], strict=True)]
     print(f"wide to square: {statistics.median(ratios):.2f}")

@@ -65,7 +65,9 @@ class Contest:
     def blending(self) -> None:
         shape = (3, self.grid.rows.tile, self.grid.columns.tile)
         tile = np.random.default_rng(0).random(shape, dtype=np.float32)
-        image = self.plan.tiled_image(around=lambda _: lambda plane, group, row, column: self._core(tile, row, column))
+        image = self.plan.tiled_image(
+            wrap_compute=lambda _: lambda plane, group, row, column: self._core(tile, row, column)
+        )
         self.blended = seconds(lambda: image[...])
 
     def _core(self, tile: np.ndarray, row: int, column: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     python benchmarks/scheduling.py [--side 1000000] [--workers 1 2 10 100 1000] [--spread 0.3]
 
-The order of shards and the areas are those of the real dispatcher; a shard takes each worker a random time. Prints how
+The shard order and the work queue are those of the real dispatcher; a shard takes each worker a random time. Prints how
 evenly the workers end, which share of tiles runs twice because its shards were made by different workers, and what the
 dispatch costs.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.conversion.job import TILE_CACHE_BYTES
-from napari_mgbpv2.conversion.work_queue import Areas
+from napari_mgbpv2.conversion.work_queue import WorkStealingQueue
 from napari_mgbpv2.model.checkpoints import load_model
 from napari_mgbpv2.model.network import configurations
 from napari_mgbpv2.model.zoo import default_model
@@ -52,7 +52,7 @@ def main() -> None:
 def play(walk: ShardOrder, workers: int, spread: float) -> tuple[float, Owners, float]:
     """Give each worker its next shard when it has finished one; return the end, who made what, and the cost."""
     generator = np.random.default_rng(0)
-    areas = Areas(np.arange(len(walk), dtype=np.int64))
+    work_queue = WorkStealingQueue(np.arange(len(walk), dtype=np.int64))
     owners = np.empty(len(walk), np.int32)
     free = [(0.0, worker) for worker in range(workers)]
     times = iter(np.maximum(0.1, generator.normal(1, spread, len(walk) + workers)))
@@ -60,7 +60,7 @@ def play(walk: ShardOrder, workers: int, spread: float) -> tuple[float, Owners, 
     while free:
         now, worker = heapq.heappop(free)
         began = time.perf_counter()
-        number = areas.next(str(worker))
+        number = work_queue.next(str(worker))
         spent += time.perf_counter() - began
         if number is None:
             continue

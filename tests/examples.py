@@ -75,7 +75,7 @@ class CountedTiles:
 def counted_image(plan: UpscalePlan, **options: Any) -> tuple[TiledImage, CountedTiles]:
     """A plan's lazy image, and what counts its tiles."""
     counter = CountedTiles()
-    return plan.tiled_image(around=counter, **options), counter
+    return plan.tiled_image(wrap_compute=counter, **options), counter
 
 
 def untiled(image: Any, **options: Any) -> Array:

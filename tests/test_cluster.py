@@ -128,7 +128,7 @@ class TestErrors:
     def test_a_cluster_without_workers_is_told(
         self, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(workers, "PATIENCE", 0.5)
+        monkeypatch.setattr(workers, "NO_WORKER_TIMEOUT", 0.5)
         with (
             LocalCluster(n_workers=0, dashboard_address=None) as nobody,
             Client(nobody) as found,
@@ -213,7 +213,7 @@ class TestErrors:
     def test_a_shard_at_which_workers_die_again_and_again_is_told(
         self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cluster, "MOST_DEATHS", 1)
+        monkeypatch.setattr(cluster, "MAX_WORKER_FAILURES", 1)
         with pytest.raises(ClusterError, match="die again and again at shard"):
             run(prepare(job(Deadly(), destination, model)), client=client)
 

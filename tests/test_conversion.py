@@ -104,8 +104,8 @@ class TestOnceAndBounded:
         tiles = CountedTiles()
         original = ShardWork.image
 
-        def counted(self: ShardWork, around: Any, is_stored: Any) -> Any:
-            return original(self, lambda compute: tiles(around(compute)), is_stored)
+        def counted(self: ShardWork, wrap_compute: Any, is_stored: Any) -> Any:
+            return original(self, lambda compute: tiles(wrap_compute(compute)), is_stored)
 
         monkeypatch.setattr(ShardWork, "image", counted)
         np.save(tmp_path / "a.npy", an_image(1100, 1100))

@@ -17,7 +17,7 @@ from PIL import Image
 
 import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
-from napari_mgbpv2.cli.command import parser_of, run_command
+from napari_mgbpv2.cli.command import make_parser, run_command
 from napari_mgbpv2.cli.output import CLOSED_PIPE, write_line, write_path
 from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.conversion import ConversionJob, prepare
@@ -255,7 +255,7 @@ class TestOutput:
     def test_any_name_is_said_in_any_encoding(self, tmp_path: Path, encoding: str) -> None:
         code = (
             "from napari_mgbpv2.cli.output import *\n"
-            "accept_any_text(); write_path('細胞\\udcfc'); write_line('細胞\\udcfc'); say('c', '細胞\\udcfc')"
+            "accept_any_text(); write_path('細胞\\udcfc'); write_line('細胞\\udcfc'); write_error('c', '細胞\\udcfc')"
         )
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -303,7 +303,7 @@ class TestOutput:
         def fail(_: object) -> None:
             raise KeyError("x")
 
-        assert run_command(parser_of("command", "", ""), fail, []) == 1
+        assert run_command(make_parser("command", "", ""), fail, []) == 1
         assert capsys.readouterr().err.startswith("command: unexpected KeyError: 'x'; this is a fault of the program")
 
     def test_json_says_what_is_left_out(self, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

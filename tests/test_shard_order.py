@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_mgbpv2.conversion.work_queue import Areas
+from napari_mgbpv2.conversion.work_queue import WorkStealingQueue
 from napari_mgbpv2.model.config import ModelConfig
 from napari_mgbpv2.tiling.grid import Span, plan_grid
 from napari_mgbpv2.tiling.shard_order import plan_shard_order
@@ -109,31 +109,31 @@ def test_the_first_shards_of_a_huge_image_come_at_once() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_areas_give_each_number_once_to_whoever_asks(count: int, workers: int, order: list[int]) -> None:
-    areas = Areas(np.arange(count, dtype=np.int64))
+    work_queue = WorkStealingQueue(np.arange(count, dtype=np.int64))
     given_out = []
     for worker in order:
-        number = areas.next(f"worker {worker % workers}")
+        number = work_queue.next(f"worker {worker % workers}")
         if number is not None:
             given_out.append(number)
     assert sorted(given_out) == list(range(count))
-    assert len(areas) == 0
+    assert len(work_queue) == 0
 
 
 def test_workers_walk_through_parts_of_their_own() -> None:
-    areas = Areas(np.arange(100, dtype=np.int64))
-    first = [areas.next("a")]
-    second = [areas.next("b")]
+    work_queue = WorkStealingQueue(np.arange(100, dtype=np.int64))
+    first = [work_queue.next("a")]
+    second = [work_queue.next("b")]
     for _ in range(20):
-        first.append(areas.next("a"))
-        second.append(areas.next("b"))
+        first.append(work_queue.next("a"))
+        second.append(work_queue.next("b"))
     assert first == list(range(21))
     assert second == list(range(second[0], second[0] + 21))
 
 
 @pytest.mark.parametrize("worker", ["a", "b"])
 def test_who_has_finished_takes_half_of_what_another_has_left(worker: str) -> None:
-    areas = Areas(np.arange(10, dtype=np.int64))
-    areas.next("a")
-    taken = areas.next("b")
+    work_queue = WorkStealingQueue(np.arange(10, dtype=np.int64))
+    work_queue.next("a")
+    taken = work_queue.next("b")
     assert taken == 5
-    assert areas.next(worker) == {"a": 1, "b": 6}[worker]
+    assert work_queue.next(worker) == {"a": 1, "b": 6}[worker]

@@ -23,7 +23,7 @@ import napari_mgbpv2 as mgbp
 from examples import a_network, an_image
 from napari_mgbpv2.model.checkpoints import published_state_dict
 from napari_mgbpv2.runtime import Engine
-from napari_mgbpv2.upscaling.lazy import MOST_CHUNKS
+from napari_mgbpv2.upscaling.lazy import MAX_CHUNKS
 
 GIGABYTE = 2**30
 BOMB = 2**28
@@ -110,7 +110,7 @@ class TestImages:
         row.is_shown_by(Outcome(0, "", "", before, folder.destination, {}))
         assert result.shape == (4 * 10**6, 4 * 10**6)
         assert corner.shape == (50, 50)
-        assert result.npartitions <= MOST_CHUNKS
+        assert result.npartitions <= MAX_CHUNKS
         assert planned - began < 5
         assert computed - planned < 60
         assert memory_peak() - memory < GIGABYTE

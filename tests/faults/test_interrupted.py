@@ -194,7 +194,7 @@ def test_worker_killed(
     row: Row, folder: Folder, source: Path, differing: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MGBPV2_SOAK=20 kills that many, faster than any shard could be thought to be the cause."""
-    monkeypatch.setattr(cluster, "MOST_DEATHS", 1000)
+    monkeypatch.setattr(cluster, "MAX_WORKER_FAILURES", 1000)
     kills = int(os.environ.get("MGBPV2_SOAK", "1"))
     generator, ended = random.Random(kills), threading.Event()
     killed = []

@@ -16,7 +16,7 @@ from typing import Any
 
 from napari_mgbpv2._version import __version__
 from napari_mgbpv2.addresses import redact
-from napari_mgbpv2.cli.output import OutputClosed, accept_any_text, discard_output, flush, say
+from napari_mgbpv2.cli.output import OutputClosed, accept_any_text, discard_output, flush, write_error
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.formatting import escape_control_characters
 from napari_mgbpv2.paths import explain_write_error
@@ -26,7 +26,7 @@ INTERRUPTED = 130  # what a shell gives for Ctrl-C
 STANDARD_ERROR = 2  # file descriptor
 
 
-def parser_of(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
+def make_parser(command: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Make a parser with the options that all commands have."""
     parser = argparse.ArgumentParser(
         prog=command, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -36,7 +36,7 @@ def parser_of(command: str, description: str, epilog: str) -> argparse.ArgumentP
     return parser
 
 
-def path_of(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """Return the path of a file that an option names; ``~`` is the user's home folder."""
     return Path(os.path.expanduser(text))
 
@@ -88,7 +88,7 @@ def _finish_output(command: str, *, has_failed: bool = False) -> None:
         flush()
     except OSError as error:
         if not has_failed:
-            say(command, f"standard output: {explain_write_error(error)}")
+            write_error(command, f"standard output: {explain_write_error(error)}")
         discard_output()
         raise SystemExit(1) from None
 
@@ -105,12 +105,12 @@ def _run(command: str, work: Callable[[argparse.Namespace], int | None], options
     except KeyboardInterrupt:
         if options.debug:
             raise
-        say(command, interrupted)
+        write_error(command, interrupted)
         return INTERRUPTED
     except Exception as error:
         if options.debug:
             raise
-        say(command, sentence_of(error))
+        write_error(command, error_message(error))
         return 1
 
 
@@ -165,7 +165,7 @@ def _ending_at_once_when_interrupted_again(sentence: str) -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def sentence_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Say in one line what went wrong."""
     if isinstance(error, MGBPv2Error):
         return escape_control_characters(redact(str(error).strip())) or type(error).__name__

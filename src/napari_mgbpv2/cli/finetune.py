@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from napari_mgbpv2.cli.command import STANDARD_ERROR, parser_of, path_of, run_command
+from napari_mgbpv2.cli.command import STANDARD_ERROR, make_parser, parse_path, run_command
 from napari_mgbpv2.cli.output import write_line, write_path, write_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = parser_of("mgbpv2-finetune", _DESCRIPTION, _EPILOG)
+    parser = make_parser("mgbpv2-finetune", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "images",
         nargs="*",
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         help='files, folders, patterns; or synthetic "scenes", "microscopy" or "micrographs"',
     )
     parser.add_argument("-o", "--output", metavar="MODEL", help="the .safetensors file to write")
-    parser.add_argument("--config", type=path_of, metavar="FILE", help="TOML file with options")
+    parser.add_argument("--config", type=parse_path, metavar="FILE", help="TOML file with options")
     parser.add_argument("--resume", action="store_true", help="go on with the run whose state is beside MODEL")
     parser.add_argument("--overwrite", action="store_true", help="replace a MODEL and a run that are there")
     parser.add_argument("--dry-run", action="store_true", help="print all options as they are understood, and end")
@@ -110,8 +110,8 @@ def _finetune(given: argparse.Namespace) -> None:
 
     values: dict[str, Any] = options_from_file(given.config) if given.config is not None else {}
     own = {"config", "resume", "overwrite", "dry_run", "debug"}
-    told = {name: value for name, value in vars(given).items() if name not in own and value not in (None, [])}
-    options = make_options(values | told)
+    given_values = {name: value for name, value in vars(given).items() if name not in own and value not in (None, [])}
+    options = make_options(values | given_values)
     if given.dry_run:
         import json
 
@@ -119,13 +119,13 @@ def _finetune(given: argparse.Namespace) -> None:
         return
     from napari_mgbpv2.training.trainer import train
 
-    with _asked_to_stop() as asked:
+    with _stop_on_interrupt() as asked:
         made = train(options, resume=given.resume, overwrite=given.overwrite, on_report=_print_report, cancelled=asked)
     write_path(made)
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a question that is answered between steps; the second one interrupts as ever."""
     stop = threading.Event()
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from napari_mgbpv2.cli.command import parser_of, path_of, run_command
+from napari_mgbpv2.cli.command import make_parser, parse_path, run_command
 from napari_mgbpv2.cli.output import write_line, write_path, write_text
 from napari_mgbpv2.formatting import format_bytes
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = parser_of("mgbpv2-models", _DESCRIPTION, _EPILOG)
+    parser = make_parser("mgbpv2-models", _DESCRIPTION, _EPILOG)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="all packaged and published models")
@@ -138,8 +138,13 @@ def _info(options: argparse.Namespace) -> None:
     for name, value in facts.items():
         write_line(f"{name.replace('_', ' '):<11} {_for_people(name, value)}")
     for network in networks:
-        told = network | {"features": "-".join(map(str, network["features"])), "noise": network["noise_channels"]}
-        write_line(f"{'network':<11} {_NETWORK.format(**told)}, {'with' if network['bias'] else 'without'} biases")
+        network_facts = network | {
+            "features": "-".join(map(str, network["features"])),
+            "noise": network["noise_channels"],
+        }
+        write_line(
+            f"{'network':<11} {_NETWORK.format(**network_facts)}, {'with' if network['bias'] else 'without'} biases"
+        )
 
 
 def _for_people(name: str, value: Any) -> str:
@@ -170,7 +175,7 @@ def _export(options: argparse.Namespace) -> None:
 
     names = ("form", "scale", "grey", "noise", "precision", "authors", "licence", "overwrite")
     given = {name: getattr(options, name) for name in names}
-    write_path(export(options.model, path_of(options.destination), **given))
+    write_path(export(options.model, parse_path(options.destination), **given))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class OutputClosed(SystemExit):
         super().__init__(CLOSED_PIPE)
 
 
-def say(command: str, sentence: str) -> None:
+def write_error(command: str, sentence: str) -> None:
     """Write one line to standard error, with the name of the command."""
     write_line(f"{command}: {sentence}", sys.stderr)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.addresses import Destination, absolute_path, escape_undecodable, url_name
-from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion import ConversionPlan
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.imaging.alpha import ALPHA_SAMPLES, opaque_value
 from napari_mgbpv2.io.readers import ArrayLike, open_source
@@ -55,7 +55,7 @@ def check_free(path: Path, destination: Destination, *, may_replace: bool = Fals
         raise DestinationError(f"{path}: the folder {whole.parent} may not be written to; choose another")
 
 
-def write_preview(prepared: Prepared, destination: Destination, path: Path) -> Path:
+def write_preview(prepared: ConversionPlan, destination: Destination, path: Path) -> Path:
     """Write the picture: the middle plane, the middle pixels, at the resolution of the result.
 
     Parameters
@@ -101,7 +101,7 @@ def write_preview(prepared: Prepared, destination: Destination, path: Path) -> P
     return path.absolute()
 
 
-def _stored_axes(prepared: Prepared) -> str:
+def _stored_axes(prepared: ConversionPlan) -> str:
     """Axes of the result, whose samples a plain Zarr array calls channels."""
     axes = prepared.layout.axes
     return axes.replace("c", "s") if "s" in prepared.plan.axes else axes

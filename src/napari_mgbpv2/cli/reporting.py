@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.addresses import Destination, absolute_path
-from napari_mgbpv2.cli.output import say, write_line, write_path, write_text
-from napari_mgbpv2.conversion import Prepared, Report
+from napari_mgbpv2.cli.output import write_error, write_line, write_path, write_text
+from napari_mgbpv2.conversion import ConversionPlan, Report
 from napari_mgbpv2.formatting import format_bytes, format_duration
 from napari_mgbpv2.io.readers.discovery import LeftOut
 
@@ -20,7 +20,7 @@ JSON_SECONDS = 1.0  # between two lines of progress
 MOST_NAMED = 5  # of files that are left out for the same reason
 
 
-class Quiet:
+class QuietReporter:
     """Says where a result is, on standard output, and what has failed, on standard error."""
 
     def __init__(self, command: str) -> None:
@@ -33,10 +33,10 @@ class Quiet:
         """Tell where a preview is."""
         write_path(path)
 
-    def plan(self, prepared: Prepared) -> None:
+    def plan(self, prepared: ConversionPlan) -> None:
         """Tell what will be done."""
 
-    def estimate(self, prepared: Prepared) -> None:
+    def estimate(self, prepared: ConversionPlan) -> None:
         """Tell what will be done and how long it will take: all that is asked for."""
         from napari_mgbpv2.conversion.estimates import estimate
 
@@ -55,15 +55,15 @@ class Quiet:
 
     def failed(self, source: str, sentence: str) -> None:
         """Tell that a source has failed."""
-        say(self.command, sentence)
+        write_error(self.command, sentence)
 
     def end(self, done: int, failed: Sequence[str]) -> None:
         """Tell the outcome of several sources."""
         if failed:
-            say(self.command, f"{done} done, {len(failed)} failed: {', '.join(failed)}")
+            write_error(self.command, f"{done} done, {len(failed)} failed: {', '.join(failed)}")
 
 
-class Human(Quiet):
+class TextReporter(QuietReporter):
     """Also says what will be done, shows a bar, and sums up."""
 
     def __init__(self, command: str) -> None:
@@ -76,9 +76,9 @@ class Human(Quiet):
         for other in others:
             reasons.setdefault(other.reason, []).append(other.path)
         for reason, paths in reasons.items():
-            say(self.command, f"left out, {reason}: {_some(paths)}")
+            write_error(self.command, f"left out, {reason}: {_name_first(paths)}")
 
-    def plan(self, prepared: Prepared) -> None:
+    def plan(self, prepared: ConversionPlan) -> None:
         """Print a line."""
         write_line(summary(prepared), sys.stderr)
 
@@ -100,7 +100,7 @@ class Human(Quiet):
     def note(self, sentence: str) -> None:
         """Print it."""
         self._close()
-        say(self.command, sentence)
+        write_error(self.command, sentence)
 
     def done(self, source: str, result: Destination, last: Report | None) -> None:
         """Print where the result is, and what was not as planned."""
@@ -120,7 +120,7 @@ class Human(Quiet):
     def end(self, done: int, failed: Sequence[str]) -> None:
         """Print how many."""
         if not failed:
-            say(self.command, f"all {done} done")
+            write_error(self.command, f"all {done} done")
         super().end(done, failed)
 
     def _close(self) -> None:
@@ -129,7 +129,7 @@ class Human(Quiet):
             self._bar = None
 
 
-class Machine(Quiet):
+class JsonReporter(QuietReporter):
     """Prints one JSON object a line, each with an "event".
 
     It is one of left_out, plan, progress, note, done, preview, failed and end.
@@ -137,7 +137,7 @@ class Machine(Quiet):
 
     def __init__(self, command: str) -> None:
         super().__init__(command)
-        self._told = 0.0
+        self._last_progress = 0.0
 
     def left_out(self, others: Sequence[LeftOut]) -> None:
         """Print each with the reason."""
@@ -148,11 +148,11 @@ class Machine(Quiet):
         """Print where it is."""
         _print("preview", preview=str(path))
 
-    def plan(self, prepared: Prepared) -> None:
+    def plan(self, prepared: ConversionPlan) -> None:
         """Print the plan."""
         _print("plan", **plan_of(prepared))
 
-    def estimate(self, prepared: Prepared) -> None:
+    def estimate(self, prepared: ConversionPlan) -> None:
         """Print the plan with the estimated time."""
         from napari_mgbpv2.conversion.estimates import estimate
 
@@ -161,8 +161,8 @@ class Machine(Quiet):
     def progress(self, report: Report) -> None:
         """Print the report, but not more often than anybody reads it."""
         now = time.monotonic()
-        if now - self._told >= JSON_SECONDS or report.shards == report.all_shards:
-            self._told = now
+        if now - self._last_progress >= JSON_SECONDS or report.shards == report.all_shards:
+            self._last_progress = now
             _print("progress", **asdict(report), seconds_left=seconds_left(report))
 
     def note(self, sentence: str) -> None:
@@ -182,7 +182,7 @@ class Machine(Quiet):
         _print("end", done=done, failed=list(failed))
 
 
-def summary(prepared: Prepared) -> str:
+def summary(prepared: ConversionPlan) -> str:
     """Say in a line what will be done and what it takes."""
     from napari_mgbpv2.io.writers.ome_zarr import free_space
 
@@ -195,8 +195,8 @@ def summary(prepared: Prepared) -> str:
         f"{plan.layout.tiles} tiles of {grid.rows.tile} x {grid.columns.tile} px, "
         f"{grid.computed_share:.2f} px computed for each"
     )
-    if prepared.walk.extra_share:
-        line += f", {prepared.walk.extra_share:.1%} of the tiles twice to keep the memory small"
+    if prepared.shard_order.extra_share:
+        line += f", {prepared.shard_order.extra_share:.1%} of the tiles twice to keep the memory small"
     line += f"; about {format_bytes(prepared.memory_bytes)} of memory a process, at most "
     if free is None:
         return f"{line}{format_bytes(prepared.disk_bytes)} in the object store"
@@ -204,7 +204,7 @@ def summary(prepared: Prepared) -> str:
     return f"{line}; WARNING: the disk may not suffice" if prepared.disk_bytes > free else line
 
 
-def plan_of(prepared: Prepared) -> dict[str, Any]:
+def plan_of(prepared: ConversionPlan) -> dict[str, Any]:
     """Return what will be done and what it takes, JSON-able."""
     from napari_mgbpv2.io.writers.ome_zarr import free_space
 
@@ -224,7 +224,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
         "tiles": plan.layout.tiles,
         "tile": [grid.rows.tile, grid.columns.tile],
         "computed_share": grid.computed_share,
-        "extra_share": prepared.walk.extra_share,
+        "extra_share": prepared.shard_order.extra_share,
         "memory_bytes": prepared.memory_bytes,
         "disk_bytes": prepared.disk_bytes,
         "free_bytes": free_space(prepared.job.destination),
@@ -238,7 +238,7 @@ def seconds_left(report: Report) -> float | None:
     return round(report.seconds / report.tiles * (report.all_tiles - report.tiles), 1)
 
 
-def _some(paths: Sequence[str]) -> str:
+def _name_first(paths: Sequence[str]) -> str:
     """Name the first ones, and how many more there are."""
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     return f"{', '.join(paths[:MOST_NAMED])}{more}"

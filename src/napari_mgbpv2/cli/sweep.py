@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import expand_path
-from napari_mgbpv2.cli.command import parser_of, path_of, run_command
-from napari_mgbpv2.cli.output import say, write_path
+from napari_mgbpv2.cli.command import make_parser, parse_path, run_command
+from napari_mgbpv2.cli.output import write_error, write_path
 from napari_mgbpv2.cli.upscale_options import add_arguments, given_options
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.paths import write_atomically
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = parser_of("mgbpv2-sweep", _DESCRIPTION, _EPILOG)
+    parser = make_parser("mgbpv2-sweep", _DESCRIPTION, _EPILOG)
     parser.add_argument("target", metavar="TARGET", help="the sharp image: TIFF, PNG, JPEG, Zarr, OME-Zarr or .npy")
-    parser.add_argument("-o", "--output", metavar="CSV", required=True, type=path_of, help="the table to write")
-    parser.add_argument("--plot", metavar="PNG", type=path_of, help="also draw the scores (needs matplotlib)")
+    parser.add_argument("-o", "--output", metavar="CSV", required=True, type=parse_path, help="the table to write")
+    parser.add_argument("--plot", metavar="PNG", type=parse_path, help="also draw the scores (needs matplotlib)")
     parser.add_argument("--overwrite", action="store_true", help="replace CSV and PNG if they are there")
     parser.add_argument("--source", metavar="IMAGE", help="the small image (default: TARGET, shrunk and rounded)")
     parser.add_argument(
@@ -96,10 +96,10 @@ def _sweep(options: argparse.Namespace) -> None:
         write_atomically(options.plot, plot_sweep(rows), overwrite=options.overwrite)
         write_path(options.plot.absolute())
     if rows[0].niqe is None:
-        say("mgbpv2-sweep", "NIQE is left out: it needs an image of at least two blocks of 96 x 96 px")
+        write_error("mgbpv2-sweep", "NIQE is left out: it needs an image of at least two blocks of 96 x 96 px")
     if features is None:
         advice = f"--feature-network FILE, or --feature-network {DOWNLOAD}"
-        say("mgbpv2-sweep", f"contextual similarity is left out: it needs {advice}")
+        write_error("mgbpv2-sweep", f"contextual similarity is left out: it needs {advice}")
 
 
 def _feature_network(source: str | None) -> FeatureNetwork | None:

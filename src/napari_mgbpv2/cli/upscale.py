@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination, absolute_path, display_path, expand_path, parse_destination
-from napari_mgbpv2.cli.command import run_command, sentence_of
-from napari_mgbpv2.cli.reporting import Human, Machine, Quiet
+from napari_mgbpv2.cli.command import error_message, run_command
+from napari_mgbpv2.cli.reporting import JsonReporter, QuietReporter, TextReporter
 from napari_mgbpv2.cli.upscale_options import given_options
 from napari_mgbpv2.cli.upscale_parser import parser
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.conversion.destinations import OTHER_ENDINGS, TIFF_ENDINGS, ZARR_ENDINGS, destinations_of
-from napari_mgbpv2.conversion.oom import run_in_memory
+from napari_mgbpv2.conversion.oom import run_with_oom_fallback
 from napari_mgbpv2.errors import DestinationError, ImageError, ModelError
 from napari_mgbpv2.upscaling import UpscaleOptions
 
@@ -46,11 +46,11 @@ def _upscale(options: argparse.Namespace) -> int:
     from napari_mgbpv2.io.readers.discovery import search
 
     chosen = _chosen(options)
-    teller = (Machine if options.json else Quiet if options.quiet else Human)("mgbpv2-upscale")
+    reporter = (JsonReporter if options.json else QuietReporter if options.quiet else TextReporter)("mgbpv2-upscale")
     output = _output(options.output)
     found = search(options.source)
     missing = [each for each in found.left_out if each.is_failure]
-    teller.left_out([each for each in found.left_out if not each.is_failure])
+    reporter.left_out([each for each in found.left_out if not each.is_failure])
     folders = [image.folder for image in found.images]
     one = len(found.images) == len(options.source) == 1 and not missing
     single = one and folders == [None] and not _names_a_folder(options.output)
@@ -79,9 +79,9 @@ def _upscale(options: argparse.Namespace) -> int:
         check_free(options.preview, jobs[0].destination, may_replace=options.resume or options.overwrite)
     with _client(options) as client:
         if one:
-            _convert(jobs[0], options, teller, client)
+            _convert(jobs[0], options, reporter, client)
             return 0
-        return _convert_all(jobs, missing, options, teller, client)
+        return _convert_all(jobs, missing, options, reporter, client)
 
 
 def _output(text: str) -> Destination:
@@ -102,48 +102,48 @@ def _convert_all(
     jobs: Sequence[ConversionJob],
     missing: Sequence[LeftOut],
     options: argparse.Namespace,
-    teller: Quiet,
+    reporter: QuietReporter,
     client: Client | None,
 ) -> int:
     """Convert one after the other; one that fails does not stop the rest."""
     failed = [each.path for each in missing]
     for each in missing:
-        teller.failed(each.path, f"{each.path}: {each.reason}")
+        reporter.failed(each.path, f"{each.path}: {each.reason}")
     for job in jobs:
         try:
-            _convert(job, options, teller, client)
+            _convert(job, options, reporter, client)
         except Exception as error:  # whatever it is, the others are not to blame
             if options.debug:
                 raise
             failed.append(display_path(job.source))
-            teller.failed(display_path(job.source), sentence_of(error))
-    teller.end(len(jobs) + len(missing) - len(failed), failed)
+            reporter.failed(display_path(job.source), error_message(error))
+    reporter.end(len(jobs) + len(missing) - len(failed), failed)
     return 1 if failed else 0
 
 
-def _convert(job: ConversionJob, options: argparse.Namespace, teller: Quiet, client: Client | None) -> None:
+def _convert(job: ConversionJob, options: argparse.Namespace, reporter: QuietReporter, client: Client | None) -> None:
     prepared = prepare(job)
     for note in (*prepared.source.notes, *prepared.plan.notes):
-        teller.note(f"{prepared.source.path}: {note}")
+        reporter.note(f"{prepared.source.path}: {note}")
     if options.dry_run:
-        teller.estimate(prepared)
+        reporter.estimate(prepared)
         return
-    teller.plan(prepared)
+    reporter.plan(prepared)
     last: list[Report] = []
 
     def tell(report: Report) -> None:
         last[:] = [report]
-        teller.progress(report)
+        reporter.progress(report)
 
-    prepared = run_in_memory(
-        prepared, lambda prepared: run(prepared, client=client, tell=tell, note=teller.note), teller.note
+    prepared = run_with_oom_fallback(
+        prepared, lambda prepared: run(prepared, client=client, tell=tell, note=reporter.note), reporter.note
     )
     destination = absolute_path(job.destination)
-    teller.done(display_path(job.source), destination, last[0] if last else None)
+    reporter.done(display_path(job.source), destination, last[0] if last else None)
     if options.preview is not None:
         from napari_mgbpv2.cli.preview import write_preview
 
-        teller.preview(write_preview(prepared, destination, options.preview))
+        reporter.preview(write_preview(prepared, destination, options.preview))
 
 
 def _chosen(arguments: argparse.Namespace) -> UpscaleOptions:

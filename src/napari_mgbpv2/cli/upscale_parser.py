@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from napari_mgbpv2.cli.command import parser_of, path_of
+from napari_mgbpv2.cli.command import make_parser, parse_path
 from napari_mgbpv2.cli.upscale_options import add_options
 
 _DESCRIPTION = """\
@@ -27,7 +27,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser."""
-    parser = parser_of("mgbpv2-upscale", _DESCRIPTION, _EPILOG)
+    parser = make_parser("mgbpv2-upscale", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -47,10 +47,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is at DESTINATION once this is complete")
     parser.add_argument(
-        "--verify", action="store_true", help="read the results SOURCE..., and say what is missing or damaged; no -o"
+        "--verify",
+        action="store_true",
+        help="read the results SOURCE..., and say what is missing or damaged; no -o",
     )
     parser.add_argument(
-        "--preview", metavar="PNG", type=path_of, help="also write a picture: bicubic beside the result"
+        "--preview", metavar="PNG", type=parse_path, help="also write a picture: bicubic beside the result"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes, and end")
     parser.add_argument("--quiet", action="store_true", help="say nothing but where the results are, and what fails")

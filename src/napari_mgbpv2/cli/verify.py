@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from napari_mgbpv2.addresses import display_path, expand_path, parse_destination
-from napari_mgbpv2.cli.command import sentence_of
-from napari_mgbpv2.cli.output import say, write_line, write_text
+from napari_mgbpv2.cli.command import error_message
+from napari_mgbpv2.cli.output import write_error, write_line, write_text
 from napari_mgbpv2.conversion.verification import contents_of, faults_of
 from napari_mgbpv2.errors import MGBPv2Error
 
@@ -41,10 +41,10 @@ def verify(results: Sequence[str], *, command: str, quiet: bool = False, as_json
                 if as_json:
                     write_text(json.dumps({"event": "fault", "result": name, "fault": fault}))
                 else:
-                    say(command, f"{name}: {fault}")
+                    write_error(command, f"{name}: {fault}")
         except (MGBPv2Error, OSError) as error:
             count += 1
-            say(command, sentence_of(error))
+            write_error(command, error_message(error))
         if count:
             status = 1
         elif as_json:

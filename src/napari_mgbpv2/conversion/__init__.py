@@ -14,12 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination, absolute_path, parse_destination
-from napari_mgbpv2.conversion.job import Asked, ConversionJob, Prepared, Progress
-from napari_mgbpv2.conversion.local import run_here
-from napari_mgbpv2.conversion.oom import run_in_memory
+from napari_mgbpv2.conversion.job import CancellationCallback, ConversionJob, ConversionPlan, Progress
+from napari_mgbpv2.conversion.local import run_locally
+from napari_mgbpv2.conversion.oom import run_with_oom_fallback
 from napari_mgbpv2.conversion.plan import prepare
-from napari_mgbpv2.conversion.progress import Report, Tally, Tell
-from napari_mgbpv2.conversion.publishing import comparable, finished_before, tiff_of
+from napari_mgbpv2.conversion.progress import ProgressTracker, Report, ReportCallback
+from napari_mgbpv2.conversion.publishing import comparable, is_already_complete, write_tiff
 from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.upscaling import UpscaleOptions
 
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
     from napari_mgbpv2.upscaling.options import Model
 
-__all__ = ["Asked", "ConversionJob", "Prepared", "Progress", "Report", "Tell", "convert", "prepare", "run"]
+__all__ = [
+    "CancellationCallback",
+    "ConversionJob",
+    "ConversionPlan",
+    "Progress",
+    "Report",
+    "ReportCallback",
+    "convert",
+    "prepare",
+    "run",
+]
 
 
 def convert(
@@ -61,7 +71,7 @@ def convert(
     codec: str = "zstd",
     record_paths: bool = False,
     progress: Progress | None = None,
-    cancelled: Asked | None = None,
+    cancelled: CancellationCallback | None = None,
     client: Client | None = None,
 ) -> Destination:
     """Upscale an image into an OME-Zarr, on a disk or in an object store, or into an OME-TIFF.
@@ -108,7 +118,7 @@ def convert(
     progress
         Called with the number of steps done and of all steps.
     cancelled
-        Asked before each step; the conversion ends when it says so.
+        Called before each step; the conversion stops when it returns True.
     client
         A client of `distributed`, whose workers share the work. Workers that have another version of this package or
         another model file, or do not see the source and the destination, are refused with a warning; the others work.
@@ -170,23 +180,23 @@ def convert(
     def note(sentence: str) -> None:
         warnings.warn(sentence, RuntimeWarning, stacklevel=4)
 
-    def attempt(prepared: Prepared) -> Destination:
+    def attempt(prepared: ConversionPlan) -> Destination:
         return run(prepared, progress, cancelled, client=client, note=note)
 
     prepared = prepare(job)
     for said in (*prepared.source.notes, *prepared.plan.notes):
         warnings.warn(f"{prepared.source.path}: {said}", UserWarning, stacklevel=2)
-    run_in_memory(prepared, attempt, note)
+    run_with_oom_fallback(prepared, attempt, note)
     return absolute_path(job.destination)
 
 
 def run(
-    prepared: Prepared,
+    prepared: ConversionPlan,
     progress: Progress | None = None,
-    cancelled: Asked | None = None,
+    cancelled: CancellationCallback | None = None,
     *,
     client: Client | None = None,
-    tell: Tell | None = None,
+    tell: ReportCallback | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Destination:
     """Convert.
@@ -198,7 +208,7 @@ def run(
     progress
         Called with the number of steps done and of all: tiles, and shards of further pyramid levels.
     cancelled
-        Asked before each step.
+        Called before each step; the conversion stops when it returns True.
     client
         As `convert` has it.
     tell
@@ -215,7 +225,7 @@ def run(
     from napari_mgbpv2.io.writers.ome_zarr import OMEZarrWriter
 
     job, layout = prepared.job, prepared.layout
-    if job.resume and finished_before(prepared):
+    if job.resume and is_already_complete(prepared):
         return absolute_path(job.destination)
     with OMEZarrWriter(
         job.destination,
@@ -223,17 +233,17 @@ def run(
         overwrite=job.overwrite,
         job=comparable(layout.provenance),
         resume=job.resume,
-        finish=partial(tiff_of, prepared, cancelled) if job.makes_tiff else None,
+        finish=partial(write_tiff, prepared, cancelled) if job.makes_tiff else None,
         waiting=note,
         comparable=comparable,
     ) as writer:
         work = ShardWork.of(prepared)
-        tally = Tally(prepared, work, writer, progress, cancelled, tell)
+        tracker = ProgressTracker(prepared, work, writer, progress, cancelled, tell)
         if client is None:
-            run_here(prepared, work, writer, tally)
+            run_locally(prepared, work, writer, tracker)
         else:
             from napari_mgbpv2.conversion.cluster import run_on_cluster
 
-            run_on_cluster(prepared, work, writer, tally, client, note)
+            run_on_cluster(prepared, work, writer, tracker, client, note)
         prepared.check_source()
         return writer.commit()

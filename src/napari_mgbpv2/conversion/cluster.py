@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mgbpv2.conversion import workers
-from napari_mgbpv2.conversion.job import Prepared
-from napari_mgbpv2.conversion.local import MOST_DAMAGES
-from napari_mgbpv2.conversion.progress import Tally
+from napari_mgbpv2.conversion.job import ConversionPlan
+from napari_mgbpv2.conversion.local import MAX_DAMAGES
+from napari_mgbpv2.conversion.progress import ProgressTracker
 from napari_mgbpv2.conversion.shards import ShardWork
-from napari_mgbpv2.conversion.work_queue import Areas
+from napari_mgbpv2.conversion.work_queue import WorkStealingQueue
 from napari_mgbpv2.conversion.worker_checks import Event, Requirements, WorkerChecks
 from napari_mgbpv2.errors import ClusterError, MGBPv2Error
 
@@ -37,20 +37,25 @@ if TYPE_CHECKING:
 Note = Callable[[str], None]
 
 IN_FLIGHT = 2  # tasks per thread of a worker: the next one waits there when one is done
-MOST_DEATHS = 10  # of workers at one shard
+MAX_WORKER_FAILURES = 10  # of workers at one shard
 _RESULT_SECONDS = 10.0  # for some numbers that are there already
 _CHECK_SECONDS = 0.5  # between questions whether to stop, and looks at which workers there are
 _MOST_NAMED = 3  # workers in one message
 
 
 def run_on_cluster(
-    prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally, client: Any, note: Note | None = None
+    prepared: ConversionPlan,
+    work: ShardWork,
+    writer: OMEZarrWriter,
+    tracker: ProgressTracker,
+    client: Any,
+    note: Note | None = None,
 ) -> None:
     """Make all shards that are missing, of all levels, on the workers of a cluster that can do it.
 
     Parameters
     ----------
-    prepared, work, writer, tally
+    prepared, work, writer, tracker
         The conversion.
     client
         Client of the cluster.
@@ -62,7 +67,7 @@ def run_on_cluster(
     ClusterError
         There are no workers that can do the work, they die at one shard again and again, or the scheduler has ended.
     """
-    run = _Run(prepared, work, writer, tally, client, note or _warn)
+    run = _Run(prepared, work, writer, tracker, client, note or _warn)
     try:
         run.all()
     except MGBPv2Error:
@@ -93,17 +98,23 @@ class _Task:
 
 class _Run:
     def __init__(
-        self, prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally, client: Any, note: Note
+        self,
+        prepared: ConversionPlan,
+        work: ShardWork,
+        writer: OMEZarrWriter,
+        tracker: ProgressTracker,
+        client: Any,
+        note: Note,
     ) -> None:
         from distributed.protocol.pickle import dumps
 
-        self._writer, self._tally, self._client = writer, tally, client
-        self._walk = prepared.walk
+        self._writer, self._tracker, self._client = writer, tracker, client
+        self._shard_order = prepared.shard_order
         self._name = f"mgbpv2-{uuid.uuid4().hex}"
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._tasks: dict[Any, _Task] = {}
         self._busy: Counter[str] = Counter()
-        self._deaths: Counter[tuple[int, Index]] = Counter()
+        self._worker_failures: Counter[tuple[int, Index]] = Counter()
         self._waiting: deque[tuple[int, Index]] = deque()  # shards of further levels, and such as are made again
         self._damages: Counter[tuple[int, Index]] = Counter()
         self._number = itertools.count()
@@ -127,13 +138,13 @@ class _Run:
 
     def all(self) -> None:
         """Keep all workers busy until nothing is missing."""
-        stored = (number for number, index in enumerate(self._walk) if not self._writer.is_stored(index))
-        areas = Areas(np.fromiter(stored, np.int64))
+        stored = (number for number, index in enumerate(self._shard_order) if not self._writer.is_stored(index))
+        work_queue = WorkStealingQueue(np.fromiter(stored, np.int64))
         for level in range(1, len(self._writer.layout.level_shapes())):
             self._waiting += [(level, index) for index in self._writer.missing(level)]
         looked, seen = -np.inf, time.monotonic()
         while True:
-            self._tally.check()
+            self._tracker.check()
             if not self.is_connected:
                 raise self.lost_scheduler()
             now = time.monotonic()
@@ -146,9 +157,9 @@ class _Run:
             if usable:
                 seen, self._has_worked = now, True
             else:
-                self._check_patience(now - seen)
-            self._fill(usable, areas)
-            if not self._tasks and usable and not (len(areas) or self._waiting):
+                self._check_worker_timeout(now - seen)
+            self._fill(usable, work_queue)
+            if not self._tasks and usable and not (len(work_queue) or self._waiting):
                 return
             with contextlib.suppress(queue.Empty):
                 self._events.get(timeout=_CHECK_SECONDS)()
@@ -163,25 +174,25 @@ class _Run:
         """Let the workers forget the work."""
         self._checks.close()
 
-    def _check_patience(self, waited: float) -> None:
-        if self._checks.are_all_refused and (waited > workers.PATIENCE or not self._has_worked):
+    def _check_worker_timeout(self, waited: float) -> None:
+        if self._checks.are_all_refused and (waited > workers.NO_WORKER_TIMEOUT or not self._has_worked):
             refusals = self._checks.refusals
             more = f"; and {len(refusals) - _MOST_NAMED} more" if len(refusals) > _MOST_NAMED else ""
             raise ClusterError(f"no worker can be used: {'; '.join(refusals[:_MOST_NAMED])}{more}.")
-        if waited > workers.PATIENCE:
+        if waited > workers.NO_WORKER_TIMEOUT:
             raise ClusterError(
-                f"the cluster has had no workers for {workers.PATIENCE:.0f} s; what is done is kept: start some, and "
-                "resume."
+                f"the cluster has had no workers for {workers.NO_WORKER_TIMEOUT:.0f} s; what is done is kept: "
+                "start some, and resume."
             )
 
-    def _fill(self, usable: dict[str, int], areas: Areas) -> None:
+    def _fill(self, usable: dict[str, int], work_queue: WorkStealingQueue) -> None:
         for worker, threads in usable.items():
             while self._busy[worker] < IN_FLIGHT * threads:
                 if self._waiting:
                     level, index = self._waiting.popleft()
                     self._submit(_Task(level, index, worker))
-                elif (number := areas.next(worker)) is not None:
-                    self._submit(_Task(0, self._walk[number], worker))
+                elif (number := work_queue.next(worker)) is not None:
+                    self._submit(_Task(0, self._shard_order[number], worker))
                 else:
                     break
 
@@ -194,7 +205,7 @@ class _Run:
         for future, task in orphans:
             del self._tasks[future]
             self._busy[task.worker] -= 1
-            self._count_death(task, None)
+            self._count_worker_failure(task, None)
             self._waiting.appendleft((task.level, task.index))
         self._client.cancel([future for future, _ in orphans])
 
@@ -238,7 +249,7 @@ class _Run:
 
     def _record(self, shard: StoredShard, tiles_run: int) -> None:
         self._writer.record(shard)
-        self._tally.add(shard, tiles_run)
+        self._tracker.add(shard, tiles_run)
         above = self._writer.ready_above(shard)
         if above is not None and not self._writer.is_stored(above, shard.level + 1):
             self._waiting.append((shard.level + 1, above))
@@ -263,28 +274,28 @@ class _Run:
         if isinstance(error, NotPreparedError):
             self._checks.forget(task.worker)
         elif isinstance(error, DamagedShards):
-            self._make_again(error)
+            self._rebuild_damaged(error)
             return
         elif error is None or isinstance(error, KilledWorker):
-            self._count_death(task, error)
+            self._count_worker_failure(task, error)
         else:
             raise error
         self._waiting.appendleft((task.level, task.index))
 
-    def _make_again(self, error: DamagedShards) -> None:
+    def _rebuild_damaged(self, error: DamagedShards) -> None:
         """Make shards again that were found damaged; what is made from them follows."""
         self._damages.update(error.shards)
-        if max(self._damages[shard] for shard in error.shards) >= MOST_DAMAGES:
+        if max(self._damages[shard] for shard in error.shards) >= MAX_DAMAGES:
             raise error
         dropped = self._writer.forget(error.shards)
-        self._tally.take_back(dropped)
+        self._tracker.uncount(dropped)
         self._waiting += [
             (level, index) for level, index in dropped if not level or self._writer.is_ready(index, level)
         ]
 
-    def _count_death(self, task: _Task, error: BaseException | None) -> None:
-        self._deaths[task.level, task.index] += 1
-        if self._deaths[task.level, task.index] >= MOST_DEATHS:
+    def _count_worker_failure(self, task: _Task, error: BaseException | None) -> None:
+        self._worker_failures[task.level, task.index] += 1
+        if self._worker_failures[task.level, task.index] >= MAX_WORKER_FAILURES:
             raise ClusterError(
                 f"workers die again and again at shard {task.index} of level {task.level}; they may lack memory: "
                 "use fewer workers or smaller tiles, and resume."
@@ -303,7 +314,7 @@ def _build_shard(name: str, store: ShardStore, index: Index, level: int) -> tupl
     from napari_mgbpv2.conversion.worker_plugin import plugin_of_this_worker
 
     plugin_of_this_worker(name)  # a process that has not been checked makes nothing
-    with _told(store):
+    with _storage_errors(store):
         return store.build(index, level), 0
 
 
@@ -328,12 +339,12 @@ def _make_shard(name: str, store: ShardStore, index: Index, level: int) -> tuple
 
     work, image, counter = plugin_of_this_worker(name).load()
     pixels = work.pixels(image, index)
-    with _told(store):
+    with _storage_errors(store):
         return store.write(store.layout.shard_region(index, level), pixels, level), counter.take()
 
 
 @contextlib.contextmanager
-def _told(store: ShardStore) -> Iterator[None]:
+def _storage_errors(store: ShardStore) -> Iterator[None]:
     from napari_mgbpv2.io.writers.ome_zarr import telling_errors
 
     with telling_errors(store.storage.destination):

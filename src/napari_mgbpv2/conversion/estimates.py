@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_mgbpv2.conversion.job import Prepared
+from napari_mgbpv2.conversion.job import ConversionPlan
 from napari_mgbpv2.formatting import format_bytes, format_duration
 from napari_mgbpv2.memory import available_memory
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
@@ -66,7 +66,7 @@ class Estimate:
         return "; ".join(lacking)
 
 
-def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
+def estimate(prepared: ConversionPlan, folder: Path | None = None) -> Estimate:
     """Estimate what a conversion takes; runs the network once or twice on a small image of noise.
 
     Parameters
@@ -80,7 +80,7 @@ def estimate(prepared: Prepared, folder: Path | None = None) -> Estimate:
 
     plan = prepared.plan
     layout = plan.layout
-    pixels = (1 + prepared.walk.extra_share) * layout.planes * len(layout.groups) * layout.grid.computed_pixels
+    pixels = (1 + prepared.shard_order.extra_share) * layout.planes * len(layout.groups) * layout.grid.computed_pixels
     return Estimate(
         shape=tuple(size for axis, size in enumerate(layout.shape) if axis != layout.samples),
         device=plan.device,

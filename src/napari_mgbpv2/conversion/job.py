@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_mgbpv2.io.writers.ome_zarr import ImageLayout
 
 Progress = Callable[[int, int], None]
-Asked = Callable[[], bool]
+CancellationCallback = Callable[[], bool]
 
 TILE_CACHE_BYTES = 256 * 2**20  # of tiles for shards to come; beyond it, some are computed again
 PROCESS_BYTES = 500 * 2**20  # Python with torch and zarr loaded
@@ -91,7 +91,7 @@ class ConversionJob:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ConversionPlan:
     """A job that has been checked: what will be done, and what it will take.
 
     Attributes
@@ -131,7 +131,7 @@ class Prepared:
             )
 
     @cached_property
-    def walk(self) -> ShardOrder:
+    def shard_order(self) -> ShardOrder:
         """The order in which shards are made."""
         height, width = self.layout.shard_shape()[-2:]
         pixels = TILE_CACHE_BYTES // self._pixel_bytes
@@ -141,7 +141,7 @@ class Prepared:
     def memory_bytes(self) -> int:
         """Memory that a process needs at its peak, estimated; independent of the image's size beyond a bound."""
         grid, shard = self.plan.layout.grid, math.prod(self.layout.shard_shape())
-        carried = min(TILE_CACHE_BYTES, self.walk.carried_pixels * self._pixel_bytes)
+        carried = min(TILE_CACHE_BYTES, self.shard_order.carried_pixels * self._pixel_bytes)
         kept = IN_FLIGHT + CONSTANT_TILE_CACHE_SIZE  # before they are cut, and those of one colour
         tiles = kept * grid.rows.tile * grid.columns.tile * self._pixel_bytes
         shards = IN_FLIGHT * shard * (4 + self.layout.dtype.itemsize)  # blended, and finished

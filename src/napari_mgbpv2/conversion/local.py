@@ -7,38 +7,38 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from napari_mgbpv2.conversion.job import IN_FLIGHT, Prepared
-from napari_mgbpv2.conversion.progress import Tally
+from napari_mgbpv2.conversion.job import IN_FLIGHT, ConversionPlan
+from napari_mgbpv2.conversion.progress import ProgressTracker
 from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.errors import DestinationError
 
 if TYPE_CHECKING:
     from napari_mgbpv2.io.writers.ome_zarr import Index, OMEZarrWriter, StoredShard
 
-MOST_DAMAGES = 10  # times that something of what has been written is found damaged, and made again
+MAX_DAMAGES = 10  # times that something of what has been written is found damaged, and made again
 
 
-def run_here(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: Tally) -> None:
+def run_locally(prepared: ConversionPlan, work: ShardWork, writer: OMEZarrWriter, tracker: ProgressTracker) -> None:
     """Make all shards that are missing, of all levels.
 
     A shard of a further level is made as soon as those below it are stored, while the network works on the next ones.
     """
-    image = work.image(tally.around_tile, writer.is_stored)
-    climbing = _Climbing(writer, tally)
+    image = work.image(tracker.wrap_compute, writer.is_stored)
+    pyramid = PyramidBuilder(writer, tracker)
 
     def make(index: Index) -> None:
-        tally.check()
+        tracker.check()
         region = writer.layout.shard_region(index)
         shard = writer.write(region, work.pixels(image, index))
-        tally.add(shard)
-        climbing.above(shard)
+        tracker.add(shard)
+        pyramid.build_above(shard)
 
     in_flight: deque[Future[None]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="mgbpv2-shard") as pool:
         try:
-            for _ in range(MOST_DAMAGES):
-                climbing.all_that_is_ready()
-                for index in prepared.walk:
+            for _ in range(MAX_DAMAGES):
+                pyramid.build_all_ready()
+                for index in prepared.shard_order:
                     if writer.is_stored(index):
                         continue
                     in_flight.append(pool.submit(make, index))
@@ -52,27 +52,27 @@ def run_here(prepared: Prepared, work: ShardWork, writer: OMEZarrWriter, tally: 
                 f"{prepared.job.destination}: what is written is damaged again and again; check the disk, and resume"
             )
         except BaseException:
-            tally.stop()  # the threads end before their next tile, and the pool waits for them
+            tracker.stop()  # the threads end before their next tile, and the pool waits for them
             for future in in_flight:
                 future.cancel()
             raise
 
 
-class _Climbing:
+class PyramidBuilder:
     """Makes shards of further levels, each by the thread that has stored the last of those below it."""
 
-    def __init__(self, writer: OMEZarrWriter, tally: Tally) -> None:
-        self._writer, self._tally = writer, tally
+    def __init__(self, writer: OMEZarrWriter, tracker: ProgressTracker) -> None:
+        self._writer, self._tracker = writer, tracker
         self._lock = threading.Lock()
         self._claimed: set[tuple[int, Index]] = set()
 
-    def all_that_is_ready(self) -> None:
+    def build_all_ready(self) -> None:
         """Make what an earlier run has left ready."""
         for level in range(1, len(self._writer.layout.level_shapes())):
             for index in list(self._writer.missing(level)):
                 self._build(index, level)
 
-    def above(self, shard: StoredShard) -> None:
+    def build_above(self, shard: StoredShard) -> None:
         """Make what a shard has completed, and so on up to the smallest level."""
         while True:
             level = shard.level + 1
@@ -92,11 +92,11 @@ class _Climbing:
         """Make a shard; None where what it is made from is damaged, and has to be made again before it."""
         from napari_mgbpv2.io.writers.ome_zarr import DamagedShards
 
-        self._tally.check()
+        self._tracker.check()
         try:
             shard = self._writer.build(index, level)
         except DamagedShards as error:
-            self._tally.take_back(self._writer.forget(error.shards))
+            self._tracker.uncount(self._writer.forget(error.shards))
             return None
-        self._tally.add(shard)
+        self._tracker.add(shard)
         return shard

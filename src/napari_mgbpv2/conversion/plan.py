@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mgbpv2.addresses import Destination, display_path, strip_trailing_slashes, url_name
 from napari_mgbpv2.conversion.destinations import check_ending
-from napari_mgbpv2.conversion.job import ConversionJob, Prepared
+from napari_mgbpv2.conversion.job import ConversionJob, ConversionPlan
 from napari_mgbpv2.errors import DestinationError, ImageError
 from napari_mgbpv2.imaging.axes import AXIS_ORDER
 from napari_mgbpv2.io.fingerprints import recorded_source, without_folders
@@ -32,7 +32,7 @@ MOST_SMALL_SHARDS = 4096  # of a plane; beyond it, fewer and larger files are ea
 TIFF_TILE_UNIT = 16  # pixels
 
 
-def prepare(job: ConversionJob) -> Prepared:
+def prepare(job: ConversionJob) -> ConversionPlan:
     """Open and check everything that a job needs; writes nothing. Errors as `convert` has them.
 
     Reads no pixel but a sample, where the values of black and white are not given and the model needs them.
@@ -43,7 +43,7 @@ def prepare(job: ConversionJob) -> Prepared:
         identity = source.fingerprint()  # before anything is read of it
         measure = partial(sampled_extremes, source.data, source.axes)
         plan = plan_upscale(source.data, replace(job.options, axes=source.axes), measure=measure)
-        prepared = Prepared(job, source, plan, _layout(job, source, plan, identity), identity)
+        prepared = ConversionPlan(job, source, plan, _layout(job, source, plan, identity), identity)
     _check_apart(prepared)
     return prepared
 
@@ -60,7 +60,7 @@ def _naming(source: Any) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _check_apart(prepared: Prepared) -> None:
+def _check_apart(prepared: ConversionPlan) -> None:
     """Refuse a destination that would replace the source, or lie within it.
 
     Raises

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.conversion.job import Asked, Prepared, Progress
+from napari_mgbpv2.conversion.job import CancellationCallback, ConversionPlan, Progress
 from napari_mgbpv2.conversion.shards import ShardWork
 from napari_mgbpv2.errors import Cancelled
 
@@ -54,10 +54,10 @@ class Report:
     seconds: float
 
 
-Tell = Callable[[Report], None]
+ReportCallback = Callable[[Report], None]
 
 
-class Tally:
+class ProgressTracker:
     """Counts what is done, tells of it, and asks whether to go on. For several threads.
 
     Steps are tiles, and shards of further levels. A tile belongs to the shard in which it starts; the tiles of a shard
@@ -66,12 +66,12 @@ class Tally:
 
     def __init__(
         self,
-        prepared: Prepared,
+        prepared: ConversionPlan,
         work: ShardWork,
         writer: OMEZarrWriter,
         progress: Progress | None,
-        cancelled: Asked | None,
-        tell: Tell | None,
+        cancelled: CancellationCallback | None,
+        tell: ReportCallback | None,
     ) -> None:
         layout = prepared.layout
         self._work, self._layout = work, layout
@@ -104,7 +104,7 @@ class Tally:
                 seconds=time.monotonic() - self._began,
             )
 
-    def around_tile(self, compute: ComputeTile) -> ComputeTile:
+    def wrap_compute(self, compute: ComputeTile) -> ComputeTile:
         """Wrap the function that computes a tile: it asks before, and counts after."""
 
         def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
@@ -144,7 +144,7 @@ class Tally:
             elif self._tell is not None:
                 self._tell(self.report)
 
-    def take_back(self, shards: Iterable[tuple[int, Index]]) -> None:
+    def uncount(self, shards: Iterable[tuple[int, Index]]) -> None:
         """Count shards no more that have to be made again: level and position of each."""
         with self._lock:
             for level, index in shards:

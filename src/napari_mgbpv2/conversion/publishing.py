@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_mgbpv2.addresses import absolute_path
-from napari_mgbpv2.conversion.job import Asked, Prepared
+from napari_mgbpv2.conversion.job import CancellationCallback, ConversionPlan
 from napari_mgbpv2.conversion.verification import faults_of
 from napari_mgbpv2.errors import DestinationError, MGBPv2Error
 from napari_mgbpv2.io.fingerprints import recorded_source, without_folders
 
 
-def finished_before(prepared: Prepared) -> bool:
+def is_already_complete(prepared: ConversionPlan) -> bool:
     """Whether the destination is the complete result of this very job.
 
     Where it may be overwritten, work that has been begun on it anew comes first.
@@ -54,7 +54,9 @@ def finished_before(prepared: Prepared) -> bool:
     return True
 
 
-def tiff_of(prepared: Prepared, cancelled: Asked | None, folder: Path, levels: list[Any]) -> Path:
+def write_tiff(
+    prepared: ConversionPlan, cancelled: CancellationCallback | None, folder: Path, levels: list[Any]
+) -> Path:
     """Write the levels of a complete pyramid into an OME-TIFF in a folder, and return the file."""
     from napari_mgbpv2.io.writers.ome_tiff import write_ome_tiff
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_mgbpv2.conversion.job import TILE_CACHE_BYTES, Prepared
+from napari_mgbpv2.conversion.job import TILE_CACHE_BYTES, ConversionPlan
 from napari_mgbpv2.tiling.grid import Span, TileAxis
 from napari_mgbpv2.upscaling import UpscalePlan
 
@@ -36,18 +36,18 @@ class ShardWork:
     layout: ImageLayout
 
     @classmethod
-    def of(cls, prepared: Prepared) -> ShardWork:
+    def of(cls, prepared: ConversionPlan) -> ShardWork:
         """Take what making shards needs of a conversion."""
         return cls(prepared.plan, prepared.layout)
 
     def image(
-        self, around: Callable[[ComputeTile], ComputeTile], is_stored: Callable[[Index], bool] | None = None
+        self, wrap_compute: Callable[[ComputeTile], ComputeTile], is_stored: Callable[[Index], bool] | None = None
     ) -> ShardedImage:
         """Make the image that shards are cut from; it keeps what tiles have for shards to come.
 
         Parameters
         ----------
-        around
+        wrap_compute
             Wraps the function that computes a tile.
         is_stored
             Whether a shard has been made already.
@@ -56,13 +56,13 @@ class ShardWork:
 
         image = ShardedImage(
             self.plan.layout,
-            around(self.plan.compute_blended_tile),
+            wrap_compute(self.plan.compute_blended_tile),
             self.plan.finish,
             TILE_CACHE_BYTES,
             shard=(self.layout.shard_shape()[-2], self.layout.shard_shape()[-1]),
         )
         if is_stored is not None:
-            image.wanted = lambda tile, place: not is_stored(self._shard_of(tile, place))
+            image.is_needed = lambda tile, shard: not is_stored(self._shard_of(tile, shard))
         return image
 
     def pixels(self, image: TiledImage, index: Index) -> npt.NDArray[Any]:
@@ -70,23 +70,23 @@ class ShardWork:
         region, tiled = self.layout.shard_region(index), self.plan.layout
         plane = tuple(region[self._positions[axis]].start for axis in tiled.plane_axes)
         rows, columns = (Span(part.start, part.stop) for part in region[-2:])
-        wanted = slice(0, 1) if tiled.samples is None else region[self._positions[tiled.samples]]
+        samples = slice(0, 1) if tiled.samples is None else region[self._positions[tiled.samples]]
         parts = []
         for number, group in enumerate(tiled.groups):
-            first, last = max(group.start, wanted.start), min(group.stop, wanted.stop)
+            first, last = max(group.start, samples.start), min(group.stop, samples.stop)
             if first < last:
                 finished = image.finish(image.blend(plane, number, rows, columns, group.size))
                 parts.append(finished[first - group.start : last - group.start])
         shape = [part.stop - part.start for part in region]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape)
 
-    def _shard_of(self, tile: Tile, place: tuple[int, int]) -> Index:
+    def _shard_of(self, tile: Tile, position: tuple[int, int]) -> Index:
         """Shard at a place of the plane of a tile; of samples that have shards of their own, that of the first."""
         tiled, shape = self.plan.layout, self.layout.shard_shape()
         index = [0] * len(shape)
-        for axis, position in zip(tiled.plane_axes, tile[0], strict=True):
-            index[self._positions[axis]] = position
-        index[-2:] = place
+        for axis, plane_index in zip(tiled.plane_axes, tile[0], strict=True):
+            index[self._positions[axis]] = plane_index
+        index[-2:] = position
         return tuple(index)
 
     @property
@@ -116,7 +116,7 @@ class ShardWork:
             starting = [n for n, group in enumerate(tiled.groups) if channels.start <= group.start < channels.stop]
             groups = slice(starting[0], starting[-1] + 1) if starting else slice(0, 0)
         grid = tiled.grid
-        return plane, groups, _starting(grid.rows, region[-2]), _starting(grid.columns, region[-1])
+        return plane, groups, _tiles_starting_in(grid.rows, region[-2]), _tiles_starting_in(grid.columns, region[-1])
 
     @cached_property
     def _axes(self) -> str:
@@ -128,6 +128,6 @@ class ShardWork:
         return [self.layout.axes.index(axis) for axis in self._axes]
 
 
-def _starting(tiles: TileAxis, part: slice) -> slice:
+def _tiles_starting_in(tiles: TileAxis, part: slice) -> slice:
     found = tiles.starting_in(Span(part.start, part.stop))
     return slice(found.start, found.stop)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from array_api_compat import array_namespace
 
 from napari_mgbpv2.tiling.grid import Span
-from napari_mgbpv2.upscaling.lazy import Plane, Tile, TiledImage, TilePixels, zeros_beside
+from napari_mgbpv2.upscaling.lazy import Plane, Tile, TiledImage, TilePixels, zeros_like_tile
 
-Place = tuple[int, int]  # row and column of a shard in its plane
-Wanted = Callable[[Tile, Place], bool]
+ShardPosition = tuple[int, int]  # row and column of a shard in its plane
+IsNeeded = Callable[[Tile, ShardPosition], bool]
 
 
 @dataclass
@@ -24,49 +24,49 @@ class ShardedImage(TiledImage):
     Parameters
     ----------
     layout, compute_tile, finish, cache_bytes
-        As `TiledImage` has them; the cache holds pieces of tiles.
+        As `TiledImage` has them; the cache holds fragments of tiles.
     shard
         Height and width of a shard.
-    wanted
+    is_needed
         Whether a shard will be asked for what it takes of a tile.
     """
 
     shard: tuple[int, int] = (1024, 1024)
-    wanted: Wanted = field(default=lambda tile, place: True)
+    is_needed: IsNeeded = field(default=lambda tile, shard: True)
 
     def __post_init__(self) -> None:
-        """Make the store of pieces."""
+        """Make the store of fragments."""
         super().__post_init__()
-        self._pieces = _Pieces(self.cache_bytes)
+        self._fragments = TileFragmentCache(self.cache_bytes)
 
     def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> TilePixels:
         """Add up what tiles give to a shard, always in the same order."""
         grid = self.layout.grid
-        place = (rows.start // self.shard[0], columns.start // self.shard[1])
+        shard = (rows.start // self.shard[0], columns.start // self.shard[1])
         blended = None
         for row, column in grid.touching(rows, columns):
             tile = (plane, group, row, column)
-            piece = self._pieces.take(tile, place, lambda tile=tile: dict(self._cut(tile, place)))  # type: ignore[misc]
+            fragment = self._fragments.take(tile, shard, lambda tile=tile: dict(self._cut(tile, shard)))  # type: ignore[misc]
             top, left = (
                 max(core.start, span.start) - span.start
                 for core, span in ((grid.rows.core(row), rows), (grid.columns.core(column), columns))
             )
             if blended is None:
-                blended = zeros_beside(piece, (samples, rows.size, columns.size))
-            target = blended[:, top : top + piece.shape[1], left : left + piece.shape[2]]
-            target += piece
+                blended = zeros_like_tile(fragment, (samples, rows.size, columns.size))
+            target = blended[:, top : top + fragment.shape[1], left : left + fragment.shape[2]]
+            target += fragment
         return blended
 
-    def _cut(self, tile: Tile, asking: Place) -> Iterator[tuple[Place, TilePixels]]:
-        """Compute a tile and give each shard's piece of it, but for those that no shard will ask for."""
+    def _cut(self, tile: Tile, requesting_shard: ShardPosition) -> Iterator[tuple[ShardPosition, TilePixels]]:
+        """Compute a tile and give each shard's fragment of it, but for those that no shard will ask for."""
         pixels = self.weighted_tile(tile)
         core_rows, core_columns = self.layout.grid.rows.core(tile[2]), self.layout.grid.columns.core(tile[3])
         for shard_row, rows in _parts(core_rows, self.shard[0]):
             for shard_column, columns in _parts(core_columns, self.shard[1]):
-                place = (shard_row, shard_column)
-                if place == asking or self.wanted(tile, place):
+                shard = (shard_row, shard_column)
+                if shard == requesting_shard or self.is_needed(tile, shard):
                     # a copy, as a view would keep all of it
-                    yield place, array_namespace(pixels).asarray(pixels[:, rows, columns], copy=True)
+                    yield shard, array_namespace(pixels).asarray(pixels[:, rows, columns], copy=True)
 
 
 def _parts(core: Span, side: int) -> Iterator[tuple[int, slice]]:
@@ -76,61 +76,61 @@ def _parts(core: Span, side: int) -> Iterator[tuple[int, slice]]:
         yield number, slice(first - core.start, last - core.start)
 
 
-class _Pieces:
+class TileFragmentCache:
     """Pieces that wait for their shard, up to a total size; a tile is cut once, however many threads ask for it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()  # guards all below
         self._size = 0
-        self._waiting: OrderedDict[Tile, dict[Place, TilePixels]] = OrderedDict()  # the first to go first
-        self._being_cut: dict[Tile, Future[None]] = {}
+        self._waiting: OrderedDict[Tile, dict[ShardPosition, TilePixels]] = OrderedDict()  # the first to go first
+        self._in_progress: dict[Tile, Future[None]] = {}
 
-    def take(self, tile: Tile, place: Place, cut: Callable[[], dict[Place, TilePixels]]) -> TilePixels:
-        """Return a piece, which is then no longer kept; the tile is cut by ``cut`` if the piece is not there."""
+    def take(self, tile: Tile, shard: ShardPosition, cut: Callable[[], dict[ShardPosition, TilePixels]]) -> TilePixels:
+        """Return a fragment, which is then no longer kept; the tile is cut by ``cut`` if the fragment is not there."""
         while True:
             with self._lock:
-                pieces = self._waiting.get(tile, {})
-                if place in pieces:
-                    return self._remove(tile, place)
-                future = self._being_cut.get(tile)
+                fragments = self._waiting.get(tile, {})
+                if shard in fragments:
+                    return self._remove(tile, shard)
+                future = self._in_progress.get(tile)
                 is_ours = future is None
                 if future is None:
-                    future = self._being_cut[tile] = Future()
+                    future = self._in_progress[tile] = Future()
             if is_ours:
-                return self._cut(tile, place, cut, future)
+                return self._cut(tile, shard, cut, future)
             future.result()  # then it may be there; not if it has been dropped, or the other thread had none for us
 
     def _cut(
-        self, tile: Tile, place: Place, cut: Callable[[], dict[Place, TilePixels]], future: Future[None]
+        self, tile: Tile, shard: ShardPosition, cut: Callable[[], dict[ShardPosition, TilePixels]], future: Future[None]
     ) -> TilePixels:
         try:
             made = cut()
         except BaseException as error:
             with self._lock:
-                del self._being_cut[tile]
+                del self._in_progress[tile]
             future.set_exception(error)
             raise
-        own = made.pop(place)
+        own = made.pop(shard)
         with self._lock:
-            del self._being_cut[tile]
+            del self._in_progress[tile]
             kept = self._waiting.setdefault(tile, {})
-            for where, piece in made.items():
+            for where, fragment in made.items():
                 if where not in kept:
-                    kept[where] = piece
-                    self._size += piece.nbytes
+                    kept[where] = fragment
+                    self._size += fragment.nbytes
             if not kept:
                 del self._waiting[tile]
             while self._size > self._limit and len(self._waiting) > 1:
                 _, dropped = self._waiting.popitem(last=False)
-                self._size -= sum(piece.nbytes for piece in dropped.values())
+                self._size -= sum(fragment.nbytes for fragment in dropped.values())
         future.set_result(None)
         return own
 
-    def _remove(self, tile: Tile, place: Place) -> TilePixels:
-        pieces = self._waiting[tile]
-        piece = pieces.pop(place)
-        self._size -= piece.nbytes
-        if not pieces:
+    def _remove(self, tile: Tile, shard: ShardPosition) -> TilePixels:
+        fragments = self._waiting[tile]
+        fragment = fragments.pop(shard)
+        self._size -= fragment.nbytes
+        if not fragments:
             del self._waiting[tile]
-        return piece
+        return fragment

@@ -77,7 +77,7 @@ def _faults_of_pyramid(path: Path, dtype: np.dtype[Any] | None) -> Iterator[str]
     from napari_mgbpv2.io.writers.ome_zarr import is_half
 
     levels = [open_source(path)]
-    count = _count_levels(path)
+    count = _number_of_levels(path)
     levels += [open_source(path, level=number) for number in range(1, count)]
     y, x = (levels[0].axes.index(axis) for axis in "yx")
     for number, (finer, coarser) in enumerate(itertools.pairwise(levels), 1):
@@ -104,7 +104,7 @@ def _sizes(source: Any) -> list[tuple[str, int]]:
     return list(zip(source.axes, source.data.shape, strict=True))
 
 
-def _count_levels(path: Path) -> int:
+def _number_of_levels(path: Path) -> int:
     import tifffile
 
     with tifffile.TiffFile(path) as file:

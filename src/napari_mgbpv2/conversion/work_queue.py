@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-class Areas:
+class WorkStealingQueue:
     """Numbers to be done, in parts that are each walked through by one worker.
 
     Parameters
@@ -17,35 +17,35 @@ class Areas:
 
     def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
         self._numbers = numbers
-        self._areas: dict[str, tuple[int, int]] = {}  # first and end, as positions in the numbers
+        self._ranges: dict[str, tuple[int, int]] = {}  # first and end, as positions in the numbers
         self._unclaimed: tuple[int, int] = (0, len(numbers))
 
     def __len__(self) -> int:
         """Count what nobody has been given."""
-        return sum(stop - start for start, stop in (*self._areas.values(), self._unclaimed))
+        return sum(stop - start for start, stop in (*self._ranges.values(), self._unclaimed))
 
     def next(self, worker: str) -> int | None:
         """Give a worker its next number; None where nothing is left.
 
         A worker without an area takes the latter half of the largest one: its own borders are then as few as can be.
         """
-        start, stop = self._areas.get(worker, (0, 0))
+        start, stop = self._ranges.get(worker, (0, 0))
         if start == stop:
-            start, stop = self._areas[worker] = self._taken()
+            start, stop = self._ranges[worker] = self._take_range()
             if start == stop:
                 return None
-        self._areas[worker] = (start + 1, stop)
+        self._ranges[worker] = (start + 1, stop)
         return int(self._numbers[start])
 
-    def _taken(self) -> tuple[int, int]:
+    def _take_range(self) -> tuple[int, int]:
         start, stop = self._unclaimed
         if start < stop:
             self._unclaimed = (0, 0)
             return start, stop
-        if not self._areas:
+        if not self._ranges:
             return 0, 0
-        owner = max(self._areas, key=lambda worker: self._areas[worker][1] - self._areas[worker][0])
-        start, stop = self._areas[owner]
+        owner = max(self._ranges, key=lambda worker: self._ranges[worker][1] - self._ranges[worker][0])
+        start, stop = self._ranges[owner]
         middle = start + (stop - start) // 2
-        self._areas[owner] = (start, middle)
+        self._ranges[owner] = (start, middle)
         return middle, stop

@@ -20,7 +20,7 @@ from napari_mgbpv2.addresses import display_path
 from napari_mgbpv2.model.zoo import file_hash, find_model_by_hash
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.conversion.job import Prepared
+    from napari_mgbpv2.conversion.job import ConversionPlan
     from napari_mgbpv2.io.writers.ome_zarr import Storage
 
 Event = Callable[[], None]
@@ -51,7 +51,7 @@ class Requirements:
     storage: Storage
 
     @classmethod
-    def of(cls, prepared: Prepared, storage: Storage) -> Requirements:
+    def of(cls, prepared: ConversionPlan, storage: Storage) -> Requirements:
         """Return the requirements of a conversion."""
         from napari_mgbpv2.runtime import ModelFile
 
@@ -116,7 +116,7 @@ class WorkerChecks:
         self._passed: set[str] = set()
         self._checking: set[str] = set()
         self._refused: dict[str, str] = {}
-        self._untold: list[str] = []
+        self._unreported: list[str] = []
         self._unreached: Counter[str] = Counter()
         self._slots = threading.Semaphore(_AT_ONCE)
 
@@ -185,11 +185,11 @@ class WorkerChecks:
         else:
             called = f" (name {name})" if name and name != worker else ""
             self._refused[worker] = f"worker {worker}{called} {fault}"
-            self._untold.append(self._refused[worker])
+            self._unreported.append(self._refused[worker])
         if self._passed:  # if none passes, an error names them
-            for refusal in self._untold:
+            for refusal in self._unreported:
                 self._note(f"{refusal}; the other workers continue without it")
-            self._untold.clear()
+            self._unreported.clear()
 
     def _take_silence(self, worker: str) -> None:
         self._unreached[worker] += 1

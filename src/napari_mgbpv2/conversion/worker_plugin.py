@@ -29,7 +29,7 @@ class TileCounter:
         self._lock = threading.Lock()
         self._count = 0
 
-    def around(self, compute: ComputeTile) -> ComputeTile:
+    def wrap_compute(self, compute: ComputeTile) -> ComputeTile:
         """Wrap the function that computes a tile, to count its calls."""
 
         def counted(plane: tuple[int, ...], group: int, row: int, column: int) -> TilePixels:
@@ -76,7 +76,7 @@ class ConversionPlugin(WorkerPlugin):
         with self._lock:
             if self._loaded is None:
                 work, counter = loads(self._payload), TileCounter()  # type: ignore[no-untyped-call]
-                self._loaded, self._payload = (work, work.image(counter.around), counter), None
+                self._loaded, self._payload = (work, work.image(counter.wrap_compute), counter), None
             return self._loaded
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 CONNECT_SECONDS = 20.0
-PATIENCE = 60.0  # seconds without any worker before a conversion ends
+NO_WORKER_TIMEOUT = 60.0  # seconds without any worker before a conversion ends
 _MISSING = "several workers need dask.distributed: pip install 'napari-mgbpv2[distributed]'."
 
 

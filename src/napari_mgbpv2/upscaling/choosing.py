@@ -140,17 +140,17 @@ def sample_groups(name: str, channels: int, samples: int) -> tuple[Span, ...]:
     """
     if channels == 1 or samples <= 2:
         if channels not in (1, 3) and samples != channels:
-            raise ModelError(_misfit(name, channels, samples))
+            raise ModelError(_channel_mismatch(name, channels, samples))
         together = samples if samples == channels else 1
     elif channels == samples or (channels, samples) == (3, 4):
         together = channels
     else:
-        raise ModelError(_misfit(name, channels, samples))
+        raise ModelError(_channel_mismatch(name, channels, samples))
     starts = range(0, samples, together)
     return tuple(Span(start, min(start + together, samples)) for start in starts)
 
 
-def _misfit(name: str, channels: int, samples: int) -> str:
+def _channel_mismatch(name: str, channels: int, samples: int) -> str:
     return (
         f"the model {name} takes {channels} channels and a pixel of the image has {samples}; "
         'choose a model of as many, or, if they are independent, name their axis "c".'

@@ -35,13 +35,13 @@ TilePixels: TypeAlias = Any  # float32, NumPy's or another array with the operat
 Plane = tuple[int, ...]
 Tile = tuple[Plane, int, int, int]  # plane, group of samples, row and column in the grid
 ComputeTile = Callable[[Plane, int, int, int], TilePixels]
-Finish = Callable[[TilePixels], Pixels]
+Denormalize = Callable[[TilePixels], Pixels]
 
 CACHE_BYTES = 512 * 2**20  # of tiles that may still be needed
 SOURCE_CACHE_BYTES = 128 * 2**20  # of computed chunks of a Dask source, which neighbouring tiles share
 CHUNK = 1024  # side of the chunks of the Dask array, in target pixels
-MOST_PARTS = 1000  # of a tile, whose coverage is followed
-MOST_CHUNKS = 2**20  # beyond it they are larger: Dask lists the names of all of them whenever it computes some
+MAX_TRACKED_PARTS = 1000  # of a tile, whose coverage is followed
+MAX_CHUNKS = 2**20  # beyond it they are larger: Dask lists the names of all of them whenever it computes some
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class TiledLayout:
         return self.planes * len(self.groups) * len(self.grid)
 
 
-class _Served:
+class _ConsumedPixels:
     """Which pixels of a tile have been given out, however often each.
 
     Parameters
@@ -119,7 +119,9 @@ class _Served:
                 )
                 if part[0] < part[1] and part[2] < part[3]
             ]
-        if len(self._parts) < MOST_PARTS:  # of one in more, nothing is noted: it leaves the cache as the oldest does
+        if (
+            len(self._parts) < MAX_TRACKED_PARTS
+        ):  # of one in more, nothing is noted: it leaves the cache as the oldest does
             self._parts.update(new)
 
     @property
@@ -143,19 +145,19 @@ class TiledImage:
         Takes a blended (samples, height, width) float32 region to the array's type and to memory; it may overwrite it.
     cache_bytes
         Size of the tile cache.
-    keep_served
+    retain_consumed
         Whether a tile all of whose pixels have been given out stays in the cache as long as there is room; it may
         be asked for again, as in a viewer. Those on a GPU never do.
     """
 
     layout: TiledLayout
     compute_tile: ComputeTile
-    finish: Finish
+    finish: Denormalize
     cache_bytes: int = CACHE_BYTES
-    keep_served: bool = True
+    retain_consumed: bool = True
     _cache: BoundedCache[Tile, TilePixels] = field(init=False, repr=False)
-    _served: dict[Tile, _Served] = field(init=False, repr=False, default_factory=dict)
-    _served_lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
+    _consumed: dict[Tile, _ConsumedPixels] = field(init=False, repr=False, default_factory=dict)
+    _consumed_lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._cache = BoundedCache(self.cache_bytes)
@@ -187,7 +189,7 @@ class TiledImage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel without what the cache holds."""
-        return TiledImage, (self.layout, self.compute_tile, self.finish, self.cache_bytes, self.keep_served)
+        return TiledImage, (self.layout, self.compute_tile, self.finish, self.cache_bytes, self.retain_consumed)
 
     def region(self, window: Sequence[Span]) -> Pixels:
         """Compute the pixels of one span an axis."""
@@ -232,10 +234,10 @@ class TiledImage:
                 inside.append(slice(first - core.start, last - core.start))
                 outside.append(slice(first - span.start, last - span.start))
             if blended is None:
-                blended = zeros_beside(tile, (samples, rows.size, columns.size))
+                blended = zeros_like_tile(tile, (samples, rows.size, columns.size))
             target = blended[:, outside[0], outside[1]]
             target += tile[:, inside[0], inside[1]]
-            self._count(key, inside[0], inside[1], tile)
+            self._mark_consumed(key, inside[0], inside[1], tile)
         return blended
 
     def weighted_tile(self, tile: Tile) -> TilePixels:
@@ -245,27 +247,27 @@ class TiledImage:
         pixels = self.compute_tile(plane, group, row, column)
         dtype = "f8" if pixels.dtype == array_namespace(pixels).float64 else "f4"
         rows, columns = grid.rows.weights(row, dtype), grid.columns.weights(column, dtype)
-        for part in _shared(rows):
-            pixels[:, part] *= _beside(pixels, rows[part, np.newaxis])
-        for part in _shared(columns):
-            pixels[:, :, part] *= _beside(pixels, columns[part])
+        for part in _overlap_slices(rows):
+            pixels[:, part] *= _on_device_of(pixels, rows[part, np.newaxis])
+        for part in _overlap_slices(columns):
+            pixels[:, :, part] *= _on_device_of(pixels, columns[part])
         return pixels
 
-    def _count(self, key: Tile, rows: slice, columns: slice, tile: TilePixels) -> None:
+    def _mark_consumed(self, key: Tile, rows: slice, columns: slice, tile: TilePixels) -> None:
         """Let a tile go first, or at once, when all of its pixels have been given out."""
-        with self._served_lock:
-            served = self._served.setdefault(key, _Served(tile.shape[1], tile.shape[2]))
-            served.add(rows, columns)
-            if not served.is_complete:
+        with self._consumed_lock:
+            consumed = self._consumed.setdefault(key, _ConsumedPixels(tile.shape[1], tile.shape[2]))
+            consumed.add(rows, columns)
+            if not consumed.is_complete:
                 return
-            del self._served[key]
-        if self.keep_served and isinstance(tile, np.ndarray):
+            del self._consumed[key]
+        if self.retain_consumed and isinstance(tile, np.ndarray):
             self._cache.demote(key)
         else:  # the memory of a GPU is for what is still to be done
             self._cache.discard(key)
 
 
-def zeros_beside(tile: TilePixels, shape: tuple[int, ...]) -> TilePixels:
+def zeros_like_tile(tile: TilePixels, shape: tuple[int, ...]) -> TilePixels:
     """Make zeros of the kind and the type of a tile, where that is."""
     return array_namespace(tile).zeros(shape, dtype=tile.dtype, device=device(tile))
 
@@ -277,11 +279,11 @@ def _empty(shape: Sequence[int], dtype: np.dtype[Any], masked: bool) -> Pixels:
     return np.ma.MaskedArray(np.zeros(shape, dtype), np.zeros(shape, bool))
 
 
-def _beside(tile: TilePixels, weights: Weights) -> TilePixels:
+def _on_device_of(tile: TilePixels, weights: Weights) -> TilePixels:
     return array_namespace(tile).asarray(weights, device=device(tile))
 
 
-def _shared(weights: Weights) -> Iterator[slice]:
+def _overlap_slices(weights: Weights) -> Iterator[slice]:
     """Find the stretches in which a tile has neighbours; most of a large one has none."""
     ends = np.flatnonzero(np.diff(weights < 1, prepend=False, append=False))
     return (slice(int(start), int(stop)) for start, stop in ends.reshape(-1, 2))
@@ -314,7 +316,7 @@ def _chunk_for(layout: TiledLayout) -> int:
     """Side of chunks, so that their number and with it the time of Dask's own work is bounded."""
     height, width = layout.shape[layout.y], layout.shape[layout.x]
     chunk = CHUNK
-    while layout.planes * -(-height // chunk) * -(-width // chunk) > MOST_CHUNKS and chunk < max(height, width):
+    while layout.planes * -(-height // chunk) * -(-width // chunk) > MAX_CHUNKS and chunk < max(height, width):
         chunk *= 2
     return chunk
 

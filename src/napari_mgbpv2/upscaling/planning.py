@@ -33,7 +33,7 @@ _DEFAULTS = UpscaleOptions()
 
 
 @dataclass(frozen=True)
-class Finish:
+class DenormalizePixels:
     """Takes blended network values, in memory or on a device, to those of an image, which it brings to memory.
 
     Parameters
@@ -122,34 +122,34 @@ class UpscalePlan:
         return replace(self.compute_tile, keep_on_device=True)
 
     @property
-    def finish(self) -> Finish:
+    def finish(self) -> DenormalizePixels:
         """Takes what has been added up to pixels of the image."""
         nodata = getattr(self.compute_tile.source, "nodata", None)
         if nodata is not None and not (self.values.dtype.kind in "iu" and _holds(self.values.dtype, nodata)):
             nodata = None
-        return Finish(self.values, nodata if nodata is None else int(nodata), self.layout.masked)
+        return DenormalizePixels(self.values, nodata if nodata is None else int(nodata), self.layout.masked)
 
     def tiled_image(
         self,
         *,
         cache_bytes: int | None = None,
-        keep_served: bool = True,
-        around: Callable[[ComputeTile], ComputeTile] | None = None,
+        retain_consumed: bool = True,
+        wrap_compute: Callable[[ComputeTile], ComputeTile] | None = None,
     ) -> TiledImage:
         """Make the lazy image.
 
         Parameters
         ----------
-        cache_bytes, keep_served
+        cache_bytes, retain_consumed
             As `TiledImage` has them.
-        around
+        wrap_compute
             Wraps the function that computes a tile: for progress and cancelling.
         """
         from napari_mgbpv2.upscaling.lazy import CACHE_BYTES, TiledImage
 
-        compute = around(self.compute_blended_tile) if around else self.compute_blended_tile
+        compute = wrap_compute(self.compute_blended_tile) if wrap_compute else self.compute_blended_tile
         size = CACHE_BYTES if cache_bytes is None else cache_bytes
-        return TiledImage(self.layout, compute, self.finish, size, keep_served)
+        return TiledImage(self.layout, compute, self.finish, size, retain_consumed)
 
 
 def plan_upscale(image: Any, options: UpscaleOptions = _DEFAULTS, *, measure: Measure | None = None) -> UpscalePlan:

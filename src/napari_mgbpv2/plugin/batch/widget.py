@@ -8,7 +8,7 @@ from typing import Any
 from napari.utils.notifications import show_error, show_info
 
 from napari_mgbpv2.conversion.destinations import destinations_of
-from napari_mgbpv2.conversion.oom import is_kept
+from napari_mgbpv2.conversion.oom import has_partial_output
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.io.readers import find_sources
 from napari_mgbpv2.plugin.batch.view import BatchView
@@ -78,7 +78,7 @@ class BatchWidget(DockedWidget):
             return
         wanted = {path: results[path] for path in left}
         how = How.RESUME if self.view.resume.isChecked() else How.ANEW
-        there = sum(result.exists() or is_kept(result) for result in wanted.values())
+        there = sum(result.exists() or has_partial_output(result) for result in wanted.values())
         if how is How.ANEW and there and not self.view.asks_to_replace(there):
             return
         self.run_job(

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from napari_mgbpv2.conversion import ConversionJob, prepare
-from napari_mgbpv2.conversion.oom import is_kept, is_out_of_memory
+from napari_mgbpv2.conversion.oom import has_partial_output, is_out_of_memory
 from napari_mgbpv2.errors import Cancelled
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.jobs import EXPECTED, Step, sentence_of
@@ -87,7 +87,7 @@ def run_batch(
         try:
             tell(FileState(source, State.DONE, _convert(source, destination, choices, how, tell, cancelled)))
         except Cancelled:
-            kept = "; what is done is kept" if is_kept(destination) else ""
+            kept = "; what is done is kept" if has_partial_output(destination) else ""
             tell(FileState(source, State.CANCELLED, f"cancelled{kept}"))
             raise
         except (*EXPECTED, RuntimeError) as error:

@@ -101,7 +101,7 @@ def network_feed(limit: int, changed: Callable[[], None], failed: Callable[[Exce
 def exact(array: Any) -> Any:
     """Return what gives the complete result where an array shows what is there at the moment; any other as it is."""
     shown = array.result if isinstance(array, Comparable) else array
-    return shown.plan.tiled_image(keep_served=False) if isinstance(shown, UpscaledLevel) else shown
+    return shown.plan.tiled_image(retain_consumed=False) if isinstance(shown, UpscaledLevel) else shown
 
 
 def _scales_between(scale: int) -> list[int]:

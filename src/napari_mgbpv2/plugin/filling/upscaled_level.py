@@ -145,7 +145,7 @@ class Filling:
     @cached_property
     def exact(self) -> TiledImage:
         """The complete result; its tiles are wanted in memory, as they are shown."""
-        return self.plan.tiled_image(cache_bytes=0, around=lambda _: self.plan.compute_tile)
+        return self.plan.tiled_image(cache_bytes=0, wrap_compute=lambda _: self.plan.compute_tile)
 
     @cached_property
     def shown(self) -> Shown:

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_mgbpv2.conversion import Prepared
-from napari_mgbpv2.conversion.oom import kept_at
+from napari_mgbpv2.conversion import ConversionPlan
+from napari_mgbpv2.conversion.oom import find_partial_output
 from napari_mgbpv2.conversion.publishing import comparable
 
 
@@ -31,13 +31,13 @@ class Begun:
         return f"{self.share:.0%} of {self.destination.name} is done already, with these settings."
 
 
-def begun_at(prepared: Prepared) -> Begun | None:
+def begun_at(prepared: ConversionPlan) -> Begun | None:
     """Return the unfinished work at the destination if it is of the very same job."""
     from napari_mgbpv2.io.writers.ome_zarr import differences
 
     destination, layout = prepared.job.destination, prepared.layout
     assert isinstance(destination, Path), "the plugin saves to disks"
-    kept = kept_at(destination)
+    kept = find_partial_output(destination)
     if kept is None or differences(comparable(kept.job), comparable(layout.provenance)):
         return None
     shards = sum(math.prod(layout.shard_counts(level)) for level in range(len(layout.level_shapes())))

@@ -10,7 +10,7 @@ from typing import Any
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion import ConversionPlan
 from napari_mgbpv2.conversion.estimates import Estimate, estimate
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.choices import Choices
@@ -50,7 +50,7 @@ class Wish:
         found = with_measured_range(self.image, self.choices.value_range)
         return replace(self, image=found.image, note=found.note, warning=found.warning)
 
-    def prepare(self, destination: Path = Path("estimate.ome.zarr")) -> Prepared:
+    def prepare(self, destination: Path = Path("estimate.ome.zarr")) -> ConversionPlan:
         """Plan it; reads no pixel."""
         return prepare_layer(self.image, self.place, self.choices, destination)
 
@@ -73,10 +73,10 @@ class Planner(QObject):
     def __init__(self, read: Callable[[], Wish | None], parent: QObject) -> None:
         super().__init__(parent)
         self._read = read
-        self._newest: tuple[Wish, Prepared] | None = None
+        self._newest: tuple[Wish, ConversionPlan] | None = None
         self._job: Job | None = None
         self._stale = False  # whether something has been chosen since planning began
-        self._waiting: list[Callable[[Wish, Prepared], None]] = []
+        self._waiting: list[Callable[[Wish, ConversionPlan], None]] = []
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(PLAN_MS)
@@ -92,7 +92,7 @@ class Planner(QObject):
         self._newest, self._stale = None, True
         self._timer.start()
 
-    def when_planned(self, act: Callable[[Wish, Prepared], None]) -> None:
+    def when_planned(self, act: Callable[[Wish, ConversionPlan], None]) -> None:
         """Do something with the plan of what is chosen now, as soon as there is one."""
         if self._newest is not None:
             act(*self._newest)
@@ -119,7 +119,7 @@ class Planner(QObject):
         self._job.ended.connect(self._on_ended)
         self._job.start()
 
-    def _on_planned(self, wish: Wish, prepared: Prepared, found: Estimate) -> None:
+    def _on_planned(self, wish: Wish, prepared: ConversionPlan, found: Estimate) -> None:
         self._job = None
         if self._stale:
             return
@@ -142,7 +142,7 @@ class Planner(QObject):
             self._timer.start()
 
 
-def _plan_and_measure(wish: Wish) -> tuple[Wish, Prepared, Estimate]:
+def _plan_and_measure(wish: Wish) -> tuple[Wish, ConversionPlan, Estimate]:
     wish = wish.measured()
     prepared = wish.prepare()
     return wish, prepared, estimate(prepared, Path.home())

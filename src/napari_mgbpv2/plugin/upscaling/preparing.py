@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from napari_mgbpv2.conversion import ConversionJob, Prepared, prepare
+from napari_mgbpv2.conversion import ConversionJob, ConversionPlan, prepare
 from napari_mgbpv2.io.readers import ImageSource
 from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage
 
 
-def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, destination: Path) -> Prepared:
+def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, destination: Path) -> ConversionPlan:
     """Prepare the conversion of a layer; reads no pixel, writes nothing.
 
     Parameters

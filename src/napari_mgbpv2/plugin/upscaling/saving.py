@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from napari_mgbpv2.conversion import Prepared, run
-from napari_mgbpv2.conversion.oom import drop, run_with_retries, with_tile_of_what_is_there
+from napari_mgbpv2.conversion import ConversionPlan, run
+from napari_mgbpv2.conversion.oom import discard_partial_output, run_with_retries, with_tile_of_existing_output
 from napari_mgbpv2.plugin.jobs import Clock, Step
 from napari_mgbpv2.plugin.upscaling.begun import Begun, begun_at
 
@@ -35,11 +35,11 @@ class Saved:
         Whether there was nothing to do.
     """
 
-    prepared: Prepared
+    prepared: ConversionPlan
     was_complete: bool
 
 
-def save(prepared: Prepared, how: How, tell: Tell, cancelled: Asked) -> Saved | Begun:
+def save(prepared: ConversionPlan, how: How, tell: Tell, cancelled: Asked) -> Saved | Begun:
     """Convert, or say that somebody has begun to and has to be asked.
 
     Parameters
@@ -62,18 +62,18 @@ def save(prepared: Prepared, how: How, tell: Tell, cancelled: Asked) -> Saved | 
     """
     if how is How.ANEW:
         prepared = _with(prepared, overwrite=True, resume=False)
-        drop(prepared)
+        discard_partial_output(prepared)
         return _converted(prepared, tell, cancelled)
-    prepared = with_tile_of_what_is_there(_with(prepared, resume=True))
+    prepared = with_tile_of_existing_output(_with(prepared, resume=True))
     begun = begun_at(prepared) if how is How.ASK else None
     return begun or _converted(prepared, tell, cancelled)
 
 
-def _converted(prepared: Prepared, tell: Tell, cancelled: Asked) -> Saved:
+def _converted(prepared: ConversionPlan, tell: Tell, cancelled: Asked) -> Saved:
     """Convert; parameters and errors as `save` has them."""
     clock = Clock(tell)
 
-    def attempt(prepared: Prepared) -> None:
+    def attempt(prepared: ConversionPlan) -> None:
         nonlocal clock
         clock = Clock(tell)
         run(prepared, cancelled=cancelled, tell=clock, note=tell)
@@ -82,7 +82,7 @@ def _converted(prepared: Prepared, tell: Tell, cancelled: Asked) -> Saved:
     return Saved(done, was_complete=clock.last is None)
 
 
-def _with(prepared: Prepared, *, resume: bool, overwrite: bool | None = None) -> Prepared:
+def _with(prepared: ConversionPlan, *, resume: bool, overwrite: bool | None = None) -> ConversionPlan:
     job = prepared.job
     overwrite = job.overwrite if overwrite is None else overwrite
     return replace(prepared, job=replace(job, resume=resume, overwrite=overwrite))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion import ConversionPlan
 from napari_mgbpv2.conversion.destinations import name_of
 from napari_mgbpv2.plugin.filling import Pyramid, fill, network_feed
 from napari_mgbpv2.plugin.filling.feed import Feed
@@ -117,7 +117,7 @@ class StoredLayer(LazyLayer):
         What has been done.
     """
 
-    def __init__(self, viewer: Any, source: Any, image: LayerImage, prepared: Prepared) -> None:
+    def __init__(self, viewer: Any, source: Any, image: LayerImage, prepared: ConversionPlan) -> None:
         super().__init__(viewer, source)
         plan, destination = prepared.plan, prepared.job.destination
         assert isinstance(destination, Path), "the plugin saves to disks"

@@ -9,9 +9,9 @@ from typing import Any
 
 from napari.utils.notifications import show_error, show_info
 
-from napari_mgbpv2.conversion import Prepared
+from napari_mgbpv2.conversion import ConversionPlan
 from napari_mgbpv2.conversion.estimates import Estimate
-from napari_mgbpv2.conversion.oom import is_kept, is_out_of_memory, smaller_tile
+from napari_mgbpv2.conversion.oom import has_partial_output, is_out_of_memory, smaller_tile
 from napari_mgbpv2.errors import MGBPv2Error
 from napari_mgbpv2.plugin.docked_widget import DockedWidget
 from napari_mgbpv2.plugin.jobs import Step
@@ -131,7 +131,7 @@ class UpscaleWidget(DockedWidget):
         place = {"scale": forwards.scale, "translate": forwards.translate, "units": tuple(layer.units)}
         return Wish(layer, image, place, replace(choices, axes=image.axes))
 
-    def _on_planned(self, wish: Wish, prepared: Prepared, found: Estimate) -> None:
+    def _on_planned(self, wish: Wish, prepared: ConversionPlan, found: Estimate) -> None:
         self.view.options.device.show_in_use(found.device)
         text = "\n".join(filter(None, (str(found), wish.note)))
         self.view.show_estimate(text, " ".join(filter(None, (wish.warning, found.warning))))
@@ -147,13 +147,13 @@ class UpscaleWidget(DockedWidget):
 
     # --- layers that the network fills
 
-    def _add(self, wish: Wish, prepared: Prepared) -> None:
+    def _add(self, wish: Wish, prepared: ConversionPlan) -> None:
         plan = prepared.plan
         with_noise = bool(wish.choices.noise) or self.view.options.noise.isEnabled()
         noise = f", W {wish.choices.noise:g}" if with_noise else ""
         self._compare(self._filled(wish, prepared, f"{wish.image.name} x{plan.scale} ({plan.model}{noise})", RESULT))
 
-    def _filled(self, wish: Wish, prepared: Prepared, name: str, role: str) -> FilledLayer:
+    def _filled(self, wish: Wish, prepared: ConversionPlan, name: str, role: str) -> FilledLayer:
         filled = FilledLayer(
             self._viewer, wish.layer, wish.image, prepared.plan, name=name, cache_bytes=self._cache_bytes, role=role
         )
@@ -166,7 +166,7 @@ class UpscaleWidget(DockedWidget):
         elif self._preview is not None:
             self._preview.remove()
 
-    def _show_preview(self, wish: Wish, prepared: Prepared) -> None:
+    def _show_preview(self, wish: Wish, prepared: ConversionPlan) -> None:
         if not self.view.preview.isChecked():
             return
         preview, name = self._preview, f"{wish.image.name} (preview)"
@@ -233,7 +233,7 @@ class UpscaleWidget(DockedWidget):
 
     def _on_cancelled(self) -> None:
         assert self._destination is not None
-        kept = is_kept(self._destination)
+        kept = has_partial_output(self._destination)
         what = f"what is done is kept in {self._destination}.partial" if kept else "nothing is left of it"
         self.view.progress.say(f"Cancelled: {what}.")
         self._offer_to_go_on()
@@ -245,7 +245,7 @@ class UpscaleWidget(DockedWidget):
     def _offer_to_go_on(self, found: str = "") -> None:
         """Offer what can be done about what is at the destination."""
         assert self._destination is not None
-        name, kept = self._destination.name, is_kept(self._destination)
+        name, kept = self._destination.name, has_partial_output(self._destination)
         drops = [f"What is done of {name} will be dropped."] if kept else []
         if self._destination.exists():
             drops.append(f"{name} will be replaced as soon as the new image is complete.")
