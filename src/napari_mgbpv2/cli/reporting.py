@@ -1,4 +1,4 @@
-"""How `mgbpv2-upscale` tells of its work: a bar for people, lines of JSON for machines, or next to nothing."""
+"""Reporters of `mgbpv2-upscale`: a progress bar, JSON lines, or only results and errors."""
 
 from __future__ import annotations
 
@@ -21,57 +21,57 @@ MOST_NAMED = 5  # of files that are left out for the same reason
 
 
 class QuietReporter:
-    """Says where a result is, on standard output, and what has failed, on standard error."""
+    """Reporter that writes the paths of results to standard output and errors to standard error."""
 
     def __init__(self, command: str) -> None:
         self.command = command
 
     def left_out(self, others: Sequence[LeftOut]) -> None:
-        """Tell what of folders is not taken for an image."""
+        """Report the files in folders that are not images."""
 
     def preview(self, path: Path) -> None:
-        """Tell where a preview is."""
+        """Report the path of a preview."""
         write_path(path)
 
     def plan(self, prepared: ConversionPlan) -> None:
-        """Tell what will be done."""
+        """Report the plan of a conversion."""
 
     def estimate(self, prepared: ConversionPlan) -> None:
-        """Tell what will be done and how long it will take: all that is asked for."""
+        """Report the plan of a conversion and its estimated time, for a dry run."""
         from napari_mgbpv2.conversion.estimates import estimate
 
         found = estimate(prepared)
         write_line(f"{summary(prepared)}; about {format_duration(found.seconds)}")
 
     def progress(self, report: Report) -> None:
-        """Tell where the work stands."""
+        """Report progress."""
 
     def note(self, sentence: str) -> None:
-        """Tell what is not as planned."""
+        """Report a note or a warning."""
 
     def done(self, source: str, result: Destination, last: Report | None) -> None:
-        """Tell that a result is complete; without a report, it has been so before."""
+        """Report a complete result. Without a progress report, it was complete before this run."""
         write_path(result)
 
     def failed(self, source: str, sentence: str) -> None:
-        """Tell that a source has failed."""
+        """Report that a source has failed."""
         write_error(self.command, sentence)
 
     def end(self, done: int, failed: Sequence[str]) -> None:
-        """Tell the outcome of several sources."""
+        """Report how many of several sources succeeded and failed."""
         if failed:
             write_error(self.command, f"{done} done, {len(failed)} failed: {', '.join(failed)}")
 
 
 class TextReporter(QuietReporter):
-    """Also says what will be done, shows a bar, and sums up."""
+    """Reporter that also prints the plan, a progress bar and a summary."""
 
     def __init__(self, command: str) -> None:
         super().__init__(command)
         self._bar: Any = None
 
     def left_out(self, others: Sequence[LeftOut]) -> None:
-        """Print a line for each reason."""
+        """Print one line per reason."""
         reasons: dict[str, list[str]] = {}
         for other in others:
             reasons.setdefault(other.reason, []).append(other.path)
@@ -79,11 +79,11 @@ class TextReporter(QuietReporter):
             write_error(self.command, f"left out, {reason}: {_name_first(paths)}")
 
     def plan(self, prepared: ConversionPlan) -> None:
-        """Print a line."""
+        """Print the plan in one line."""
         write_line(summary(prepared), sys.stderr)
 
     def progress(self, report: Report) -> None:
-        """Move the bar: megapixels of the result, their rate, the time left, tiles, and bytes written."""
+        """Update the progress bar: megapixels of the result, rate, time left, tiles and bytes written."""
         if self._bar is None:
             from tqdm import tqdm
 
@@ -103,7 +103,7 @@ class TextReporter(QuietReporter):
         write_error(self.command, sentence)
 
     def done(self, source: str, result: Destination, last: Report | None) -> None:
-        """Print where the result is, and what was not as planned."""
+        """Print the path of the result, and how many tiles were computed twice."""
         self._close()
         if last is None:
             write_line(f"{result} was complete already", sys.stderr)
@@ -130,9 +130,9 @@ class TextReporter(QuietReporter):
 
 
 class JsonReporter(QuietReporter):
-    """Prints one JSON object a line, each with an "event".
+    """Reporter that prints one JSON object per line, each with an "event".
 
-    It is one of left_out, plan, progress, note, done, preview, failed and end.
+    The event is one of left_out, plan, progress, note, done, preview, failed and end.
     """
 
     def __init__(self, command: str) -> None:
@@ -159,7 +159,7 @@ class JsonReporter(QuietReporter):
         _print("plan", **plan_of(prepared), estimated_seconds=round(estimate(prepared).seconds, 3))
 
     def progress(self, report: Report) -> None:
-        """Print the report, but not more often than anybody reads it."""
+        """Print the report, at most once per `JSON_SECONDS`."""
         now = time.monotonic()
         if now - self._last_progress >= JSON_SECONDS or report.shards == report.all_shards:
             self._last_progress = now
@@ -183,7 +183,7 @@ class JsonReporter(QuietReporter):
 
 
 def summary(prepared: ConversionPlan) -> str:
-    """Say in a line what will be done and what it takes."""
+    """Return the plan of a conversion, with its memory and disk requirements, as one line."""
     from napari_mgbpv2.io.writers.ome_zarr import free_space
 
     plan, source = prepared.plan, prepared.source
@@ -205,7 +205,7 @@ def summary(prepared: ConversionPlan) -> str:
 
 
 def plan_of(prepared: ConversionPlan) -> dict[str, Any]:
-    """Return what will be done and what it takes, JSON-able."""
+    """Return the plan of a conversion, with its memory and disk requirements, as JSON values."""
     from napari_mgbpv2.io.writers.ome_zarr import free_space
 
     plan, source = prepared.plan, prepared.source
@@ -239,7 +239,7 @@ def seconds_left(report: Report) -> float | None:
 
 
 def _name_first(paths: Sequence[str]) -> str:
-    """Name the first ones, and how many more there are."""
+    """Return the first paths, and the number of the others."""
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     return f"{', '.join(paths[:MOST_NAMED])}{more}"
 

@@ -1,8 +1,8 @@
-"""Batch conversion: an image of any size, upscaled into an OME-Zarr or OME-TIFF.
+"""Batch conversion: upscale an image of any size into an OME-Zarr or OME-TIFF.
 
-A `ConversionJob` says what is wanted, `prepare` opens, checks and plans it without reading a pixel, and `run` does it:
-shard by shard, each computed from its tiles, and the levels of the pyramid as they become ready. The unit of work is
-one whole shard, made by one thread or by one worker of a cluster; no Dask graph is involved.
+A `ConversionJob` holds the request. `prepare` opens and checks the source and returns a `ConversionPlan`. `run`
+executes the plan: it computes level 0 shard by shard and builds the coarser levels as their inputs become ready. The
+unit of work is one shard, computed by one thread or one worker of a cluster. No Dask graph is involved.
 """
 
 from __future__ import annotations

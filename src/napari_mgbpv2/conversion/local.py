@@ -1,4 +1,4 @@
-"""Converting in this process: a few shards in flight, so that reading, the network and writing overlap."""
+"""Run a conversion in this process, with a few shards in flight so that reading, inference and writing overlap."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from napari_mgbpv2.errors import DestinationError
 if TYPE_CHECKING:
     from napari_mgbpv2.io.writers.ome_zarr import Index, OMEZarrWriter, StoredShard
 
-MAX_DAMAGES = 10  # times that something of what has been written is found damaged, and made again
+MAX_DAMAGES = 10  # times that damaged shards are recomputed before the conversion fails
 
 
 def run_locally(prepared: ConversionPlan, work: ShardWork, writer: OMEZarrWriter, tracker: ProgressTracker) -> None:
-    """Make all shards that are missing, of all levels.
+    """Compute all missing shards of all pyramid levels.
 
-    A shard of a further level is made as soon as those below it are stored, while the network works on the next ones.
+    A shard of a coarser level is built as soon as the shards below it are stored, while the network computes the next
+    ones.
     """
     image = work.image(tracker.wrap_compute, writer.is_stored)
     pyramid = PyramidBuilder(writer, tracker)
@@ -59,7 +60,7 @@ def run_locally(prepared: ConversionPlan, work: ShardWork, writer: OMEZarrWriter
 
 
 class PyramidBuilder:
-    """Makes shards of further levels, each by the thread that has stored the last of those below it."""
+    """Builder of the coarser pyramid levels, which runs in the threads that store shards."""
 
     def __init__(self, writer: OMEZarrWriter, tracker: ProgressTracker) -> None:
         self._writer, self._tracker = writer, tracker
@@ -67,13 +68,13 @@ class PyramidBuilder:
         self._claimed: set[tuple[int, Index]] = set()
 
     def build_all_ready(self) -> None:
-        """Make what an earlier run has left ready."""
+        """Build the shards whose inputs an earlier run has stored."""
         for level in range(1, len(self._writer.layout.level_shapes())):
             for index in list(self._writer.missing(level)):
                 self._build(index, level)
 
     def build_above(self, shard: StoredShard) -> None:
-        """Make what a shard has completed, and so on up to the smallest level."""
+        """Build the shard above a stored one if that is ready, and so on up to the coarsest level."""
         while True:
             level = shard.level + 1
             with self._lock:
@@ -89,7 +90,7 @@ class PyramidBuilder:
             shard = built
 
     def _build(self, index: Index, level: int) -> StoredShard | None:
-        """Make a shard; None where what it is made from is damaged, and has to be made again before it."""
+        """Build a shard, or return None if its inputs are damaged and must be recomputed first."""
         from napari_mgbpv2.io.writers.ome_zarr import DamagedShards
 
         self._tracker.check()

@@ -1,4 +1,4 @@
-"""What to do when memory runs out: try again for what is missing, then begin anew with smaller tiles."""
+"""Recover from running out of memory: retry the missing shards first, then restart with smaller tiles."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ _OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough 
 def run_with_retries(
     prepared: ConversionPlan, attempt: Callable[[ConversionPlan], object], log: Callable[[str], None]
 ) -> ConversionPlan:
-    """Convert, and try again when memory runs out: first for what is missing, then anew with smaller tiles.
+    """Run a conversion and retry when memory runs out: the missing shards first, then everything with smaller tiles.
 
-    A smaller tile makes another job, so what this run has stored is dropped for it; never what an earlier run has, or a
-    finished image. Memory of a device is given back at the end.
+    A smaller tile changes the result, so the partial output of this run is discarded before the restart. The output of
+    an earlier run and a finished image are never discarded. Device memory is released at the end.
 
     Parameters
     ----------
     prepared
         The conversion.
     attempt
-        Runs a conversion.
+        Function that runs a conversion.
     log
         Called with a sentence before each further attempt.
 
     Returns
     -------
     ConversionPlan
-        The conversion that has succeeded, with the tile that it has come to.
+        The conversion that succeeded, with its final tile size.
 
     Raises
     ------
     OutOfMemory
-        No attempt has had enough memory.
+        Every attempt ran out of memory.
     Exception
-        What ``attempt`` raises beside that.
+        Any other error that ``attempt`` raises.
     """
     from napari_mgbpv2.runtime import release_device_memory
 
@@ -69,7 +69,7 @@ def run_with_retries(
                 tile = smaller_tile(prepared.plan)
                 if not has_progressed and (resumes_earlier_run or tile is None):
                     raise OutOfMemory(_out_of_memory_message(prepared)) from error
-            gc.collect()  # the error and what it has kept alive refer to each other
+            gc.collect()  # the error and its frames form a reference cycle that keeps tiles alive
             release_device_memory()
             if has_progressed:
                 prepared = replace(prepared, job=replace(prepared.job, resume=True))
@@ -85,9 +85,9 @@ def run_with_retries(
 def run_with_oom_fallback(
     prepared: ConversionPlan, attempt: Callable[[ConversionPlan], object], log: Callable[[str], None]
 ) -> ConversionPlan:
-    """Convert, with the tile that an earlier run has come to where that is resumed, and with retries.
+    """Run a conversion with retries. A resumed conversion starts with the tile size of the earlier run.
 
-    A tile that the job asks for is kept to at first. Parameters, result and errors as `run_with_retries` has them.
+    A tile size that the job requests is tried first. Parameters, result and errors are those of `run_with_retries`.
     """
     job = prepared.job
     if (job.resume or job.overwrite) and job.options.tile is None:
@@ -96,13 +96,13 @@ def run_with_oom_fallback(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the machine or of its accelerator is used up."""
+    """Return whether an error means that host or device memory is exhausted."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(words in said for words in _OUT_OF_MEMORY_PHRASES)
 
 
 def smaller_tile(plan: UpscalePlan) -> int | None:
-    """Return the side of a tile of a quarter of the pixels; None where that would be too small."""
+    """Return half the side of the current tile, in target pixels, or None if that is below `SMALLEST_TILE`."""
     tile = _tile_of(plan) // 2
     return tile if tile >= SMALLEST_TILE else None
 
@@ -113,7 +113,7 @@ def with_tile(prepared: ConversionPlan, tile: int) -> ConversionPlan:
     Raises
     ------
     OutOfMemory
-        The network needs larger ones.
+        The network needs larger tiles.
     """
     job = prepared.job
     try:
@@ -123,7 +123,7 @@ def with_tile(prepared: ConversionPlan, tile: int) -> ConversionPlan:
 
 
 def with_tile_of_existing_output(prepared: ConversionPlan) -> ConversionPlan:
-    """Take over the tile of an earlier run, finished or not, where that had to halve its own: to get the same one."""
+    """Return the conversion with the tile size of the existing output, if that run had to halve its tiles."""
     wanted = (_provenance_of_existing_output(prepared) or {}).get("tile")
     halved = prepared
     while wanted and max(halved.layout.provenance["tile"]) > max(wanted):
@@ -138,12 +138,12 @@ def with_tile_of_existing_output(prepared: ConversionPlan) -> ConversionPlan:
 
 
 def find_partial_output(destination: Destination) -> Kept | None:
-    """ReportCallback what work is kept that has not been completed; None where there is none.
+    """Return the partial output at a destination, or None if there is none.
 
     Raises
     ------
     DestinationError
-        There may be some, and it cannot be read.
+        The partial output cannot be read.
     """
     from napari_mgbpv2.io.writers import ome_zarr
 
@@ -151,7 +151,7 @@ def find_partial_output(destination: Destination) -> Kept | None:
 
 
 def has_partial_output(destination: Destination) -> bool:
-    """Whether work is kept that has not been completed, readable or not."""
+    """Return whether a destination has partial output, readable or not."""
     try:
         return find_partial_output(destination) is not None
     except DestinationError:
@@ -159,14 +159,14 @@ def has_partial_output(destination: Destination) -> bool:
 
 
 def _has_resumable_output(prepared: ConversionPlan) -> bool:
-    """Whether an earlier run has left work that this one goes on with."""
+    """Return whether this run resumes the partial output of an earlier one."""
     job = prepared.job
     kept = find_partial_output(job.destination) if job.resume or job.overwrite else None
     return kept is not None and (not job.overwrite or _is_of_this_job(kept, prepared))
 
 
 def discard_partial_output(prepared: ConversionPlan) -> None:
-    """Remove the unfinished work of this very job; nothing else, least of all a finished image."""
+    """Remove the partial output of this job. Other partial output and finished images are not touched."""
     from napari_mgbpv2.io.writers.ome_zarr import place_at
 
     job = prepared.job
@@ -199,13 +199,13 @@ def _is_of_this_job(kept: Kept, prepared: ConversionPlan) -> bool:
 
 
 def _count_kept_shards(prepared: ConversionPlan) -> int:
-    """Count the shards that are kept of this very job."""
+    """Return the number of stored shards in the partial output of this job."""
     kept = find_partial_output(prepared.job.destination)
     return kept.shards if kept and _is_of_this_job(kept, prepared) else 0
 
 
 def _tile_of(plan: UpscalePlan) -> int:
-    """Side of a square of as many pixels as a tile has, which may be wide."""
+    """Return the side of a square with as many pixels as a tile, which may be oblong."""
     return math.isqrt(plan.layout.grid.rows.tile * plan.layout.grid.columns.tile)
 
 

@@ -1,4 +1,8 @@
-"""Tiles cut at the borders of shards: of a tile, only what is still to be used stays in memory."""
+"""Blend shards from tiles that are cut at shard borders.
+
+Only fragments that a later shard needs stay in memory. `ShardedImage` blends a shard, `TileFragmentCache` owns the
+fragments and computes each tile once for all threads.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +23,31 @@ IsNeeded = Callable[[Tile, ShardPosition], bool]
 
 @dataclass
 class ShardedImage(TiledImage):
-    """A tiled image that is asked for whole shards, each once: a tile is cut into what each shard takes of it.
+    """Tiled image that is read in whole shards, each of them once. Each tile is cut into one fragment per shard.
 
     Parameters
     ----------
-    layout, compute_tile, finish, cache_bytes
-        As `TiledImage` has them; the cache holds fragments of tiles.
+    layout, compute_tile, finish
+        Geometry and dtype of the image, the function that computes a tile, and the function that converts a blended
+        region to pixels; the same as in `TiledImage`.
+    cache_bytes
+        Maximum size of the cached fragments, in bytes.
     shard
-        Height and width of a shard.
+        Height and width of a shard, in target pixels.
     is_needed
-        Whether a shard will be asked for what it takes of a tile.
+        Return whether a shard still needs its fragment of a tile. By default, every shard does.
     """
 
     shard: tuple[int, int] = (1024, 1024)
     is_needed: IsNeeded = field(default=lambda tile, shard: True)
 
     def __post_init__(self) -> None:
-        """Make the store of fragments."""
+        """Create the fragment cache."""
         super().__post_init__()
         self._fragments = TileFragmentCache(self.cache_bytes)
 
     def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> TilePixels:
-        """Add up what tiles give to a shard, always in the same order."""
+        """Accumulate the fragments of a shard, always in the same order, so that the sum is reproducible."""
         grid = self.layout.grid
         shard = (rows.start // self.shard[0], columns.start // self.shard[1])
         blended = None
@@ -58,36 +65,39 @@ class ShardedImage(TiledImage):
         return blended
 
     def _cut(self, tile: Tile, requesting_shard: ShardPosition) -> Iterator[tuple[ShardPosition, TilePixels]]:
-        """Compute a tile and give each shard's fragment of it, but for those that no shard will ask for."""
+        """Compute a tile and yield the fragment of each shard that needs one."""
         pixels = self.weighted_tile(tile)
         core_rows, core_columns = self.layout.grid.rows.core(tile[2]), self.layout.grid.columns.core(tile[3])
         for shard_row, rows in _parts(core_rows, self.shard[0]):
             for shard_column, columns in _parts(core_columns, self.shard[1]):
                 shard = (shard_row, shard_column)
                 if shard == requesting_shard or self.is_needed(tile, shard):
-                    # a copy, as a view would keep all of it
+                    # a copy: a view would keep the whole tile in memory
                     yield shard, array_namespace(pixels).asarray(pixels[:, rows, columns], copy=True)
 
 
 def _parts(core: Span, side: int) -> Iterator[tuple[int, slice]]:
-    """Cut a span at multiples of ``side``: the number of each part, and where it lies within the span."""
+    """Split a span at multiples of ``side``. Yield the number of each part and its slice within the span."""
     for number in range(core.start // side, -(-core.stop // side)):
         first, last = max(core.start, number * side), min(core.stop, (number + 1) * side)
         yield number, slice(first - core.start, last - core.start)
 
 
 class TileFragmentCache:
-    """Pieces that wait for their shard, up to a total size; a tile is cut once, however many threads ask for it."""
+    """Fragments that later shards need, up to a total size in bytes.
+
+    A tile is computed once, however many threads request its fragments at the same time.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()  # guards all below
         self._size = 0
-        self._waiting: OrderedDict[Tile, dict[ShardPosition, TilePixels]] = OrderedDict()  # the first to go first
+        self._waiting: OrderedDict[Tile, dict[ShardPosition, TilePixels]] = OrderedDict()  # oldest first
         self._in_progress: dict[Tile, Future[None]] = {}
 
     def take(self, tile: Tile, shard: ShardPosition, cut: Callable[[], dict[ShardPosition, TilePixels]]) -> TilePixels:
-        """Return a fragment, which is then no longer kept; the tile is cut by ``cut`` if the fragment is not there."""
+        """Remove and return a fragment. If it is not cached, compute the tile with ``cut``."""
         while True:
             with self._lock:
                 fragments = self._waiting.get(tile, {})
@@ -99,7 +109,7 @@ class TileFragmentCache:
                     future = self._in_progress[tile] = Future()
             if is_ours:
                 return self._cut(tile, shard, cut, future)
-            future.result()  # then it may be there; not if it has been dropped, or the other thread had none for us
+            future.result()  # the fragment may still be missing, if it was evicted: look again
 
     def _cut(
         self, tile: Tile, shard: ShardPosition, cut: Callable[[], dict[ShardPosition, TilePixels]], future: Future[None]

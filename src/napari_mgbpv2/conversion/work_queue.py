@@ -1,4 +1,7 @@
-"""Sharing a walk among workers: each has an area of its own, and takes from others when it has finished."""
+"""Distribute the shard order over workers, with work stealing.
+
+The queue owns which positions are assigned. It knows nothing of shards, tiles or dask.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import numpy.typing as npt
 
 
 class WorkStealingQueue:
-    """Numbers to be done, in parts that are each walked through by one worker.
+    """Queue of positions in the shard order, split into one contiguous range per worker.
 
     Parameters
     ----------
     numbers
-        All that is to be done, in the order of the walk: neighbours in it share work.
+        (n,) int64 positions still to be computed, in shard order. Neighbours share tiles.
     """
 
     def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
@@ -21,13 +24,14 @@ class WorkStealingQueue:
         self._unclaimed: tuple[int, int] = (0, len(numbers))
 
     def __len__(self) -> int:
-        """Count what nobody has been given."""
+        """Return the number of unassigned positions."""
         return sum(stop - start for start, stop in (*self._ranges.values(), self._unclaimed))
 
     def next(self, worker: str) -> int | None:
-        """Give a worker its next number; None where nothing is left.
+        """Return the next position for a worker, or None if the queue is empty.
 
-        A worker without an area takes the latter half of the largest one: its own borders are then as few as can be.
+        A worker whose range is empty steals the second half of the largest range, which keeps the number of borders
+        between workers low.
         """
         start, stop = self._ranges.get(worker, (0, 0))
         if start == stop:

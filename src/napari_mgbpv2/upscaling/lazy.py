@@ -1,10 +1,8 @@
-"""Lazy arrays: an image that is computed where it is looked at, and its face as a Dask array.
+"""Lazy images: blend regions from tiles on demand, and present such an image as a Dask array.
 
-Tiles may be NumPy's, or stay on a GPU as arrays of whatever computes them there: they are blended where they are.
-
-`TiledImage` is an array-like over one function that gives a tile. A viewer, the converter and the Dask array all ask
-it for regions; tiles that several regions need are shared through a bounded cache. The Dask array is a single layer
-over it: its graph holds neither pixels nor weights and costs next to nothing a chunk.
+`TiledImage` is an array-like over one function that computes a tile. Viewers, the converter and the Dask array read
+regions of it. Regions share tiles through a bounded cache. Tiles are NumPy arrays or device arrays, and are blended
+where they are. The Dask array is a single layer over a `TiledImage`: its graph holds neither pixels nor weights.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ MAX_CHUNKS = 2**20  # beyond it they are larger: Dask lists the names of all of 
 
 @dataclass(frozen=True)
 class TiledLayout:
-    """How the axes of an array relate to planes, samples and tiles.
+    """Mapping of the axes of an array to planes, samples and tiles.
 
     Attributes
     ----------
@@ -92,7 +90,7 @@ class TiledLayout:
 
 
 class _ConsumedPixels:
-    """Which pixels of a tile have been given out, however often each.
+    """Record of the pixels of a tile that have been read at least once.
 
     Parameters
     ----------
@@ -105,7 +103,7 @@ class _ConsumedPixels:
         self._parts: set[tuple[int, int, int, int]] = set()  # disjoint: first and last row, first and last column
 
     def add(self, rows: slice, columns: slice) -> None:
-        """Note a part that is given out."""
+        """Record a part that has been read."""
         new = [(rows.start, rows.stop, columns.start, columns.stop)]
         for top, bottom, left, right in self._parts:
             new = [
@@ -126,28 +124,29 @@ class _ConsumedPixels:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all pixels have been given out."""
+        """Whether all pixels have been read."""
         return sum((last - first) * (stop - start) for first, last, start, stop in self._parts) == self._size
 
 
 @dataclass
 class TiledImage:
-    """An array whose regions are blended from tiles when they are asked for.
+    """Array whose regions are blended from tiles on demand.
 
     Parameters
     ----------
     layout
         Shape, type and tiles.
     compute_tile
-        Gives the (samples, core height, core width) float32 pixels of one tile's core for a plane, a group of
-        samples, and the row and column in the grid. Picklable where the array is to travel.
+        Function of a plane, a group of samples, and the row and column in the grid. Returns the (samples, core height,
+        core width) float32 pixels of the tile's core. Must be picklable if the image is sent to other processes.
     finish
-        Takes a blended (samples, height, width) float32 region to the array's type and to memory; it may overwrite it.
+        Function that converts a blended (samples, height, width) float32 region to the image's dtype and copies it to
+        host memory. It may overwrite its input.
     cache_bytes
-        Size of the tile cache.
+        Maximum size of the tile cache, in bytes.
     retain_consumed
-        Whether a tile all of whose pixels have been given out stays in the cache as long as there is room; it may
-        be asked for again, as in a viewer. Those on a GPU never do.
+        Whether tiles stay in the cache after all of their pixels have been read, as long as there is room. Viewers
+        read the same region repeatedly. Tiles on a GPU are always evicted.
     """
 
     layout: TiledLayout
@@ -178,21 +177,21 @@ class TiledImage:
         return len(self.layout.shape)
 
     def __getitem__(self, index: Any) -> Pixels:
-        """Compute a region: any basic index of integers, slices and an ellipsis."""
+        """Compute a region for any basic index of integers, slices and an ellipsis."""
         window, rest = _split_index(index, self.shape)
         pixels: Pixels = self.region(window)[rest]
         return pixels
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
-        """Compute all of it."""
+        """Compute the whole image."""
         return self[...].astype(dtype or self.dtype, copy=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel without what the cache holds."""
+        """Pickle without the cached tiles."""
         return TiledImage, (self.layout, self.compute_tile, self.finish, self.cache_bytes, self.retain_consumed)
 
     def region(self, window: Sequence[Span]) -> Pixels:
-        """Compute the pixels of one span an axis."""
+        """Compute the pixels within one span per axis."""
         layout = self.layout
         result = _empty([span.size for span in window], self.dtype, layout.masked)
         if result.size == 0:
@@ -219,9 +218,9 @@ class TiledImage:
         return result
 
     def blend(self, plane: Plane, group: int, rows: Span, columns: Span, samples: int) -> TilePixels:
-        """Add up the weighted tiles that meet a region of one plane, always in the same order.
+        """Accumulate the weighted tiles that intersect a region of one plane, always in the same order.
 
-        What shows an image before all of its tiles are there overrides this.
+        The order makes the sum reproducible. Subclasses that show incomplete images override this method.
         """
         grid = self.layout.grid
         blended = None
@@ -241,7 +240,7 @@ class TiledImage:
         return blended
 
     def weighted_tile(self, tile: Tile) -> TilePixels:
-        """Compute the core of a tile, weighted by the window: the pixels that it adds to its surroundings."""
+        """Compute the core of a tile, multiplied by the blending window."""
         plane, group, row, column = tile
         grid = self.layout.grid
         pixels = self.compute_tile(plane, group, row, column)
@@ -254,7 +253,7 @@ class TiledImage:
         return pixels
 
     def _mark_consumed(self, key: Tile, rows: slice, columns: slice, tile: TilePixels) -> None:
-        """Let a tile go first, or at once, when all of its pixels have been given out."""
+        """Evict a tile first, or at once, when all of its pixels have been read."""
         with self._consumed_lock:
             consumed = self._consumed.setdefault(key, _ConsumedPixels(tile.shape[1], tile.shape[2]))
             consumed.add(rows, columns)
@@ -268,12 +267,12 @@ class TiledImage:
 
 
 def zeros_like_tile(tile: TilePixels, shape: tuple[int, ...]) -> TilePixels:
-    """Make zeros of the kind and the type of a tile, where that is."""
+    """Return zeros with the array type, dtype and device of a tile."""
     return array_namespace(tile).zeros(shape, dtype=tile.dtype, device=device(tile))
 
 
 def _empty(shape: Sequence[int], dtype: np.dtype[Any], masked: bool) -> Pixels:
-    """Make an array to be filled, with a mask of its own where it is to have one."""
+    """Return an array to fill, with its own mask if it is masked."""
     if not masked:
         return np.empty(shape, dtype)
     return np.ma.MaskedArray(np.zeros(shape, dtype), np.zeros(shape, bool))
@@ -284,7 +283,7 @@ def _on_device_of(tile: TilePixels, weights: Weights) -> TilePixels:
 
 
 def _overlap_slices(weights: Weights) -> Iterator[slice]:
-    """Find the stretches in which a tile has neighbours; most of a large one has none."""
+    """Yield the slices in which a tile overlaps its neighbours; most of a large tile does not."""
     ends = np.flatnonzero(np.diff(weights < 1, prepend=False, append=False))
     return (slice(int(start), int(stop)) for start, stop in ends.reshape(-1, 2))
 
