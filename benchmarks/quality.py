@@ -61,10 +61,10 @@ luma (Y); NIQE of luma, lower is better.
 All scores are those of W = 0. What x4-perceptual, the one with a noise input, gains and loses with W is told in
 "Looking inside".
 
-The micrograph `cell` is a grey image of 8 bits, so it gets one of these models by default, and each of them makes it
-worse than bicubic upscaling does. Bicubic upscaling gets it right to less than one of 256 grey values, and the models
-sharpen the steps of the rounding: where the source is not rounded, `x2` gains 0.3 dB on it. Use bicubic upscaling for
-images like this one, or `microscopy-x4` at 4 times.
+The micrograph `cell` is a grey image of 8 bits, so it gets one of these models by default. Bicubic upscaling gets it
+right to less than one of 256 grey values. `x2` and `x4` take the steps of the rounding for detail and make it worse:
+where the source is not rounded, `x2` gains 0.3 dB on it. `x8` and `x16` gain on it. For images like this one, use
+bicubic upscaling at 2 times and `microscopy-x4` at 4 times.
 """
 MICROSCOPY = """## Single-channel microscopy
 
