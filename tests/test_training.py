@@ -245,7 +245,7 @@ class TestResume:
         options |= {"track": track, "feature_network": "none"}
         whole = run(options | {"output": tmp_path / "whole.safetensors"})
         asked = iter([False] * 4 + [True])
-        with pytest.raises(Cancelled, match=r"stopped after step 4; .* --resume goes on"):
+        with pytest.raises(Cancelled, match=r"stopped after step 4; .* --resume continues"):
             run(options, cancelled=lambda: next(asked))
         assert_same_weights(run(options, resume=True), whole)
 
@@ -415,7 +415,7 @@ class TestManyProcesses:
         options |= {"steps": 4, "batch_size": 1, "device": "cpu"}
         whole = ranks.run(whole_run, options | {"output": tmp_path / "whole.safetensors"})[0]
         ends = ranks.run(run_cancelled_by_the_second, options, 2, by_signal)
-        steps = {re.match(r"stopped after step (\d+); .*--resume goes on", end).group(1) for end in ends}  # type: ignore[union-attr]
+        steps = {re.match(r"stopped after step (\d+); .*--resume continues", end).group(1) for end in ends}  # type: ignore[union-attr]
         assert len(steps) == 1
         assert torch.load(options["output"].with_name("model.training") / "last.state")["step"] == int(steps.pop())
         assert_same_weights(ranks.run(resumed_run, options)[0], whole)

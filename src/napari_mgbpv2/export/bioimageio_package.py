@@ -1,4 +1,4 @@
-"""Packages of the BioImage Model Zoo (https://bioimage.io): weights, description, and a test that comes along."""
+"""Packages of the BioImage Model Zoo (https://bioimage.io): weights, description, and a test image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_mgbpv2.export.torch_files import write_torchscript
 from napari_mgbpv2.model.network import configurations
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "astronaut.png"
-SMALLEST_IMAGE = 16  # pixels along each axis that a package promises to take; the graph takes any
+SMALLEST_IMAGE = 16  # smallest size per axis that a package declares; the graph takes any
 _TEST_PIXELS = 256  # along an axis of the test output, about
 _PAPER = "P. Navarrete Michelini, W. Chen, H. Liu, D. Zhu: MGBPv2, ICCV Workshops 2019"
 _PAPER_URL = "https://arxiv.org/abs/1909.12983"
@@ -40,8 +40,8 @@ In tiles, an image comes out nearly, not exactly, as in one piece: let them over
 
 {scores}
 
-Every weights file has been compared with the network it was made from, on images of several sizes, before it was
-packed: they differ by less than {tolerance} of the value range.
+Every weights file was compared with its network on images of several sizes before packaging: they differ by less than
+{tolerance} of the value range.
 """
 
 
@@ -52,12 +52,14 @@ def write_bioimageio(
 
     Parameters
     ----------
-    model, path
-        What to write, and where.
+    model
+        Model to write.
+    path
+        The ``.zip`` file to write.
     authors
-        Of the weights.
+        Authors of the weights.
     licence
-        Of the weights, by its SPDX identifier.
+        Licence of the weights, an SPDX identifier.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def write_bioimageio(
         summary = test_model(path, devices=["cpu"])
     except ModelError:
         raise
-    except Exception as error:  # pydantic's, and whatever the backends raise
+    except Exception as error:  # errors of pydantic and of the backends
         raise ModelError(f"{path}: bioimageio does not accept the package of {model.name}: {_reason(error)}") from error
     finally:
         logger.enable("bioimageio")
@@ -163,7 +165,7 @@ def _describe(model: ExportedModel, folder: Path, authors: Sequence[str], licenc
 
 
 def _test_image(model: ExportedModel) -> Tensor:
-    """(1, C, height, width): a part of the sample photograph, in grey for one channel; noise for other numbers."""
+    """Return (1, C, height, width): a crop of the sample photograph, grey for one channel; noise for other numbers."""
     from PIL import Image
 
     height = max(SMALLEST_IMAGE, _TEST_PIXELS // model.scale)
@@ -185,7 +187,7 @@ def _readme(model: ExportedModel) -> str:
         scale=model.scale,
         paper=_PAPER,
         url=_PAPER_URL,
-        trained_on=model.trained_on or "nobody has said",
+        trained_on=model.trained_on or "unknown images",
         channels={1: "one channel", 3: "red, green and blue"}.get(model.channels, f"{model.channels} channels"),
         overlap=2 * -(-guard // model.scale),
         scores=scores or "No scores are known.",

@@ -1,4 +1,4 @@
-"""What is exported, and the proof that a file of it gives what the network gives."""
+"""Describe a model to export, and check that an exported file computes the network's output."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TOLERANCE = 1e-4  # of the value range, or of the largest value beyond it
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A network and what is known of it.
+    """Network with its metadata.
 
     Attributes
     ----------
     network
-        On the CPU, in evaluation mode.
+        Network on the CPU, in evaluation mode.
     scale
         Upscaling factor.
     noise
-        Amplitude W of the noise that comes as a second input; 0 for the image alone.
+        Amplitude W of the noise, which is a second input; 0 for the image alone.
     name, trained_on, scores
-        As its card has them.
+        Metadata of the model card.
     """
 
     network: Network
@@ -41,16 +41,16 @@ class ExportedModel:
 
     @property
     def channels(self) -> int:
-        """Of an image."""
+        """Channels of an image."""
         return configurations(self.network)[0].channels
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Of the graph."""
+        """Names of the inputs of the graph."""
         return ("image", "noise") if self.noise else ("image",)
 
     def graph(self) -> UpscalingGraph:
-        """Make what is exported."""
+        """Make the graph to export."""
         return UpscalingGraph(self.network, self.scale, self.noise).eval()
 
     def inputs(self, height: int, width: int, batch: int = 1) -> tuple[Tensor, ...]:
@@ -63,7 +63,7 @@ class ExportedModel:
         return image, torch.randn(larger, generator=generator)
 
     def expected(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """What the network gives for the inputs of the graph, by the network alone."""
+        """Compute the output for the inputs of the graph by the network itself."""
         height, width = image.shape[-2:]
         with torch.inference_mode():
             larger = bicubic_resize(image, height * self.scale, width * self.scale)

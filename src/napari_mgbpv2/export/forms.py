@@ -1,4 +1,4 @@
-"""Which forms there are, and the one way into all of them."""
+"""Export a model in one of the supported forms (file formats)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_mgbpv2.model.checkpoints import (
 from napari_mgbpv2.model.network import fold_channels
 from napari_mgbpv2.model.zoo import WEIGHTS_FOLDER, find_published_by_path
 
-FORMS = {  # endings of their files
+FORMS = {  # file name extensions by form
     "safetensors": (".safetensors",),
     "authors": (".model", ".pth"),
     "torch-export": (".pt2",),
@@ -60,30 +60,29 @@ def export(
     licence: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model as other programs, or other versions of it, read it.
+    """Write a model in a form that other programs, or other versions of this one, read.
 
-    Files of a form that computes are run and compared with the network before they get their name.
+    Graphs are run and compared with the network before they get their final name.
 
     Parameters
     ----------
     source
-        A model, as `load_model` has it.
+        Packaged name or file of a model.
     destination
         The file to write.
     form
-        One of `FORMS`; by default the one that the destination's ending says. "safetensors" and "authors" hold weights
-        alone, the others a graph that takes a source image of any size and gives the upscaled one, see
-        `UpscalingGraph`.
+        One of `FORMS`; by default the one of the destination's extension. "safetensors" and "authors" contain only
+        weights, the others a graph that upscales an image of any size, see `UpscalingGraph`.
     scale
-        Upscaling factor, for models that do not say.
+        Upscaling factor, for model files without one.
     grey
-        Whether to write the network of one channel that stands for equal channels, see `fold_channels`.
+        Whether to write the equivalent network of one channel for grey images, see `fold_channels`.
     noise
         Amplitude W of the noise that a graph takes as a second input; 0 for none.
     precision
-        Of the weights in a ``.safetensors`` file; all else is float32.
+        Precision of the weights in a ``.safetensors`` file; all else is float32.
     authors, licence
-        Of the weights, for a BioImage Model Zoo package; by default what is known of packaged and published models.
+        Authors and licence of the weights, for a BioImage Model Zoo package; known for packaged and published models.
     overwrite
         Whether the destination may be replaced.
 
@@ -95,8 +94,8 @@ def export(
     Raises
     ------
     ModelError
-        The model or the form is unknown, they or the options do not go together, the destination exists already or
-        cannot be written, a package is missing, or what was written gives other pixels than the network.
+        The model or the form is unknown, they or the options do not fit together, the destination exists or cannot be
+        written, a package is missing, or the exported file computes other pixels than the network.
     """
     destination = Path(destination)
     form = _resolve_form(destination, form)

@@ -1,8 +1,8 @@
-"""The graph that is exported: a source image in, the upscaled image out, of any size.
+"""Build the exported graph, which upscales an image of any size.
 
-The network itself works at target resolution, on natural sizes. Other programs are spared both: bicubic upscaling, the
-reflected border and its cutting are in the graph, in operations whose sizes stay open when they are traced, scripted or
-exported, and that give the same bits.
+The network itself works at target resolution, on natural sizes. The graph includes bicubic upscaling, the reflected
+border and its removal. Its operations keep dynamic sizes when they are traced, scripted or exported, and compute the
+same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from napari_mgbpv2.model.network import MGBPv2, Network, configurations
 
 
 class UpscalingGraph(nn.Module):
-    """What a program needs to upscale an image by a network.
+    """Graph of a network with bicubic upscaling and border.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class UpscalingGraph(nn.Module):
     Raises
     ------
     ModelError
-        Noise is asked of a network that takes none.
+        Noise is requested, and the network has no noise input.
     """
 
     def __init__(self, network: Network, scale: int, noise: float = 0.0) -> None:
@@ -62,7 +62,7 @@ class UpscalingGraph(nn.Module):
             (B, C, scale H, scale W).
         """
         size = [image.size(2) * self.scale, image.size(3) * self.scale]
-        # that of `bicubic_resize`, which cannot be scripted
+        # the same as `bicubic_resize`, which cannot be scripted
         image = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
         total = torch.zeros_like(image)
         if noise is not None:
@@ -73,14 +73,14 @@ class UpscalingGraph(nn.Module):
 
 
 class BorderedNetwork(nn.Module):
-    """A network with what `MGBPv2.forward` does around it for sizes that are not natural, without a branch.
+    """Network with the border that `MGBPv2.forward` adds for sizes that are not natural, without a branch.
 
     Parameters
     ----------
     network
-        Takes and gives images of a natural size.
+        Network on images of a natural size.
     config
-        Of the network.
+        Configuration of the network.
     """
 
     def __init__(self, network: nn.Module, config: ModelConfig) -> None:
@@ -90,7 +90,7 @@ class BorderedNetwork(nn.Module):
         self.border_multiple = config.border_multiple
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reflect the border, run the network, and cut the border off: (B, any, H, W) to (B, C, H, W)."""
+        """Add a reflected border, run the network and crop: (B, any, H, W) to (B, C, H, W)."""
         height, width = image.size(2), image.size(3)
         image = image.index_select(2, self.mirrored(height, image)).index_select(3, self.mirrored(width, image))
         result: Tensor = self.network(image)
@@ -99,18 +99,18 @@ class BorderedNetwork(nn.Module):
         return result.index_select(2, rows).index_select(3, columns)
 
     def natural(self, size: int) -> int:
-        """`ModelConfig.natural_up`."""
+        """Return the next natural size, as `ModelConfig.natural_up`."""
         steps = (size - self.smallest + self.alignment - 1) // self.alignment
         return self.smallest + _larger(steps, 0) * self.alignment
 
     def before(self, size: int) -> int:
-        """The first of `ModelConfig.border`."""
+        """Return the border before the image, the first of `ModelConfig.border`."""
         missing = self.natural(size) - size
         before = missing - missing // 2
         return before - before % self.border_multiple
 
     def mirrored(self, size: int, image: Tensor) -> Tensor:
-        """`network.reflect` of all positions of the padded image."""
+        """Return the reflected source position of each position of the padded image."""
         positions = torch.arange(self.natural(size), device=image.device) - self.before(size)
         period = torch.full_like(positions, _larger(2 * (size - 1), 1))
         folded = positions % period
@@ -118,7 +118,7 @@ class BorderedNetwork(nn.Module):
 
 
 class _NoiseAsChannels(nn.Module):
-    """A network that takes its noise as further channels of the image: border and cutting then see one tensor."""
+    """Network whose noise is passed as further channels of the image, so that border and crop handle one tensor."""
 
     def __init__(self, network: nn.Module, channels: int, noise: float) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _NoiseAsChannels(nn.Module):
 
 
 def _larger(a: int, b: int) -> int:
-    """The larger of two sizes, as an operation of the graph."""
+    """Return the larger of two sizes, as an operation of the graph."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return max(a, b)
     larger: int = torch.sym_max(a, b)  # type: ignore[no-untyped-call]

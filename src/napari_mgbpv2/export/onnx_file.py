@@ -1,4 +1,4 @@
-"""ONNX files, for runtimes without torch."""
+"""Write ONNX files, for runtimes without torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_onnx(model: ExportedModel, path: Path) -> int:
     Raises
     ------
     ModelError
-        The packages of the extra ``export`` are missing, or onnxruntime gives other pixels than the network.
+        The packages of the extra ``export`` are missing, or onnxruntime computes other pixels than the network.
     """
     try:
         import onnx
@@ -67,7 +67,7 @@ def write_onnx(model: ExportedModel, path: Path) -> int:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep what the exporter says about itself and about packages that nobody asked for to itself."""
+    """Silence the exporter's messages about itself and about optional packages."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Files for torch without this package: `torch.export` programs, and TorchScript."""
+"""Write files for torch without this package: `torch.export` programs and TorchScript."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 from napari_mgbpv2.export.checks import ExportedModel, check_outputs
 from napari_mgbpv2.model.network import configurations
 
-EXAMPLE = (2, 7, 9)  # batch, height and width that a program is exported at: no sizes that torch takes for special
+EXAMPLE = (2, 7, 9)  # batch, height and width during export; torch would specialise on 0 and 1
 
 
 def open_sizes(scale: int, noise: bool) -> tuple[dict[int, Any], ...]:
-    """Which axes of the inputs may have any size, and how the noise follows the image."""
+    """Return the dynamic axes of the inputs, with the size of the noise derived from the image's."""
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     image = {0: batch, 2: height, 3: width}
     return (image, {0: batch, 2: scale * height, 3: scale * width}) if noise else (image,)

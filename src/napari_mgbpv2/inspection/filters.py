@@ -1,4 +1,4 @@
-"""The deep filter: what the network does to one pixel, as the linear filter that it is there.
+"""Compute deep filters: the linear filter that the network is at one pixel.
 
 P. Navarrete Michelini, D. Zhu, H. Liu: "Multi-Scale Recursive and Perception-Distortion Controllable Image
 Super-Resolution", ECCV Workshops 2018, introduces deep filter visualisation; figure 8 of the MGBPv2 paper shows it.
@@ -30,35 +30,36 @@ if TYPE_CHECKING:
 Numbers = npt.NDArray[np.float64]
 
 IMPULSES = ("source", "target")
-FAINT = 0.01  # share of the peak below which a filter is taken to have ended
+FAINT = 0.01  # share of the peak that bounds the extent of a filter
 
 
 @dataclass(frozen=True, eq=False)
 class DeepFilter:
-    """The filter at a pixel, with the activations that the image gives the network.
+    """Filter at a pixel, for the activations that the image causes.
 
-    In y = F x + r, a forward filter is a column of F: where the pixel goes. A reversed one is a row: where the pixel
-    comes from. Values are those of the network, 0 for black to 1 for white, so that a filter has no unit.
+    In y = F x + r, a forward filter is a column of F: the response to the pixel. A reversed filter is a row of F: the
+    contributions to the pixel. Values are in [0, 1] from black to white, so a filter has no unit.
 
     Attributes
     ----------
     filter
-        (height, width, samples) float64, as far as the network's structure lets it reach; the samples are those
-        that go through the network together, 1 for a grey image.
+        (height, width, samples) float64, over the receptive field of the network; the samples are those
+        that the network processes together, 1 for a grey image.
     offset
-        Row and column of its first pixel in the image that it lies in.
+        Row and column of the filter's first pixel in its image.
     gain
-        What a flat grey area would be multiplied by if every pixel had this filter: 1 for bicubic upscaling.
+        Factor of a flat grey area if every pixel had this filter: 1 for bicubic upscaling.
     output
-        y, without rounding: (height, width, samples) at the filter's pixels; of a reversed filter that of the pixel,
-        ().
+        y, without rounding: (height, width, samples) at the filter's pixels. For a reversed filter, a scalar: that of
+        the pixel.
     residual
-        r, the part of y that no pixel explains, of the shape of ``output``. 0 for a network without biases and noise.
+        r, the part of y that is independent of the pixels, of the shape of ``output``. 0 for a network without
+        biases and noise.
     factor
-        How many of that image's pixels a source pixel becomes along each of y and x: the upscaling factor where the
-        filter lies in the result or in the upscaled source, 1 where it lies in the source.
+        Pixels of the filter's image per source pixel along y and x: the upscaling factor if that image is the result
+        or the upscaled source, 1 if it is the source.
     position
-        The pixel that was asked about, one number for each axis but that of the samples.
+        The requested pixel, one number per axis except the samples.
     """
 
     filter: Numbers
@@ -71,11 +72,11 @@ class DeepFilter:
 
     @property
     def peak(self) -> float:
-        """Its largest absolute value."""
+        """Largest absolute value of the filter."""
         return float(np.abs(self.filter).max())
 
     def extent(self, share: float = FAINT) -> tuple[slice, slice]:
-        """Rows and columns of the smallest box that holds all that is above a share of the peak; empty if all is 0."""
+        """Return rows and columns of the smallest box with all values above a share of the peak; empty if all are 0."""
         strong = np.abs(self.filter).max(axis=2) > share * self.peak
         places = [np.flatnonzero(strong.any(axis=axis)) for axis in (1, 0)]
         rows, columns = (slice(int(each[0]), int(each[-1]) + 1) if len(each) else slice(0, 0) for each in places)
@@ -83,7 +84,7 @@ class DeepFilter:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of that box."""
+        """Height and width of the default `extent` in pixels."""
         rows, columns = self.extent()
         return rows.stop - rows.start, columns.stop - columns.start
 
@@ -103,35 +104,46 @@ def deep_filter(
     value_range: tuple[float, float] | None = None,
     device: str = "cpu",
 ) -> DeepFilter:
-    """Compute the network's filter at one pixel, or what one pixel of the result is made of.
+    """Compute the network's filter at one pixel of the image, or of the result in reverse.
 
-    Only what the network can reach from the pixel is read and computed, and it gives what the whole image gives.
+    Only the receptive field of the pixel is read and computed. The result equals that of the whole image.
 
     Parameters
     ----------
-    model, image, scale, axes, noise, seed, value_range
-        As `upscale` has them.
+    model
+        Packaged name, file or network; None for the default model of the scale.
+    image
+        Image to upscale, any array that `upscale` takes.
     position
-        The pixel, one number for each axis but that of the samples, negative ones counted from the end. Forward it is
-        a pixel of what ``impulse`` says; reversed it is one of the result.
+        The pixel, one number per axis except the samples; negative numbers count from the end. Forward, it is a pixel
+        of the image that ``impulse`` selects; reversed, of the result.
     impulse
-        What x is. "source": the image; the filter contains the bicubic upscaling, and is like the bicubic kernel where
-        the image is flat. "target": the bicubically upscaled image, as the network gets it.
+        Choice of x. "source": the image; the filter includes bicubic upscaling and resembles the bicubic kernel in flat
+        areas. "target": the bicubically upscaled image, the input of the network.
     reverse
-        False: where the pixel goes, an image of the result. True: where a pixel of the result comes from, an image of
-        x.
+        False: the response to the pixel, in the result. True: the contributions to a pixel of the result, in x.
     channel
-        Which sample of the pixel; by default all of the first group that goes through the network together, as a grey
-        pixel: forward all of them are raised by 1, reversed it is the mean of the results.
+        Sample of the pixel. By default all samples of the first group that the network processes together: forward, all
+        are raised by 1; reversed, the results are averaged.
+    scale
+        Upscaling factor; by default that of the model.
+    axes
+        Axes of the image, one letter each; by default guessed from its shape.
+    noise
+        Amplitude W of the noise.
+    seed
+        Seed of the noise.
+    value_range
+        Values of black and white; by default those of the type.
     device
-        As `upscale` has it. Computed in float64, on "mps" in float32.
+        Device such as "cpu" or "cuda". Computation is in float64, on "mps" in float32.
 
     Raises
     ------
     ImageError
-        There is no such pixel, or the image cannot be upscaled.
+        The pixel does not exist, or the image cannot be upscaled.
     ModelError, DeviceError
-        As `upscale` raises them.
+        The model cannot be used, or the device does not exist.
     """
     plan = plan_upscale(
         image, UpscaleOptions(scale=scale, model=model, axes=axes, noise=noise, seed=seed, value_range=value_range)
@@ -150,7 +162,7 @@ def filter_of_plan(
     channel: int | None = None,
     device: str = "cpu",
 ) -> DeepFilter:
-    """Compute a filter of an image whose upscaling is planned; parameters and errors as `deep_filter` has them."""
+    """Compute a filter for an upscaling plan; see `deep_filter` for the other parameters and the errors."""
     layout = plan.layout
     sizes = layout.shape[layout.y], layout.shape[layout.x]
     factor = plan.scale if impulse == "source" else 1
@@ -175,7 +187,7 @@ def filter_of_plan(
 def _column(
     freeze: Callable[[Region], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
 ) -> DeepFilter:
-    """Where the chosen samples of a pixel of the grid go."""
+    """Compute the response to the chosen samples of a pixel of the grid."""
     rows, columns = (grid.reaching(each, reach, axis) for axis, each in enumerate(pixel))
     frozen = freeze((rows, columns))
     output, linear = frozen.value_and_linear_part()
@@ -192,7 +204,7 @@ def _column(
 def _row(
     freeze: Callable[[Region], FrozenNetwork], grid: Grid, pixel: tuple[int, int], reach: int, chosen: Numbers
 ) -> DeepFilter:
-    """Where the mean of the chosen samples of a pixel of the result comes from."""
+    """Compute the contributions to the mean of the chosen samples of a pixel of the result."""
     area = Span(pixel[0], pixel[0] + 1), Span(pixel[1], pixel[1] + 1)
     rows, columns = (grid.reached(each, reach, axis) for axis, each in enumerate(area))
     frozen = freeze(area)
@@ -209,7 +221,7 @@ def _row(
 
 
 def _normalize_position(plan: UpscalePlan, position: Sequence[int], sizes: tuple[int, int]) -> dict[int, int]:
-    """Position along each axis but that of the samples, counted from the start."""
+    """Return the position per axis except the samples, counted from the start."""
     layout = plan.layout
     shape = {axis: size for axis, size in enumerate(layout.shape) if axis != layout.samples}
     shape |= {layout.y: sizes[0], layout.x: sizes[1]}
@@ -226,7 +238,7 @@ def _normalize_position(plan: UpscalePlan, position: Sequence[int], sizes: tuple
 
 
 def _choose_samples(plan: UpscalePlan, channel: int | None) -> tuple[int, Numbers]:
-    """Which group of samples goes through the network, and which of them are meant, as ones."""
+    """Return the number of the group of samples, and a mask of the chosen ones in it."""
     groups = plan.layout.groups
     if channel is None:
         return 0, np.ones(groups[0].size)

@@ -1,11 +1,12 @@
-"""A network with frozen activations: at one image it is an affine map, y = F x + r, over an area of its output.
+"""Freeze the activations of a network: at one image it is an affine map, y = F x + r, over an area of its output.
 
-The ReLUs are the network's only non-linearity. Held as they are at an image, each passes its input on or gives zero,
-and what is left is linear in the image up to a constant: F is the network's Jacobian there, which forward mode
-applies to an image (columns of F) and reverse mode, transposed, to an output (rows of F), both exactly.
+The ReLUs are the only non-linearity. With their states frozen at an image, the network is affine in the image. F is
+the Jacobian there. Forward-mode differentiation applies it to an image (columns of F), reverse mode applies its
+transpose to an output (rows of F), both exactly.
 
-A part of the output depends on the image within the network's reach alone. So each network is run on an aligned window
-of natural size that holds the area and its reach, as a tile is; within the area it gives what the whole image gives.
+An area of the output depends only on the image within the network's reach. So each network runs on an aligned window of
+natural size that contains the area and its reach, like a tile. Within the area, the output equals that of the whole
+image.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ Region = tuple[Span, Span]
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels that x of y = F x + r counts: those of the source, or those of the bicubically upscaled source.
+    """Pixel grid of x in y = F x + r: the source, or the bicubically upscaled source.
 
     Attributes
     ----------
     scale
-        Target pixels along each side of one of its pixels: the upscaling factor for the source, else 1.
+        Target pixels per grid pixel along each axis: the upscaling factor for the source, else 1.
     shape
-        Its height and width.
+        Height and width in grid pixels.
     """
 
     scale: int
     shape: tuple[int, int]
 
     def upsampling(self, positions: npt.NDArray[np.int64], axis: int) -> tuple[Span, Numbers]:
-        """Return the pixels along an axis that target positions are made of, and their (positions, pixels) shares."""
+        """Return the grid pixels that target positions depend on along an axis, and (positions, pixels) weights."""
         taps = ResamplingWeights.of(positions, self.scale, self.shape[axis])
         pixels = Span(taps.window.start, taps.window.stop)
         shares = np.zeros((len(positions), pixels.size))
@@ -54,13 +55,13 @@ class Grid:
         return pixels, shares
 
     def reached(self, span: Span, reach: int, axis: int) -> Span:
-        """Return the pixels along an axis that can influence target positions ``span``, none of them left out."""
+        """Return all grid pixels along an axis that can influence the target positions ``span``."""
         size = self.shape[axis] * self.scale
         near = np.arange(max(0, span.start - reach), min(size, span.stop + reach))
         return self.upsampling(near, axis)[0]
 
     def reaching(self, pixel: int, reach: int, axis: int) -> Span:
-        """Return the target positions along an axis that a pixel can influence, none of them left out."""
+        """Return all target positions along an axis that a grid pixel can influence."""
         size, halo = self.shape[axis] * self.scale, 2 if self.scale > 1 else 0  # pixels that the cubic kernel spans
         first, last = (pixel - halo) * self.scale - reach, (pixel + 1 + halo) * self.scale + reach
         return Span(max(0, first), min(size, last))
@@ -68,20 +69,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class _FrozenMember:
-    """One network on the window that it needs for the area.
+    """Network of a plan or of its ensemble, with its window for the area.
 
     Attributes
     ----------
     network
         The network.
     positions
-        Target pixel of the image that stands at each row and at each column of the window.
+        Target row and column of the image for each row and column of the window.
     image
         (1, C, H, W), the upscaled source on the window.
     noise, amplitude
-        As the network takes them.
+        (1, C, H, W) standard normal noise or None, and its amplitude W.
     area
-        Rows and columns of the window that are given.
+        Rows and columns of the window that form the output.
     """
 
     network: MGBPv2
@@ -92,26 +93,26 @@ class _FrozenMember:
     area: tuple[slice, slice]
 
     def run(self, image: Tensor) -> Tensor:
-        """(1, C, H, W) to (1, C, h, w) of the area."""
+        """Run the network on (1, C, H, W) and return (1, C, h, w) of the area."""
         output: Tensor = self.network(image, self.noise, self.amplitude)
         return output[..., self.area[0], self.area[1]]
 
 
 class FrozenNetwork:
-    """The network of a plan over an area of one plane, its activations frozen as the image sets them.
+    """Network of a plan over an area of one plane, with the activations that the image causes.
 
-    Arithmetic is in float64 wherever the device has it. Values are the network's: 0 for black to 1 for white.
+    Arithmetic is in float64 if the device supports it. Values are in [0, 1] from black to white.
 
     Parameters
     ----------
     plan
-        Image and noise.
+        Upscaling plan with the image and the noise.
     network
-        The plan's; copied.
+        Network of the plan; it is copied.
     plane, group
-        Which plane, and which of the groups of samples that go through the network together.
+        Plane of the image, and number of the group of samples that the network processes together.
     device
-        Where it runs.
+        Device of the computation.
     area
         Rows and columns of the output, in target pixels.
     """
@@ -131,7 +132,7 @@ class FrozenNetwork:
         self._device = device
         if self._samples.size == 1 and plan.compute_tile.channels > 1:
             network = fold_channels(network)
-        is_ensemble = not isinstance(network, MGBPv2)  # which hears no noise
+        is_ensemble = not isinstance(network, MGBPv2)  # ensembles accept no noise
         given = network
         network = run_on_engine_thread(
             lambda: copy.deepcopy(given).eval().requires_grad_(False).to(device, self._dtype)
@@ -191,7 +192,7 @@ class FrozenNetwork:
         )
 
     def _noise(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Tensor:
-        """Noise of the window, that of the whole image at its place."""
+        """Return the noise of the window, a crop of the whole image's noise."""
         layout, seed = self._plan.layout, self._plan.compute_tile.seed
         sizes = [layout.shape[axis] for axis in layout.plane_axes]
         number = int(np.ravel_multi_index(self._plane, sizes)) if sizes else 0
@@ -202,20 +203,20 @@ class FrozenNetwork:
         return self._tensor(np.stack(fields)[:, rows - top][:, :, columns - left])
 
     def _tensor(self, numbers: npt.NDArray[np.floating]) -> Tensor:
-        """(C, H, W) to (1, C, H, W) on the device."""
+        """Copy (C, H, W) numbers to the device as (1, C, H, W)."""
         tensor = torch.from_numpy(np.ascontiguousarray(numbers))[None]
         return run_on_engine_thread(lambda: tensor.to(self._device, self._dtype))
 
 
 def _jvp(member: _FrozenMember, tangent: Tensor) -> tuple[Numbers, Numbers]:
-    """Return what the network gives for its image, and the derivative along ``tangent``; (C, h, w) of the area."""
+    """Return the output and its derivative along ``tangent``, (C, h, w) of the area each."""
     pair = run_on_engine_thread(lambda: torch.func.jvp(member.run, (member.image,), (tangent,)))
     value, response = (each[0].cpu().numpy().astype(np.float64) for each in pair)
     return value, response
 
 
 def _vjp(member: _FrozenMember, cotangent: Tensor) -> Numbers:
-    """Apply the transposed derivative to ``cotangent``, (1, C, h, w) of the area; (C, H, W) of the window."""
+    """Apply the transposed derivative to ``cotangent``, (1, C, h, w); return (C, H, W) of the window."""
     pull = torch.func.vjp(member.run, member.image)[1]
     gradient: Numbers = pull(cotangent)[0][0].cpu().numpy().astype(np.float64)
     return gradient

@@ -1,6 +1,6 @@
-"""Lazy maps of a whole image: what noise invents in its upscaling, and where its upscaling departs from the data.
+"""Make lazy maps of a whole image: details hallucinated from noise, and deviations of the result from the data.
 
-Each is a tiled image like the upscaled one: a function gives a tile, and whoever looks at a region computes its tiles.
+Each map is a tiled image like the upscaled one: reading a region computes its tiles.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.float32]
 
-BLOCK = 512  # target pixels along each side of a block of the consistency map
+BLOCK = 512  # side of a block of the consistency map in target pixels
 SHRINK_HALO = 2  # source pixels to each side that the kernel of S_f spans
 
 
 @dataclass(frozen=True, eq=False)
 class HallucinationMap:
-    """What noise changes in an upscaled image: lazy, float32, in the image's own values, of the result's shape.
+    """Effect of noise on an upscaled image: lazy, float32, in the image's values, of the result's shape.
 
     Attributes
     ----------
@@ -57,23 +57,26 @@ def hallucination_map(
 
     Parameters
     ----------
-    model, image
-        As `upscale` has them; the model must have a noise input.
+    model
+        Packaged name, file or network with a noise input; None for the default model of the scale.
+    image
+        Image to upscale, any array that `upscale` takes.
     amplitude
         W, the amplitude of the noise.
     samples
-        Draws of the noise, at least 2. A pixel of ``spread`` takes as many forwards of the network.
+        Draws of the noise, at least 2. Computing ``spread`` runs the network that many times.
     seed
-        Of the first draw, the one that ``upscale(..., noise=amplitude, seed=seed)`` shows; the others count up from it.
+        Seed of the first draw, which ``upscale(..., noise=amplitude, seed=seed)`` shows; the other draws use the next
+        seeds.
     **options
-        Any other of `upscale`: scale, axes, tile, value_range, device, ...
+        Any other option of `upscale`: scale, axes, tile, value_range, device, ...
 
     Raises
     ------
     ModelError
-        The model has no noise input, or as `upscale` raises it.
+        The model has no noise input or cannot be used.
     ImageError
-        There are fewer than 2 draws, the amplitude is 0, or as `upscale` raises it.
+        ``samples`` is below 2, the amplitude is 0, or the image cannot be upscaled.
     """
     from napari_mgbpv2.upscaling.lazy import as_dask
 
@@ -83,7 +86,7 @@ def hallucination_map(
 
 
 def hallucination_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int = 8) -> tuple[TiledImage, TiledImage]:
-    """Make the images behind `hallucination_map` for a plan; parameters and errors as it has them."""
+    """Make the images behind `hallucination_map` for a plan, spread and difference; see there for the parameters."""
     from napari_mgbpv2.upscaling.lazy import TiledImage
 
     require_noise(plan)
@@ -102,21 +105,23 @@ def hallucination_images(plan: UpscalePlan, amplitude: float = 1.0, samples: int
 
 
 def consistency_map(model: Model | None, image: Any, **options: Any) -> da.Array:
-    """Show where an upscaled image departs from the data, lazily: the absolute value of S_f(result) - image.
+    """Show where an upscaled image deviates from the data, lazily: the absolute value of S_f(result) - image.
 
-    S_f is the bicubic shrinking by the upscaling factor f. A result that is true to the image gives the image again.
+    S_f shrinks bicubically by the upscaling factor f. A consistent result gives the image again.
 
     Parameters
     ----------
-    model, image
-        As `upscale` has them.
+    model
+        Packaged name, file or network; None for the default model of the scale.
+    image
+        Image to upscale, any array that `upscale` takes.
     **options
-        Any other of `upscale`.
+        Any other option of `upscale`.
 
     Returns
     -------
     dask.array.Array
-        Of the image's shape, float32, in its own values. NaN where the kernel meets a pixel that is not finite.
+        The image's shape, float32, in the image's values. NaN where the kernel includes a non-finite pixel.
     """
     from napari_mgbpv2.upscaling.lazy import CHUNK, as_dask
 
@@ -142,7 +147,7 @@ def consistency_image(plan: UpscalePlan) -> TiledImage:
 
 @dataclass(frozen=True)
 class SpreadTile:
-    """Standard deviation of a tile over some draws, one after the other (B. P. Welford, 1962)."""
+    """Running standard deviation of a tile over draws of the noise (B. P. Welford, 1962)."""
 
     draws: tuple[TileUpscaler, ...]
 
@@ -161,7 +166,7 @@ class SpreadTile:
 
 @dataclass(frozen=True)
 class DifferenceTile:
-    """A tile with noise minus the same without."""
+    """Difference of a tile with noise and without."""
 
     noisy: TileUpscaler
     silent: TileUpscaler
@@ -174,7 +179,7 @@ class DifferenceTile:
 
 @dataclass(frozen=True)
 class ConsistencyTile:
-    """A block of source pixels: the result around it, shrunk, against the source.
+    """Absolute difference of the shrunk result and the source in a block of source pixels.
 
     Attributes
     ----------
@@ -183,7 +188,7 @@ class ConsistencyTile:
     compute
         Reads the source.
     layout
-        Of the map.
+        Layout of the map.
     """
 
     result: TiledImage
@@ -196,7 +201,7 @@ class ConsistencyTile:
         blocks = self.layout.grid.rows.core(row), self.layout.grid.columns.core(column)
         targets, inner = [], []
         for block, axis in zip(blocks, (self.layout.y, self.layout.x), strict=True):
-            # with what the kernel spans around it, S_f of a window cut at multiples of f is that of the whole image
+            # with this halo, S_f of a window cut at multiples of f equals that of the whole image
             start = max(0, block.start - SHRINK_HALO)
             stop = min(self.layout.shape[axis], block.stop + SHRINK_HALO)
             targets.append(Span(start * scale, stop * scale))
@@ -210,7 +215,7 @@ class ConsistencyTile:
 
 
 def _scale_to_image_values(values: ValueMap, unit: Pixels) -> Pixels:
-    """Take a difference of network values to one of the image's."""
+    """Scale a difference of network values to the image's values."""
     unit *= np.float32(values.high - values.low)
     return unit
 

@@ -1,4 +1,4 @@
-"""The network that a plan names, and whether it hears noise."""
+"""Load the network of a plan and check its noise input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_mgbpv2.upscaling import UpscalePlan
 
 
 def load_network(plan: UpscalePlan) -> Network:
-    """Load the network of a plan, or return the one in memory, which must not be changed."""
+    """Load the network of a plan, or return the one in memory, which callers must not change."""
     model = plan.compute_tile.model
     return model.load() if isinstance(model, ModelFile) else model
 
@@ -20,7 +20,7 @@ def require_noise(plan: UpscalePlan) -> None:
     Raises
     ------
     ModelError
-        It has none; or it is an ensemble, none of whose members hears noise.
+        The network has no noise input, or is an ensemble.
     """
     if not accepts_noise(load_network(plan)):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The sweep as a picture, like figure 10 of the paper."""
+"""Plot a noise sweep, like figure 10 of the paper."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def plot_sweep(rows: Sequence[SweepRow]) -> bytes:
     Parameters
     ----------
     rows
-        As `noise_sweep` gives them, at least one. Scores that they lack are left out.
+        Result of `noise_sweep`, at least one row. Missing scores are left out.
 
     Returns
     -------
     bytes
-        A PNG.
+        The content of a PNG file.
 
     Raises
     ------

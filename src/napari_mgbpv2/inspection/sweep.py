@@ -1,4 +1,4 @@
-"""The sweep: noise amplitudes from fidelity to perceptual quality, each scored against a sharp image; figure 10."""
+"""Score noise amplitudes from fidelity to perceptual quality against a sharp image, as in figure 10."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class SweepRow:
     psnr
         In dB, over all channels; higher is better.
     rmse
-        Of luma in 0..255, as `napari_mgbpv2.metrics.scores.rmse_y` has it; lower is better.
+        RMSE of luma in 0..255; lower is better.
     niqe
-        Of luma; lower is better. None for images of less than two blocks of 96 x 96 px.
+        NIQE of luma; lower is better. None for images of less than two blocks of 96 x 96 px.
     contextual
         Contextual similarity CX, 0 to 1, in features of the feature network; higher is better. None without one.
     """
@@ -76,8 +76,8 @@ def noise_sweep(
 
     Parameters
     ----------
-    model, scale, seed, value_range
-        As `upscale` has them; the model must have a noise input.
+    model
+        Packaged name, file or network with a noise input; None for the default model of the scale.
     target
         The sharp image: (y, x) grey or (y, x, 3) RGB, or with other axes of size 1. It is read as a whole.
     source
@@ -86,14 +86,20 @@ def noise_sweep(
     amplitudes
         W, one row each.
     axes
-        Letters of the target's axes, and of the source's; by default as `upscale` finds them.
+        Letters of the axes of target and source; by default guessed from their shapes.
+    scale
+        Upscaling factor; by default that of the model.
+    seed
+        Seed of the noise.
+    value_range
+        Values of black and white; by default those of the type.
     features
         Feature network of the contextual similarity: images (1, C, H, W) to (1, features, h, w), such as
-        `napari_mgbpv2.training.features.load_feature_network` gives. None leaves that score out.
+        the result of `napari_mgbpv2.training.features.load_feature_network`. None leaves that score out.
     progress
         Called with (amplitudes done, all).
     **options
-        Any other of `upscale`: tile, device, precision, ...
+        Any other option of `upscale`: tile, device, precision, ...
 
     Returns
     -------
@@ -104,9 +110,9 @@ def noise_sweep(
     Raises
     ------
     ModelError
-        The model has no noise input, or as `upscale` raises it.
+        The model has no noise input or cannot be used.
     ImageError
-        Target and source do not fit together, or are no single grey or RGB images.
+        Target and source do not fit together, or are not single grey or RGB images.
     """
     sharp, letters = _read_plane(*image_and_axes(target, axes))
     values = ValueMap.of(sharp.dtype, value_range)
@@ -132,7 +138,7 @@ def noise_sweep(
 
 
 def as_csv(rows: Sequence[SweepRow]) -> str:
-    """Write rows as CSV with a line of names; a score that has been left out is empty."""
+    """Write rows as CSV with a line of names; a missing score is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(SweepRow))
@@ -153,7 +159,7 @@ def _score(amplitude: float, output: Pixels, truth: Pixels, features: Callable[[
 
 
 def _contextual_similarity(output: Pixels, truth: Pixels, features: Callable[[Tensor], Tensor]) -> float:
-    """CX of the whole images, at places that are the same for every amplitude."""
+    """Return CX of the whole images, at the same sampled positions for every amplitude."""
 
     @torch.inference_mode()
     def loss() -> float:
@@ -164,7 +170,7 @@ def _contextual_similarity(output: Pixels, truth: Pixels, features: Callable[[Te
 
 
 def _read_plane(image: Any, axes: str) -> tuple[Pixels, str]:
-    """(y, x) or (y, x, s) pixels in memory, and the letters of their axes."""
+    """Read (y, x) or (y, x, s) pixels, and return them with the letters of their axes."""
     sizes = dict(zip(axes, image.shape, strict=True))
     if any(sizes[axis] != 1 for axis in axes if axis not in "yxs") or sizes.get("s", 1) not in (1, 3):
         raise ImageError(
@@ -189,13 +195,13 @@ def _check_pair(source: Pixels, target: Pixels, scale: int) -> None:
 
 
 def _to_planes(image: Pixels, values: ValueMap) -> Pixels:
-    """(y, x) or (y, x, s) to (C, H, W), 0 for black to 1 for white, clipped."""
+    """Convert (y, x) or (y, x, s) to (C, H, W), clipped to [0, 1]."""
     unit = np.clip(values.to_unit(image), 0, 1)
     return np.ascontiguousarray(np.moveaxis(np.atleast_3d(unit), 2, 0))
 
 
 def _shrink_image(image: Pixels, scale: int, values: ValueMap) -> Pixels:
-    """S_f of an image, in its own type."""
+    """Shrink an image bicubically (S_f) and round it to its type."""
     planes = np.moveaxis(np.atleast_3d(values.to_unit(image)), 2, 0)
     tensor = torch.from_numpy(np.ascontiguousarray(planes))[None]
     small = run_on_engine_thread(lambda: shrink(tensor, scale))[0].numpy()

@@ -1,1 +1,1 @@
-"""Training MGBPv2: synthetic images, the losses of the paper and the loop."""
+"""Train MGBPv2: options, data, losses of the paper, and the training loop."""

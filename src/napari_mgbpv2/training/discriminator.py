@@ -19,30 +19,29 @@ BLUR_SIGMA, BLUR_RADIUS = 7 / 6, 3
 
 
 class Discriminator(nn.Module):
-    """Tells real images from generated ones by a score C, high for real ones (Fig. 4).
+    """Score C of an image, high for real images and low for generated ones (Fig. 4).
 
-    One image of high resolution comes in and is shrunk by fixed bicubic downscalers S_2, S_4, S_8. At every level a
-    module of its own (four 3x3 convolutions, the last with stride 2) sees the image of that size and what the module
-    of the next higher resolution found, concatenated. A last convolution gives a map whose mean is C, before the
-    sigmoid.
+    The image is shrunk by fixed bicubic downscalers S_2, S_4, S_8. Each level has its own module (four 3x3
+    convolutions, the last with stride 2), which gets the image of that size concatenated with the features of the next
+    higher resolution. A last convolution gives a map. Its mean is C, before the sigmoid.
 
     Parameters
     ----------
     channels
-        Of the image.
+        Channels of the image.
     features
-        Of the module of each level, from high to low resolution; their number is the number of levels.
+        Features of the module of each level, from high to low resolution; their number is the number of levels.
     statistics
-        Whether each level sees the image through `ShiftCorrelations` (VN+SC) instead of its plain values alone.
+        Whether each level gets the output of `ShiftCorrelations` (VN+SC) instead of only the image.
     spectral_norm
         Whether every convolution has its largest singular value divided out.
     contrast_floor
-        Of `ShiftCorrelations`.
+        The constant c of `ShiftCorrelations`.
 
     Notes
     -----
     The paper gives the modules, the downscalers and that nothing is shared; the widths, the concatenation, LeakyReLU,
-    the mean and the place of VN+SC are choices made here.
+    the mean and the position of VN+SC are choices of this implementation.
 
     Real images have 8-bit steps, generated ones do not, and variance normalisation shows it in flat areas: train with
     real images whose rounding is filled with uniform noise of one step, or raise ``contrast_floor`` to 3/255 or so.
@@ -83,12 +82,12 @@ class Discriminator(nn.Module):
         Returns
         -------
         Tensor
-            (B,), C before the sigmoid.
+            (B,) scores C before the sigmoid.
 
         Raises
         ------
         ImageError
-            The image is smaller than that.
+            The image is smaller than 16 pixels (two to the number of levels).
         """
         image = cut_to_multiple(image, 2 ** len(self.modules_by_level))
         found: list[Tensor] = []
@@ -100,7 +99,7 @@ class Discriminator(nn.Module):
 
 
 def cnn_module(inputs: int, features: int) -> nn.Sequential:
-    """Four 3x3 convolutions (B, inputs, H, W) to (B, features, H/2, W/2), the last of which halves the size."""
+    """Make four 3x3 convolutions, (B, inputs, H, W) to (B, features, H/2, W/2). The last one halves the size."""
     layers: list[nn.Module] = []
     for width, stride in ((inputs, 1), (features, 1), (features, 1), (features, 2)):
         layers += [nn.Conv2d(width, features, 3, stride=stride, padding=1), nn.LeakyReLU(0.2)]
@@ -108,7 +107,7 @@ def cnn_module(inputs: int, features: int) -> nn.Sequential:
 
 
 class ShiftCorrelations(nn.Module):
-    """Variance normalisation and shift correlator (VN+SC): the local statistics by which natural images are known.
+    """Variance normalisation and shift correlator (VN+SC): local statistics that characterise natural images.
 
     The image x is normalised to n = (x - mu) / sqrt(var + c^2) with its mean and variance under a Gaussian of 7x7
     pixels, channel by channel, and multiplied with itself shifted by one pixel in four directions (the image wraps
@@ -127,12 +126,12 @@ class ShiftCorrelations(nn.Module):
         super().__init__()
         self.contrast_floor = contrast_floor
         distances = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, dtype=torch.float64)
-        taps = torch.exp(-(distances**2) / (2 * BLUR_SIGMA**2))
-        self.taps: Tensor
-        self.register_buffer("taps", (taps / taps.sum()).float(), persistent=False)
+        weights = torch.exp(-(distances**2) / (2 * BLUR_SIGMA**2))
+        self.weights: Tensor
+        self.register_buffer("weights", (weights / weights.sum()).float(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 6 C, H, W): x, n, and n times each of its four shifts; in float32 at least."""
+        """Return x, n and n times each of its four shifts: (B, C, H, W) to (B, 6 C, H, W), at least float32."""
         with torch.autocast(image.device.type, enabled=False):  # the variance is a small difference of large numbers
             image = image.to(torch.promote_types(image.dtype, torch.float32))
             mean = self._blur(image)
@@ -142,8 +141,8 @@ class ShiftCorrelations(nn.Module):
             return torch.cat([image, normal, *products], dim=1)
 
     def _blur(self, image: Tensor) -> Tensor:
-        channels, taps = image.shape[1], self.taps.to(image.dtype)
+        channels, weights = image.shape[1], self.weights.to(image.dtype)
         padded = F.pad(image, [BLUR_RADIUS] * 4, mode="replicate")
-        rows = taps.reshape(1, 1, -1, 1).expand(channels, 1, -1, 1)
-        columns = taps.reshape(1, 1, 1, -1).expand(channels, 1, 1, -1)
+        rows = weights.reshape(1, 1, -1, 1).expand(channels, 1, -1, 1)
+        columns = weights.reshape(1, 1, 1, -1).expand(channels, 1, 1, -1)
         return F.conv2d(F.conv2d(padded, rows, groups=channels), columns, groups=channels)

@@ -1,4 +1,4 @@
-"""The networks whose features the contextual loss compares: VGG-19 as in the paper, and a light one.
+"""Feature networks of the contextual loss: VGG-19 as in the paper, and a light one.
 
 VGG-19: K. Simonyan, A. Zisserman: "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
 Layers and names of tensors are those of torchvision, so its published file fits; torchvision itself is not needed.
@@ -23,15 +23,15 @@ Pooling = Literal["max", "average"]
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _VGG = ((3, 64), (64, 64), None, (64, 128), (128, 128), None, (128, 256), *((256, 256),) * 3)  # None: pool
-_SHRINKING = 4  # of all of them
+_SHRINKING = 4  # ratio of image to feature resolution in all networks
 _EPSILON = 1e-3  # of the batch normalisations of EfficientNet, as it was trained
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network that gives features of images at a quarter of their resolution."""
+    """Frozen network that computes features of images at a quarter of their resolution."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Features of images.
+        """Compute features of images.
 
         Parameters
         ----------

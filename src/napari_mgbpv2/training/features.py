@@ -1,4 +1,4 @@
-"""Where the weights of the contextual loss's feature network come from: a file, or the published VGG-19."""
+"""Load the weights of the contextual loss's feature network: from a file, or the published VGG-19."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from napari_mgbpv2.model.downloads import cache_folder, download
 from napari_mgbpv2.model.zoo import file_hash
 from napari_mgbpv2.training.feature_networks import VGG19, EfficientNetLite, FeatureNetwork, Pooling
 
-VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name ends in the beginning of its SHA-256
+VGG19_URL = (
+    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # its name contains the first digits of its SHA-256
+)
 
 _ALTERNATIVES = (
     "Give the file of a VGG-19 or EfficientNet-Lite0 with `--feature-network FILE`, or train without the contextual "
@@ -42,17 +44,17 @@ def load_feature_network(
         EfficientNet-Lite0: ``.safetensors``, or a state dict saved by torch. With None, the file at ``url`` is
         downloaded once.
     pooling
-        Of `VGG19`.
+        Pooling of `VGG19`: "max" or "average".
     url
-        Where the weights are published. The file's name ends in ``-`` and the first digits of its SHA-256.
+        Address of the weights. The file's name ends in ``-`` and the first digits of its SHA-256.
     cache
-        Folder that keeps the download; by default the user's cache folder for this package.
+        Folder for the download; by default the user's cache folder for this package.
 
     Raises
     ------
     ModelError
-        There is no such file, it is damaged, holds code or lacks a tensor, or the download failed or is not the
-        published file. Nothing is kept of such a download.
+        The file is missing or damaged, contains code or lacks a tensor; or the download failed or is not the
+        published file. A failed download is removed.
     """
     path = _download_weights(url, cache) if source is None else Path(source)
     vgg, light = VGG19(pooling), EfficientNetLite()
@@ -74,7 +76,7 @@ def load_feature_network(
 
 
 def _read(path: Path, names: set[str]) -> dict[str, Tensor]:
-    """Those tensors of a file that are called ``names``; nothing in it is executed."""
+    """Read the tensors ``names`` of a file without executing anything in it."""
     if not path.is_file():
         what = "is not a file" if path.exists() else "there is no such file"
         raise ModelError(f"{path}: {what}. {_ALTERNATIVES}")
@@ -85,7 +87,7 @@ def _read(path: Path, names: set[str]) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # a damaged archive shows as errors of many classes
+    except Exception as error:  # a damaged archive raises errors of many classes
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise ModelError(f"{path}: was not loaded, because it could run code; give a plain state dict.") from error
         raise ModelError(f"{path}: is not a complete model file; download or save it again.") from error
@@ -95,7 +97,7 @@ def _read(path: Path, names: set[str]) -> dict[str, Tensor]:
 
 
 def _download_weights(url: str, cache: str | os.PathLike[str] | None) -> Path:
-    """The file at ``url``, from the cache folder, where it is put first if it is not there."""
+    """Return the cached file of ``url``, and download it first if needed."""
     name = Path(urlsplit(url).path).name
     digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
     if digits is None:

@@ -1,4 +1,4 @@
-"""How a run begins: the network it starts from, what it is trained against, and the folder that it claims."""
+"""Prepare a run: its initial network, its objective and its folder."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def initialize_as_bicubic(network: MGBPv2) -> None:
 
 
 def add_noise_input(network: MGBPv2) -> MGBPv2:
-    """Return a network of the same weights with a noise input, which it does not hear yet.
+    """Return a network of the same weights with a noise input that has no effect yet.
 
-    The weights behind the noise are zero, those before it random as of any new network: training finds the first.
+    The weights after the noise are zero; the weights before it are random, as in a new network.
     """
     config = replace(network.config, noise_channels=1)
     result = MGBPv2(config)
@@ -58,7 +58,7 @@ def add_noise_input(network: MGBPv2) -> MGBPv2:
     state, given = result.state_dict(), network.state_dict()
     for name, tensor in given.items():
         new = state[name]
-        if new.shape != tensor.shape:  # an upscaling: the noise comes last of what is stacked
+        if new.shape != tensor.shape:  # an upscaling, whose last concatenated features are the noise
             new.zero_()
             new[: len(tensor)] = tensor
         else:
@@ -67,12 +67,12 @@ def add_noise_input(network: MGBPv2) -> MGBPv2:
 
 
 def make_initial_network(options: TrainingOptions) -> MGBPv2:
-    """Load or make the network that a run starts from; its scale is known.
+    """Load or make the initial network of a run, with its scale set.
 
     Raises
     ------
     TrainingError
-        It does not fit the options.
+        The network does not fit the options.
     """
     if options.init == "scratch":
         torch.manual_seed(options.seed)
@@ -85,7 +85,7 @@ def make_initial_network(options: TrainingOptions) -> MGBPv2:
     source = options.init or default_model(options.scale, channels).path
     network = load_model(source)
     if channels == 1 and configurations(network)[0].channels != 1:
-        network = fold_channels(network)  # what grey images get from a network of colours
+        network = fold_channels(network)  # the same result as from the colour network for grey images
     if not isinstance(network, MGBPv2):
         raise TrainingError(f"{source}: is an ensemble; train its networks one by one.")
     if options.scale is not None and network.scale not in (None, options.scale):
@@ -95,7 +95,7 @@ def make_initial_network(options: TrainingOptions) -> MGBPv2:
     network.scale = network.scale or options.scale
     if network.scale is None:
         raise TrainingError(f"{source}: does not say its scale; give --scale.")
-    network.config = replace(network.config, border_multiple=network.scale)  # as its crops will lie on its grid
+    network.config = replace(network.config, border_multiple=network.scale)  # the alignment of training crops
     if options.track == "perceptual" and not network.config.noise_channels:
         torch.manual_seed(options.seed)
         network = add_noise_input(network)
@@ -103,7 +103,7 @@ def make_initial_network(options: TrainingOptions) -> MGBPv2:
 
 
 def make_objective(options: TrainingOptions, network: MGBPv2, device: torch.device) -> Objective:
-    """Make what the track minimises, on a device."""
+    """Make the objective of a track on a device."""
     if options.track == "fidelity":
         return Fidelity()
     features = None
@@ -115,12 +115,12 @@ def make_objective(options: TrainingOptions, network: MGBPv2, device: torch.devi
 
 
 def claim_folder(options: TrainingOptions, state: dict[str, Any] | None, overwrite: bool) -> None:
-    """Make the run's folder ours, for a run that begins or, with its state, for one that goes on.
+    """Claim the run's folder for a new run or, with its state, for a resumed one.
 
     Raises
     ------
     TrainingError
-        There is another run or a model already, or the folder cannot be made.
+        Another run or a model exists, or the folder cannot be made.
     """
     folder = options.folder
     if state is not None:

@@ -42,7 +42,7 @@ class PerceptualWeights:
 
 
 def multiscale_l1(output: Tensor, target: Tensor, factors: Sequence[int] = MULTISCALE_FACTORS) -> Tensor:
-    """Multi-scale L1, equation 1: the sum over f of mean |S_f(output) - S_f(target)|.
+    """Compute the multi-scale L1 of equation 1: the sum over f of mean |S_f(output) - S_f(target)|.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def perceptual_total(
     positions: int | None = SAMPLED_POSITIONS,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of the generator in the perceptual track, equation 3.
+    """Compute the loss of the generator in the perceptual track, equation 3.
 
     Parameters
     ----------
@@ -92,9 +92,13 @@ def perceptual_total(
     features
         Images (B, C, H, W) to the feature maps of the contextual loss. None leaves that term out.
     weights
-        Of the terms; the paper's by default.
-    bandwidth, positions, generator
-        Of `contextual_loss`.
+        Weights of the terms; the paper's by default.
+    bandwidth
+        Bandwidth h of the contextual loss.
+    positions
+        Number of sampled feature positions of the contextual loss; None for all.
+    generator
+        Source of randomness of these positions.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def perceptual_total(
     weights = weights or PerceptualWeights()
     sharp, noisy, target = (cut_to_multiple(image, COARSEST) for image in (sharp, noisy, target))
     coarse_target = shrink(target, COARSEST)
-    with torch.no_grad():  # the real images are given: what they score moves nothing but the discriminator
+    with torch.no_grad():  # real images give the generator no gradient
         real_score = discriminator(target)
     terms = {
         "adversarial": relativistic_generator_loss(real_score, discriminator(noisy)),
@@ -130,7 +134,7 @@ def perceptual_total(
 
 
 def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Relativistic standard GAN, the discriminator's side of equation 4: mean -log sigmoid(C(R) - C(F)).
+    """Compute the discriminator's side of equation 4, a relativistic standard GAN: mean -log sigmoid(C(R) - C(F)).
 
     Parameters
     ----------
@@ -140,11 +144,22 @@ def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar; log 2 where the discriminator cannot tell them apart.
+        A scalar; log 2 if the discriminator cannot distinguish them.
     """
     return F.softplus(fake.float() - real.float()).mean()
 
 
 def relativistic_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The generator's side of equation 4: mean -log sigmoid(C(F) - C(R)); see `relativistic_discriminator_loss`."""
+    """Compute the generator's side of equation 4: mean -log sigmoid(C(F) - C(R)).
+
+    Parameters
+    ----------
+    real, fake
+        (B,) scores C before the sigmoid; ``real[i]`` is that of the ground truth of ``fake[i]``.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
     return relativistic_discriminator_loss(fake, real)

@@ -1,4 +1,4 @@
-"""What a step minimises: the fidelity track (equation 1) or the perceptual one (equations 3 to 5)."""
+"""Objectives of a step: the fidelity track (equation 1) and the perceptual track (equations 3 to 5)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Parts = dict[str, Tensor]
 
 
 class Objective(Protocol):
-    """One of the tracks."""
+    """Objective of a track."""
 
     @property
     def discriminator(self) -> nn.Module | None:
-        """What is trained against the network, if anything."""
+        """Discriminator that is trained against the network; None if the track has none."""
 
     def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
-        """Losses of a batch.
+        """Compute the losses of a batch.
 
         Parameters
         ----------
         network
-            What is trained.
+            The trained network.
         image, target
             (B, C, H, W): bicubically upscaled and sharp.
         generator
@@ -37,7 +37,7 @@ class Objective(Protocol):
 
 
 class Losses:
-    """The network's loss, its parts for the journal, and the discriminator's loss.
+    """The network's loss, its parts for the log, and the discriminator's loss.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Fidelity:
     discriminator: None = None
 
     def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
-        """Equation 1; arguments as `Objective` has them."""
+        """Compute equation 1 for images and targets (B, C, H, W)."""
         total = multiscale_l1(network(image).float(), target)
         return Losses(total, {"loss": total.detach()})
 
@@ -72,7 +72,7 @@ class Perceptual:
     discriminator
         The network's discriminator.
     features
-        What the contextual loss compares; None leaves that term out.
+        Feature network of the contextual loss; None leaves that term out.
     """
 
     def __init__(self, discriminator: Discriminator, features: FeatureNetwork | None) -> None:
@@ -80,7 +80,7 @@ class Perceptual:
         self.features = features
 
     def losses(self, network: MGBPv2, image: Tensor, target: Tensor, generator: torch.Generator) -> Losses:
-        """Equations 3 to 5; arguments as `Objective` has them."""
+        """Compute equations 3 to 5 for images and targets (B, C, H, W)."""
         noise = torch.randn(image.shape, generator=generator).to(image.device)
         amplitude = torch.tensor([0.0, 1.0], device=image.device).repeat_interleave(len(image))
         # one pass for both amplitudes
@@ -91,8 +91,8 @@ class Perceptual:
             sharp, noisy, target, discriminator=self.discriminator, features=self.features, generator=generator
         )
         self.discriminator.requires_grad_(True)
-        # Real pixels are whole numbers of 1/255 and made ones are not: without a blur of that size, the discriminator's
-        # normalised contrast would tell them apart by it in every flat area.
+        # Real pixels are multiples of 1/255 and generated ones are not: without noise of that size, the discriminator's
+        # normalised contrast would reveal it in every flat area.
         dither = (torch.rand(target.shape, generator=generator).to(target.device) - 0.5) / 255
         discriminator_loss = relativistic_discriminator_loss(
             self.discriminator(target + dither), self.discriminator(noisy.detach())
@@ -103,7 +103,7 @@ class Perceptual:
 
 
 def step_generator(*numbers: int) -> torch.Generator:
-    """Make a generator that is a function of some numbers (seed, step, process): nothing needs to be remembered."""
+    """Make a generator that is a function of some numbers (seed, step, process), so that no state is saved."""
     import numpy as np
 
     seed = np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1, np.uint64)[0]
@@ -111,5 +111,5 @@ def step_generator(*numbers: int) -> torch.Generator:
 
 
 def to_floats(parts: Parts) -> dict[str, Any]:
-    """Parts of a loss as plain numbers."""
+    """Return the parts of a loss as plain numbers."""
     return {name: float(value) for name, value in parts.items()}

@@ -1,4 +1,7 @@
-"""The optimization: a network, what it minimises, and the optimisers; one step at a time."""
+"""Take optimization steps: forward and backward passes, gradient averaging, optimisers and moving average.
+
+This module owns everything that a step changes. `trainer` decides when steps happen, `objectives` what they minimise.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ from napari_mgbpv2.training.optimizers import make_optimizer
 from napari_mgbpv2.training.options import TrainingOptions
 from napari_mgbpv2.training.process_group import ProcessGroup, average_gradients
 
-MAX_GRADIENT_NORM = 1.0  # norm beyond which gradients are shortened
+MAX_GRADIENT_NORM = 1.0  # gradients of a larger norm are clipped
 
 
 class OptimizationStep:
-    """What is trained, and how.
+    """Trained network with its objective and its optimisers.
 
     Parameters
     ----------
     network
         Trained in place; on the device already.
     objective
-        What it minimises.
+        Objective to minimise.
     options
-        Of the run.
+        Options of the run.
     precision
-        "float32", "bfloat16" or "float16", of the forward passes.
+        "float32", "bfloat16" or "float16" for the forward passes.
     process_group
         The processes that average their gradients.
     """
@@ -71,27 +74,27 @@ class OptimizationStep:
         Parameters
         ----------
         step
-            Its number: with the seed, the source of all randomness.
+            Number of the step. With the seed, it determines all randomness.
         batch
             This process's share of the inputs and targets, (B, C, H, W) each.
         learning_rate
-            Of the network.
+            Learning rate of the network.
 
         Returns
         -------
         dict
-            Parts of the loss by name, the mean over all processes.
+            Parts of the loss by name, averaged over all processes.
 
         Raises
         ------
         TrainingError
-            The loss is no finite number any more, and nothing has been changed; or a single patch does not fit into
-            the device's memory.
+            The loss is not finite, in which case the weights are unchanged; or a single patch does not fit into the
+            device's memory.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         parts = self._accumulate(step, batch)
-        # averaged before they are looked at for infinities, so that all processes leave out the same steps
+        # averaged before the check for infinities, so all processes skip the same steps
         average_gradients(self.network.parameters(), self.process_group)
         self.scaler.unscale_(self.optimizer)
         norms = [_clip_gradients(self.network)]
@@ -99,7 +102,7 @@ class OptimizationStep:
             average_gradients(self.objective.discriminator.parameters(), self.process_group)
             norms.append(_clip_gradients(self.objective.discriminator))
         finite = all(map(math.isfinite, [parts["loss"], *norms]))
-        if not finite and not self.scaler.is_enabled():  # a scaler expects that now and then, and leaves such steps out
+        if not finite and not self.scaler.is_enabled():  # a scaler skips such steps
             raise TrainingError(
                 f"the loss is {parts['loss']:g} and its gradient {norms[0]:g} at step {step}: training has diverged. "
                 "Use a lower --lr."
@@ -112,13 +115,13 @@ class OptimizationStep:
         return parts
 
     def averaged(self) -> MGBPv2:
-        """Copy of the network with the moving average of its weights, or with its own where none is kept."""
+        """Return a copy of the network with the averaged weights, or with its own if averaging is off."""
         source = self.average.module if self.options.averaging else self.network
         copied: MGBPv2 = copy.deepcopy(source)  # type: ignore[assignment]
         return copied
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """Return everything that the next step depends on."""
         discriminator, optimizer = self.objective.discriminator, self.discriminator_optimizer
         return {
             "network": self.network.state_dict(),
@@ -130,7 +133,7 @@ class OptimizationStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -140,7 +143,7 @@ class OptimizationStep:
             self.discriminator_optimizer.load_state_dict(state["opponents_optimizer"])
 
     def _accumulate(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
-        """Gather the gradients of a batch in micro-batches; in smaller ones when the device runs out of memory."""
+        """Accumulate the gradients of a batch over micro-batches, and halve these when device memory runs out."""
         while True:
             self.optimizer.zero_grad()
             if self.discriminator_optimizer is not None:
@@ -154,7 +157,7 @@ class OptimizationStep:
                         f"a single patch of {size} px does not fit into the memory of {self.device}; "
                         "use a smaller --patch-size."
                     ) from None
-            # outside the except block: the error holds on to the tensors that are to be freed
+            # outside of the except block, because the error retains the tensors to free
             self.micro_batch //= 2
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -180,5 +183,5 @@ class OptimizationStep:
 
 
 def _clip_gradients(module: nn.Module) -> float:
-    """Shorten a module's gradients; return the norm that they had."""
+    """Clip the gradients of a module and return their norm before."""
     return float(nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT_NORM))

@@ -1,4 +1,4 @@
-"""The optimisers of the paper with their published parameters, and AdamW; how the learning rate falls."""
+"""Make the optimisers of the paper with their published parameters, or AdamW; schedule the learning rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_optimizer(name: str, parameters: Iterable[nn.Parameter], learning_rate:
         "adamw"; "qhadam" with nus (0.7, 1.0) and betas (0.995, 0.999), as its authors recommend; or
         "lookahead-radam", with k = 5 and alpha = 0.5.
     parameters
-        What to train.
+        Parameters to train.
     learning_rate
         Step size.
     """
@@ -38,7 +38,7 @@ def make_optimizer(name: str, parameters: Iterable[nn.Parameter], learning_rate:
 
 
 def learning_rate_at(peak: float, schedule: str, warm_up: int, step: int, share: float) -> float:
-    """Learning rate of a step.
+    """Return the learning rate of a step.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""What a training run is told: its options, from the command line or a plain file, checked together."""
+"""Options of a training run, from the command line or a TOML file, validated together.
+
+This module owns the list of options, their defaults and their checks. `napari_mgbpv2.cli.finetune` parses the command.
+"""
 
 from __future__ import annotations
 
@@ -35,68 +38,71 @@ class TrainingOptions:
     ----------
     images
         Files, folders and patterns of sharp images; or "scenes", "microscopy" or "micrographs" for synthetic ones; or
-        both, of which ``synthetic_share`` decides.
+        both, mixed by ``synthetic_share``.
     output
         The ``.safetensors`` file to write.
     init
-        What to start from: a packaged model's name, a model file, or "scratch". By default the packaged model of
-        the scale. For synthetic images of one channel, a network of colours is folded to one.
+        Initial model: a packaged model's name, a model file, or "scratch". By default the packaged model of
+        the scale. For synthetic images of one channel, a colour network is folded to one channel.
     scale
         Upscaling factor; by default that of ``init``.
     track
         "fidelity" (equation 1) or "perceptual" (equation 3).
     steps, minutes
-        When to end, whichever comes first; `DEFAULT_MINUTES` where neither is given. A run of steps alone can be
-        repeated and resumed bit for bit on a CPU; minutes depend on the machine.
+        Length of the run; it ends at the first limit reached. `DEFAULT_MINUTES` if neither is given. A run limited
+        only by steps is reproducible bit for bit on a CPU; minutes depend on the machine.
     batch_size, accumulate
-        Patches of a micro-batch on each device, and micro-batches of a step.
+        Patches per micro-batch on each device, and micro-batches per step.
     patch_size
         Target pixels along each side of a patch; by default a natural size of the network near 120.
     learning_rate
         Peak of the schedule.
     optimizer
-        "adamw", or as published "qhadam" or "lookahead-radam".
+        "adamw"; or "qhadam" or "lookahead-radam", which the paper uses.
     schedule
-        "cosine": to zero along half a cosine; "constant", as published.
+        "cosine" falls to zero along half a cosine; "constant" is the paper's.
     warm_up
         Steps over which the learning rate rises from zero.
     averaging
-        Decay a step of the moving average of the weights, which is what is scored and saved; 0 for none.
+        Decay per step of the moving average of the weights, which is scored and saved; 0 for none.
     validation
-        Images that are only scored; by default a held-out part of ``images``.
+        Images for validation only; by default a held-out part of ``images``.
     validate_every
-        Steps between validations; by default ten times in a run.
+        Steps between validations; by default ten validations per run.
     low_resolution
         Folder of the low-resolution images of real pairs.
     prepared
-        Folder of patches that have been prepared, or are to be.
+        Folder of prepared patches; it is made if it is missing.
     value_range
-        Values of black and white in the images; by default as `ImageSamples` has it.
+        Values of black and white in the images. By default those of the type for 8 bits and booleans; else 0 and the
+        99.9th percentile of a coarse sample.
     round_to_8_bits
         Whether the shrunk images are rounded to 8 bits, as files often are.
-    device, precision
-        As `upscale` has them.
+    device
+        "cpu", "cuda", "cuda:1", "mps", ...; by default the fastest available.
+    precision
+        "float32", "bfloat16" or "float16" of the forward passes; by default the device's best.
     seed
-        Of everything that is drawn.
+        Seed of all randomness.
     workers
-        Processes that make patches.
+        Number of processes that make patches; 0 makes them in the training process.
     feature_network
-        For the contextual loss: a VGG-19 file; None downloads the published one, "none" trains without that loss.
+        Weights for the contextual loss: a VGG-19 file. None downloads the published one, "none" omits that loss.
     discriminator_learning_rate
-        Of the perceptual track.
+        Learning rate of the discriminator in the perceptual track.
     discriminator_statistics
-        Whether the discriminator sees normalised contrasts and their correlations beside the image (VN+SC).
+        Whether the discriminator gets normalised contrasts and their correlations in addition to the image (VN+SC).
     fit_pristine
-        Whether NIQE compares with the images that are trained on, instead of photographs.
+        Whether NIQE compares with the training images instead of photographs.
     config
-        Of a network from scratch.
+        Configuration of a network from scratch.
     synthetic_share
         Share of synthetic samples where ``images`` names files and one kind of synthetic images, 0 to 1.
     smooth_share
         Share of samples of files whose sharp image is blurred before it is shrunk, 0 to 1.
     record_paths
-        Whether the model's file says the whole paths of images and of what it started from, and a prepared folder those
-        of its images; by default their names.
+        Whether the model's file records whole paths of the images and the initial model, and a prepared folder those
+        of its images; by default only their names.
     """
 
     images: tuple[str, ...]
@@ -134,12 +140,12 @@ class TrainingOptions:
     record_paths: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together.
+        """Check the options.
 
         Raises
         ------
         TrainingError
-            An option has a value that it cannot have.
+            An option has an invalid value, or two options contradict each other.
         """
         if not self.images:
             raise TrainingError('there are no images to train on: name files, folders or patterns, or "scenes".')
@@ -180,7 +186,7 @@ class TrainingOptions:
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps its state, scores and pictures: beside the output."""
+        """Folder of the run's state, scores and pictures, next to the output."""
         return self.output.with_name(self.output.name.removesuffix(".safetensors") + ".training")
 
     @property
@@ -189,32 +195,31 @@ class TrainingOptions:
         return self.steps, DEFAULT_MINUTES if self.steps is None and self.minutes is None else self.minutes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         plain = asdict(self) | {"config": self.config.to_dict()}
         return json.loads(json.dumps(plain, default=str))  # type: ignore[no-any-return]
 
     def public_record(self) -> dict[str, Any]:
-        """Plain values for what others get to see: of paths the last part alone, unless ``record_paths``."""
+        """Return plain values for publication: only names of paths, unless ``record_paths``."""
         plain = self.to_dict()
         return plain if self.record_paths else {name: _strip_folders(name, value) for name, value in plain.items()}
 
     def resume_record(self) -> dict[str, Any]:
-        """Plain values by which a later part of the run knows it again: as recorded, with a hash of the whole paths."""
+        """Return plain values that identify the run on resume: the public record and a hash of the whole paths."""
         plain = self.to_dict()
         paths = json.dumps({name: plain[name] for name in _PATHS_OF_A_RUN}).encode("utf-8", "surrogatepass")
         return self.public_record() | {PATHS_HASH: hashlib.sha256(paths).hexdigest()}
 
     def first_difference(self, other: Mapping[str, Any]) -> str:
-        """Name the first option that makes another run's samples or weights differ; empty if none does.
+        """Return the first option that would change samples or weights compared with another run; empty if none.
 
-        When to end, how often to validate, how many processes make patches, and the device may change between two
-        parts of a run.
+        Length, interval of validations, loader workers and device may change between two parts of a run.
         """
         may_change = {"steps", "minutes", "validate_every", "workers", "device", "output", "prepared", "record_paths"}
         mine = self.resume_record() if PATHS_HASH in other else self.to_dict()
-        if PATHS_HASH in other:  # which tells paths apart, whether they are recorded or not
+        if PATHS_HASH in other:  # the hash distinguishes paths, recorded or not
             may_change |= set(_PATHS_OF_A_RUN)
-        # An option that the version of that run did not have yet was at its default.
+        # Options that did not exist in the version of that run had their defaults.
         theirs = {each.name: each.default for each in fields(self) if each.default is not MISSING} | dict(other)
         return next((name for name in mine if name not in may_change and mine[name] != theirs.get(name)), "")
 
@@ -231,7 +236,7 @@ def options_from_file(path: Path) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        The file cannot be read, is no TOML, or has an option that there is none of.
+        The file cannot be read, is not TOML, or has an unknown option.
     """
     try:
         given = {name.replace("-", "_"): value for name, value in tomllib.loads(path.read_text()).items()}
@@ -246,12 +251,12 @@ def options_from_file(path: Path) -> dict[str, Any]:
 
 
 def make_options(values: Mapping[str, Any]) -> TrainingOptions:
-    """Make options of plain values, as a file or the command line gives them; those that are None are left out.
+    """Make options from the plain values of a file or the command line. None means the default.
 
     Raises
     ------
     TrainingError
-        An option is missing, of a wrong type, or has a value that it cannot have.
+        An option is missing, or has a wrong type or an invalid value.
     """
     given = {name: value for name, value in values.items() if value is not None}
     for name in ("images", "validation"):

@@ -1,8 +1,8 @@
-"""Several processes on one run: each takes its share of every batch, and gradients are averaged between them.
+"""Run several processes together: each takes its share of every batch, and gradients are averaged.
 
-``torchrun --nproc-per-node N -m napari_mgbpv2.cli.finetune ...`` starts N of them, one for each GPU. The gradients of
-a step are averaged once, after all of its micro-batches and passes, which is what one process with the whole
-batch would have computed.
+``torchrun --nproc-per-node N -m napari_mgbpv2.cli.finetune ...`` starts N of them, one per GPU. The gradients of
+a step are averaged once, after all of its micro-batches and passes, so the result equals that of one process with the
+whole batch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from napari_mgbpv2.training.options import TrainingOptions
 
 
 class ProcessGroup:
-    """The processes of a run; alone, a group of one.
+    """Processes of a run; a single process is a group of one.
 
     Parameters
     ----------
     rank, size
-        Number of this process, and of all.
+        Index of this process, and number of processes.
     device
-        Name of the device that this process has been given; None to choose.
+        Device assigned to this process; None to choose.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, device: str | None = None) -> None:
@@ -34,7 +34,7 @@ class ProcessGroup:
 
     @classmethod
     def from_environment(cls, options: TrainingOptions) -> ProcessGroup:
-        """Join the processes that torchrun has started, if it has."""
+        """Join the processes of torchrun, or make a group of one."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
@@ -54,11 +54,11 @@ class ProcessGroup:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process writes files and tells of the run."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def mean(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Mean of numbers over the processes."""
+        """Return the mean of each number over the processes."""
         if self.size == 1:
             return dict(numbers)
         values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
@@ -66,7 +66,7 @@ class ProcessGroup:
         return dict(zip(numbers, (values / self.size).tolist(), strict=True))
 
     def agree(self, number: float) -> float:
-        """Take the number of the first process, so that all go on or end together."""
+        """Return the number of the first process, so all processes continue or end together."""
         if self.size == 1:
             return number
         value = torch.tensor([number], dtype=torch.float64, device=self.device)
@@ -74,7 +74,7 @@ class ProcessGroup:
         return float(value)
 
     def any(self, flag: bool) -> bool:
-        """Tell whether it is so in one of the processes: the same for all, so that all stop together."""
+        """Return whether the flag is set in any process; all processes get the same answer."""
         return self.mean({"flag": float(flag)})["flag"] > 0
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: scores as CSV and for TensorBoard, and a contact sheet for each validation."""
+"""Log a run: scores as CSV and for TensorBoard, and a contact sheet per validation."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SHEET_ROWS = 4
 
 
 class RunLogger:
-    """Scores of a run by step.
+    """Log of the scores of a run by step.
 
     Parameters
     ----------
     folder
-        Of the run.
+        Folder of the run.
     step
-        Where the run goes on: what an interrupted run wrote beyond it is left out.
+        First step of this part of the run. Later rows of an interrupted run are discarded.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -43,7 +43,7 @@ class RunLogger:
         self._board = _tensorboard(folder, step)
 
     def add(self, step: int, scores: Mapping[str, float]) -> None:
-        """Note the scores of a step, down to the disk."""
+        """Append the scores of a step and write them to disk."""
         self._rows.append({"step": step} | {name: f"{value:.6g}" for name, value in scores.items()})
         names = list(dict.fromkeys(name for row in self._rows for name in row))
         text = io.StringIO()
@@ -62,22 +62,22 @@ class RunLogger:
         Parameters
         ----------
         step
-            Of the run.
+            Step of the run.
         rows
-            One a validation image: (C, h, w) pictures in [0, 1] side by side: source, bicubic, W = 0, W = 1 where there
-            is a noise input, and target. Their middles are shown, each at the same place.
+            One per validation image: (C, h, w) pictures in [0, 1], side by side: source, bicubic, W = 0, W = 1 (with a
+            noise input), and target. The same central part of each is shown.
         """
         sheet = np.concatenate([np.concatenate([_tile(each) for each in row], axis=1) for row in rows[:_SHEET_ROWS]])
         content = io.BytesIO()
         made = PngInfo()
-        made.add_text(MARKER, "contact sheet")  # by which it is no image to train on
+        made.add_text(MARKER, "contact sheet")  # excludes it from training images
         Image.fromarray(sheet).save(content, format="PNG", pnginfo=made)
         path = self.folder / f"sheet_{step:07d}.png"
         write_file(path, content.getvalue())
         return path
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the TensorBoard writer."""
         if self._board is not None:
             self._board.close()
 
@@ -92,7 +92,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
 
 
 def _tile(picture: Tensor) -> npt.NDArray[np.uint8]:
-    """Middle of a picture as (side, side, 3) 8-bit pixels, enlarged by whole pixels where it is smaller."""
+    """Return the centre of a picture as (side, side, 3) uint8 pixels, enlarged by pixel repetition if smaller."""
     channels, height, width = picture.shape
     if channels not in (1, 3):
         picture = picture[:1]

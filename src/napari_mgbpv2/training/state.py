@@ -1,4 +1,4 @@
-"""The state of a run on disk: written whole or not at all, read back bit for bit."""
+"""Save and load the state of a run, atomically and bit for bit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ STATE_FILE = "last.state"
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> Path:
-    """Write a state; on a full disk, the one before stays.
+    """Write a state. If that fails, the previous one is kept.
 
     Parameters
     ----------
     folder
-        Of the run.
+        Folder of the run.
     state
         Tensors, numbers, strings, and dicts and lists of them.
 
     Raises
     ------
     TrainingError
-        It cannot be written.
+        The file cannot be written.
     """
     content = io.BytesIO()
     torch.save(dict(state), content)
@@ -43,13 +43,13 @@ def load_state(folder: Path) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        There is none, or it is damaged.
+        No state exists, or it is damaged.
     """
     path = folder / STATE_FILE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise TrainingError(f"{folder}: there is no run to resume; leave out --resume to begin one.") from None
+        raise TrainingError(f"{folder}: there is no run to resume; leave out --resume to start one.") from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path}: is damaged ({error}); begin the run again.") from error
     if not isinstance(state, dict) or "step" not in state:
@@ -58,12 +58,12 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file of a run by a complete one, or leave it as it is.
+    """Replace a file of a run atomically, or leave it unchanged.
 
     Raises
     ------
     TrainingError
-        It cannot be written.
+        The file cannot be written.
     """
     try:
         write_atomically(path, content)

@@ -1,4 +1,4 @@
-"""What a run learns from: samples and validation images, as its options say."""
+"""Load the samples and the validation images of a run from its options."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from napari_mgbpv2.training.data.splitting import cells
 from napari_mgbpv2.training.options import TrainingOptions
 from napari_mgbpv2.training.synthetic import KINDS
 
-VALIDATION_SIDE = {"fidelity": 512, "perceptual": 1024}  # of scored images at the most; NIQE needs large ones
-PRISTINE_CROPS = 32  # of training images, that a pristine model is fitted on
-HELD_OUT = 0.1  # share of the images that is only scored, where no validation images are given
+VALIDATION_SIDE = {
+    "fidelity": 512,
+    "perceptual": 1024,
+}  # largest side of validation images in pixels; NIQE needs large ones
+PRISTINE_CROPS = 32  # crops of training images for fitting a pristine model
+HELD_OUT = 0.1  # held-out share of the images, if no validation images are given
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class TrainingData:
     samples
         Endless pairs by number.
     validation
-        Pairs that are only scored.
+        Pairs for validation.
     description
-        What the samples are, in words.
+        Description of the samples, for the model's card.
     value_range
         Values of black and white of the images; None for synthetic ones.
     skipped
-        Paths that could not be used, and why.
+        Path and reason of images that cannot be used.
     """
 
     samples: ImageSamples | PairedSamples | SyntheticSamples | MixedSamples
@@ -54,18 +57,35 @@ class TrainingData:
     skipped: list[tuple[str, str]]
 
     def batches(self, size: int, *, start: int, workers: int, rank: int, world: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Batches of one process, beginning at a step; arguments as `sample_loader` has them."""
+        """Return the batches of one process from step ``start`` on.
+
+        Parameters
+        ----------
+        size
+            Samples per batch of this process.
+        start
+            First step, from 0.
+        workers
+            Processes that make samples; 0 makes them in this one.
+        rank, world
+            Index of this process, and number of processes.
+
+        Returns
+        -------
+        iterable of (Tensor, Tensor)
+            Inputs and targets, (size, C, patch, patch) float32 each.
+        """
         return sample_loader(self.samples, size, start=start, workers=workers, rank=rank, world=world)
 
     def pristine(self) -> PristineModel:
-        """Fit what NIQE compares with on the sharp images themselves.
+        """Fit the pristine model of NIQE on the sharp training images.
 
         Raises
         ------
         ImageError
-            They are too small or too flat.
+            The images are too small or too flat.
         TrainingError
-            They are synthetic.
+            The images are synthetic.
         """
         samples = self.samples.images if isinstance(self.samples, MixedSamples) else self.samples
         if isinstance(samples, SyntheticSamples):
@@ -76,12 +96,12 @@ class TrainingData:
 
 
 def load_training_data(options: TrainingOptions, scale: int, patch: int, channels: int) -> TrainingData:
-    """Open what the options name.
+    """Load the images that the options name.
 
     Parameters
     ----------
     options
-        Of the run.
+        Options of the run.
     scale, patch, channels
         Upscaling factor, target pixels of a sample along each side, and channels of the network.
 

@@ -1,4 +1,4 @@
-"""Scores of a network on held-out images: against bicubic upscaling, and as pictures."""
+"""Score a network on held-out images, compared with bicubic upscaling, and collect pictures."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found.
+    """Result of a validation.
 
     Attributes
     ----------
     scores
         Means over the images at W = 0: "psnr" and "bicubic_psnr" in dB and "gain" between them, "ssim", and for colour
-        and grey "rmse_y" as in PIRM; in the perceptual track "niqe" at W = 1 (equation 6) where the images are large
+        and grey "rmse_y" as in PIRM; in the perceptual track "niqe" at W = 1 (equation 6) if the images are large
         enough.
     rows
-        Pictures for a contact sheet, a row an image: source, bicubic, W = 0, W = 1 (with a noise input), target.
+        Pictures for a contact sheet, one row per image: source, bicubic, W = 0, W = 1 (with a noise input), target.
     perceptual
-        Whether W = 1 counts.
+        Whether the figure of merit is scored at W = 1.
     """
 
     scores: dict[str, float]
@@ -42,9 +42,9 @@ class Validation:
 
     @property
     def figure_of_merit(self) -> float | None:
-        """What is to be as high as possible: minus NIQE on the perceptual track, else the gain (equations 6 and 2).
+        """Figure to maximise: minus NIQE on the perceptual track, else the gain (equations 6 and 2).
 
-        None where nothing tells which weights look better: the images are too small or too flat for NIQE.
+        None if the images are too small or too flat for NIQE, so that validations cannot be compared.
         """
         if not self.perceptual:
             return self.scores["gain"]
@@ -59,7 +59,7 @@ def validate(
     Parameters
     ----------
     network
-        On any device.
+        Network on any device.
     pairs
         (input, target) images, each (C, H, W).
     scale
@@ -67,7 +67,7 @@ def validate(
     perceptual
         Whether W = 1 is scored.
     pristine
-        What NIQE compares with; by default the published model, of photographs.
+        Model that NIQE compares with; by default the published model of photographs.
     """
     device = next(network.parameters()).device
     was_training = network.training
@@ -108,7 +108,7 @@ def _niqe(image: Tensor, pristine: PristineModel | None) -> list[float]:
 
 
 def _enlarged_source(image: Tensor, scale: int) -> Tensor:
-    """Show the source's own pixels at the size of the target."""
+    """Enlarge the source's pixels to the size of the target by repetition."""
     height, width = (size // scale * scale for size in image.shape[1:])
     source = shrink(image[None, :, :height, :width], scale)
     return F.interpolate(source, image.shape[1:], mode="nearest")[0]

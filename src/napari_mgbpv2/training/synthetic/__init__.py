@@ -1,4 +1,4 @@
-"""Synthetic images to train on, of several kinds, each a function of numbers: drawn, not taken, and nobody's."""
+"""Draw synthetic training images of several kinds, each a function of (seed, number)."""
 
 from __future__ import annotations
 

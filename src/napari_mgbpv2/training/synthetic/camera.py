@@ -1,4 +1,4 @@
-"""What a scientific camera makes of light: shot noise, read noise, and numbers of 16 bits on a pedestal."""
+"""Simulate a scientific camera: shot noise, read noise, and 16-bit counts with an offset."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.uint16]
 
-FEW_COUNTS = 0.4  # share of the cameras whose counts are as few as those of 8 bits
-BRIGHTEST = 20_000.0  # counts of light 1 at the most: what is brighter still is seldom lost
+FEW_COUNTS = 0.4  # share of the cameras with an 8-bit range of counts
+BRIGHTEST = 20_000.0  # largest counts of light 1, so that brighter light seldom saturates
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera and an exposure.
+    """Camera with an exposure.
 
     Attributes
     ----------
     photons
         Electrons that a pixel of light 1 gives on average.
     read_noise
-        Deviation in electrons.
+        Standard deviation in electrons.
     gain
-        Counts an electron.
+        Counts per electron.
     offset
         Counts of a pixel without light.
     """
@@ -36,10 +36,10 @@ class Camera:
 
     @classmethod
     def random(cls, generator: np.random.Generator) -> Camera:
-        """Draw one from what is in use: 30 to 30 000 electrons in the bright parts, most of 16 bits left empty.
+        """Draw a typical camera: 30 to 30 000 electrons in bright parts, most of the 16-bit range unused.
 
-        Some give no more counts than 8 bits hold; of so many electrons at times, as when many exposures are averaged
-        or filtered before they are saved, that the steps of the counts are all that is left of the noise.
+        Some cameras use an 8-bit range of counts. Their electrons can be so many, as in averaged or filtered exposures,
+        that quantisation is larger than the noise.
         """
         read_noise, few_counts = generator.uniform(0.5, 4.0), generator.random() < FEW_COUNTS
         photons = 10 ** generator.uniform(1.5, 8.0 if few_counts else 4.5)
@@ -50,13 +50,13 @@ class Camera:
 
     @classmethod
     def random_low_count(cls, generator: np.random.Generator) -> Camera:
-        """Draw one of 8 bits, of so many electrons that they leave no noise."""
+        """Draw an 8-bit camera with so many electrons that noise is negligible."""
         photons = 10 ** generator.uniform(5, 8)
         read_noise, brightest, offset = (generator.uniform(*ends) for ends in ((0.5, 4), (60, 255), (0, 20)))
         return cls(photons, read_noise, brightest / photons, offset)
 
     def record(self, light: npt.NDArray[np.float32], generator: np.random.Generator) -> Counts:
-        """Expose: light of any shape, not negative and around 1 where it is bright, to counts."""
+        """Record light of any shape, not negative and around 1 in bright parts, as uint16 counts."""
         electrons = generator.poisson(self.photons * light) + self.read_noise * generator.standard_normal(light.shape)
         counts: Counts = np.clip(np.rint(self.offset + self.gain * electrons), 0, 2**16 - 1).astype(np.uint16)
         return counts

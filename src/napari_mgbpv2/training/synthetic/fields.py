@@ -1,8 +1,8 @@
 """Synthetic single-channel microscopy: structures, out of focus in part, through optics onto a camera.
 
 A field holds blobs (nuclei, vesicles, spots), filaments or membranes, or several of them, on an uneven background,
-blurred by a small point spread function and recorded as `camera` has it. Most fields glow; some absorb, as stained
-tissue does in transmitted light. They belong to nobody.
+blurred by a small point spread function and recorded by a simulated camera. Most fields fluoresce; some absorb, like
+stained tissue in transmitted light.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from napari_mgbpv2.training.synthetic.camera import Camera, Counts
 from napari_mgbpv2.training.synthetic.structures import STRUCTURES, Canvas, clouds
 
 SUPERSAMPLING = 2  # canvas pixels along a pixel of the camera
-MARGIN = 20  # camera pixels around a field: the blur's Fourier transform takes the canvas for periodic
+MARGIN = 20  # camera pixels around a field, because the blur's Fourier transform is periodic
 SHARPNESS = 0.5, 5.0  # least and greatest deviation of the point spread function, in pixels of the camera
 SMOOTH_SHARPNESS = 2.0, 8.0  # the same of a smooth micrograph
 SMOOTH = 0.45  # share of smooth micrographs
 ABSORBING = 0.25  # share of the fields
-BRIGHT = 99.8  # percentile of the structures that is called bright
+BRIGHT = 99.8  # percentile that defines the brightness of structures
 
 
 def random_field(generator: np.random.Generator, size: int = 512, camera: Camera | None = None) -> Counts:
@@ -43,10 +43,21 @@ def random_field(generator: np.random.Generator, size: int = 512, camera: Camera
 
 
 def random_micrograph(generator: np.random.Generator, size: int = 512) -> Counts:
-    """Draw a field, or a picture so smooth that the steps of its few counts are all that is not smooth in it.
+    """Draw a field, or a smooth picture whose only steps are those of quantisation.
 
-    Parameters and result as `random_field` has them. A network that has not seen enough of these takes the steps for
-    detail, and makes edges of them.
+    Without such pictures in training, a network takes quantisation steps for detail and sharpens them.
+
+    Parameters
+    ----------
+    generator
+        Source of all randomness: the same state draws the same picture.
+    size
+        Height and width in pixels.
+
+    Returns
+    -------
+    ndarray
+        (size, size, 1), uint16 counts.
     """
     if generator.random() >= SMOOTH:
         return random_field(generator, size)
@@ -55,7 +66,7 @@ def random_micrograph(generator: np.random.Generator, size: int = 512) -> Counts
 
 
 def random_light(generator: np.random.Generator, size: int = 512, sharpness: tuple[float, float] = SHARPNESS) -> Canvas:
-    """Draw what a camera would see without any noise: (size, size), not negative, around 1 in its bright parts."""
+    """Draw noise-free light: (size, size) float32, not negative, around 1 in bright parts."""
     side = (size + 2 * MARGIN) * SUPERSAMPLING
     blur = SUPERSAMPLING * np.exp(generator.uniform(*np.log(sharpness)))
     canvas = np.zeros((side, side), np.float32)
@@ -76,7 +87,7 @@ def random_light(generator: np.random.Generator, size: int = 512, sharpness: tup
 
 
 def blur_layer(canvas: Canvas, deviation: float, wide_deviation: float, wide_share: float) -> Canvas:
-    """Blur with the sum of two Gaussians: what is in focus, and a share of what is not."""
+    """Blur with the sum of two Gaussians: light in focus, and a share of light out of focus."""
     squared = np.fft.fftfreq(len(canvas))[:, None] ** 2 + np.fft.rfftfreq(len(canvas))[None, :] ** 2
     near, far = (np.exp(-2 * (np.pi * each) ** 2 * squared) for each in (deviation, wide_deviation))
     spectrum = np.fft.rfft2(canvas) * ((1 - wide_share) * near + wide_share * far)
@@ -85,7 +96,7 @@ def blur_layer(canvas: Canvas, deviation: float, wide_deviation: float, wide_sha
 
 
 def _random_defocus(generator: np.random.Generator) -> tuple[float, float]:
-    """Deviation in canvas pixels and share of a layer's light that is out of focus: none, or as in a wide field."""
+    """Draw the deviation in canvas pixels and the share of light out of focus, zero in half of the cases."""
     share = generator.uniform(0, 0.7) if generator.random() < 0.5 else 0.0
     return generator.uniform(5, 50), share
 
@@ -97,5 +108,5 @@ def _downsample_by_mean(canvas: Canvas) -> Canvas:
 
 
 def _bright_level(values: Canvas) -> np.float32:
-    """Return what is bright; of very few points, the brightest."""
+    """Return the brightness of the bright parts; for a few points, nearly the largest value."""
     return np.float32(max(np.percentile(values, BRIGHT), 0.05 * values.max(), 1e-6))

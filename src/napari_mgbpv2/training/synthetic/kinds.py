@@ -1,4 +1,4 @@
-"""The kinds of synthetic images, by the names that stand in the place of image files."""
+"""Kinds of synthetic images by name. The names are used in place of image files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from napari_mgbpv2.imaging.values import ValueMap
 from napari_mgbpv2.training.synthetic.fields import random_field, random_micrograph
 from napari_mgbpv2.training.synthetic.scenes import random_scene
 
-_USED, _HELD_OUT = 0, 1  # two series of images for each seed
+_USED, _HELD_OUT = 0, 1  # two series of images per seed
 
 
 @dataclass(frozen=True)
 class SyntheticKind:
-    """A kind of synthetic images.
+    """Kind of synthetic images.
 
     Attributes
     ----------
     description
-        What they are, in words.
+        Description for model cards.
     channels
         3 for colours, or 1.
     draw
-        Draws one of a generator and a size: (size, size, channels) of an unsigned type.
+        Function of a generator and a size that draws (size, size, channels) of an unsigned type.
     white
-        Percentile of an image's values that is called white; None for the largest value of the type.
+        Percentile of an image's values that becomes white; None for the largest value of the type.
     """
 
     description: str
@@ -45,7 +45,7 @@ class SyntheticKind:
 
 KINDS = {
     "scenes": SyntheticKind("dead leaves with edges, textures, stripes and letters", 3, random_scene),
-    # white is where fine-tuning puts it for images of 16 bits
+    # the same percentile as fine-tuning uses for 16-bit images
     "microscopy": SyntheticKind("blobs, filaments and membranes, with a camera's noise", 1, random_field, white=99.9),
     "micrographs": SyntheticKind(
         "blobs, filaments and membranes, smooth pictures of 8 bits among them", 1, random_micrograph, white=99.9
@@ -65,16 +65,16 @@ def numbered_image(kind: str, seed: int, number: int, size: int = 512, *, held_o
     size
         Height and width in pixels.
     held_out
-        Whether it is one of another series, for validation.
+        Whether to draw from the series for validation.
 
     Returns
     -------
     ndarray
-        As the kind draws it.
+        (size, size, channels) of the kind's unsigned type.
     """
     return KINDS[kind].draw(numbered_generator(seed, number, held_out=held_out), size)
 
 
 def numbered_generator(seed: int, number: int, *, held_out: bool = False) -> np.random.Generator:
-    """Make the generator of an image; arguments as `numbered_image` has them."""
+    """Make the generator of image ``number`` of the training or the held-out series of a seed."""
     return np.random.default_rng((seed, _HELD_OUT if held_out else _USED, number))

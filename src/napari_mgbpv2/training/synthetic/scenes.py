@@ -1,8 +1,7 @@
 """Synthetic training images: dead leaves with the edges, textures and strokes of real ones.
 
 Random ellipses, polygons, strokes and letters of power-law size cover one another; they are filled with flat
-colours, gradients, stripes and 1/f noise. Such occluding "leaves" have the scale invariance of natural images,
-and they belong to nobody.
+colours, gradients, stripes and 1/f noise. Such occluding "leaves" have the scale invariance of natural images.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def random_scene(generator: np.random.Generator, size: int = 512) -> Scene:
 
 
 def _draw_leaf(canvas: Image.Image, textures: list[Scene], generator: np.random.Generator) -> None:
-    """Add one shape of random kind, size, place and filling."""
+    """Add one shape of random kind, size, position and fill."""
     side = canvas.width
     radius = _power_law(generator, SMALLEST_LEAF, side / 3)
     x, y = generator.uniform(-radius, side + radius, 2)
@@ -84,7 +83,7 @@ _SHAPES = {"ellipse": _ellipse, "polygon": _polygon, "stroke": _stroke, "letters
 
 
 def _make_fill(size: tuple[int, int], textures: list[Scene], generator: np.random.Generator) -> Image.Image:
-    """A flat colour, a gradient, stripes, or a piece of texture, of (width, height) ``size``."""
+    """Draw a flat colour, a gradient, stripes, or a crop of a texture, of (width, height) ``size``."""
     width, height = size
     colour = _colour(generator)
     kind = generator.choice(["flat", "gradient", "stripes", "texture"], p=[0.4, 0.25, 0.08, 0.27])
@@ -108,7 +107,7 @@ def _make_fill(size: tuple[int, int], textures: list[Scene], generator: np.rando
 
 
 def _texture(generator: np.random.Generator, side: int) -> Scene:
-    """(side, side, 3) of 1/f^a noise around a random colour, stretched along a random direction."""
+    """Draw (side, side, 3) uint8 1/f^a noise around a random colour, stretched along a random direction."""
     frequency_y, frequency_x = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
     angle, stretch = generator.uniform(0, np.pi), generator.uniform(1.0, 4.0) ** 2
     along = frequency_x * np.cos(angle) + frequency_y * np.sin(angle)
@@ -124,7 +123,7 @@ def _texture(generator: np.random.Generator, side: int) -> Scene:
 
 
 def _develop(image: Image.Image, generator: np.random.Generator) -> Scene:
-    """What a camera adds: a little blur, contrast and noise."""
+    """Add the effects of a camera: slight blur, contrast and noise."""
     if generator.random() < 0.6:
         image = image.filter(ImageFilter.GaussianBlur(generator.uniform(0.3, 1.1)))
     values = np.asarray(image, dtype=np.float32)
@@ -137,11 +136,11 @@ def _develop(image: Image.Image, generator: np.random.Generator) -> Scene:
 
 
 def _colour(generator: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A random RGB colour in 0..255: any brightness, mostly of low saturation as in nature."""
+    """Draw an RGB colour in 0..255 of any brightness, mostly of low saturation as in nature."""
     chroma = 35.0 * generator.standard_normal(3)
     return np.clip(generator.uniform(0, 255) + chroma, 0, 255).astype(np.float32)
 
 
 def _power_law(generator: np.random.Generator, least: float, most: float) -> float:
-    """A size with density proportional to size^-2 between ``least`` and ``most``."""
+    """Draw a size with density proportional to size^-2 between ``least`` and ``most``."""
     return float(1.0 / generator.uniform(1.0 / most, 1.0 / least))

@@ -1,6 +1,6 @@
-"""What fluoresces in a microscopy field: blobs, filaments and membranes, as concentrations on a canvas.
+"""Draw fluorescent structures of microscopy fields: blobs, filaments and membranes.
 
-A canvas is (side, side) float32. Lengths are in its pixels, of which `fields` takes some for one of the camera.
+A canvas is (side, side) float32 concentrations. Lengths are in canvas pixels; `fields` averages them to camera pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CURVE_STEP = 0.5  # between points of a curve: denser than the canvas's pixels
 
 
 def nuclei(generator: np.random.Generator, side: int) -> Canvas:
-    """Large blobs of wavy outline, textured inside and with dark spots, at most side by side."""
+    """Draw large textured blobs with wavy outlines and dark spots."""
     radius = generator.uniform(12, 70)
     image = Image.new("F", (side, side))
     draw = ImageDraw.Draw(image)
@@ -31,7 +31,7 @@ def nuclei(generator: np.random.Generator, side: int) -> Canvas:
 
 
 def vesicles(generator: np.random.Generator, side: int) -> Canvas:
-    """Small discs and rings."""
+    """Draw small discs and rings."""
     image = Image.new("F", (side, side))
     draw = ImageDraw.Draw(image)
     radius = generator.uniform(2, 12)
@@ -46,13 +46,13 @@ def vesicles(generator: np.random.Generator, side: int) -> Canvas:
 
 
 def spots(generator: np.random.Generator, side: int) -> Canvas:
-    """Points far below the resolution, of brightnesses that differ by a factor of ten and more."""
+    """Draw points far below the resolution, with brightnesses over a factor of ten and more."""
     count = _count(generator, side**2 / generator.uniform(8, 60) ** 2, most=20_000)
     return deposit(positions(generator, side, count), generator.lognormal(0.0, 0.8, count), side)
 
 
 def filaments(generator: np.random.Generator, side: int) -> Canvas:
-    """Smooth curves that cross, and that branch at times."""
+    """Draw smooth curves that cross and sometimes branch."""
     count, length = int(generator.integers(10, 120)), side * generator.uniform(0.2, 1.0)
     stiffness = 10 ** generator.uniform(1.3, 2.8)  # length over which a curve forgets its direction
     angles = generator.uniform(0, 2 * np.pi, count)
@@ -77,7 +77,7 @@ def filaments(generator: np.random.Generator, side: int) -> Canvas:
 
 
 def outlines(generator: np.random.Generator, side: int) -> Canvas:
-    """Thin closed curves: membranes of cells that lie alone."""
+    """Draw thin closed curves: membranes of single cells."""
     radius = generator.uniform(15, 150)
     count = _count(generator, 0.8 * (side / radius / 4) ** 2 + 2, most=400)
     canvas = np.zeros((side, side), np.float32)
@@ -89,7 +89,7 @@ def outlines(generator: np.random.Generator, side: int) -> Canvas:
 
 
 def tissue(generator: np.random.Generator, side: int) -> Canvas:
-    """Membranes between cells that fill the plane: the borders of a Voronoi diagram, bent and of uneven brightness."""
+    """Draw membranes of confluent cells: bent borders of a Voronoi diagram, of uneven brightness."""
     rows, columns = np.mgrid[:side, :side].astype(np.float32)
     bend = generator.uniform(2, 20)
     x, y = (axis + np.float32(bend) * noise(generator, side, slope=2.5) for axis in (columns, rows))
@@ -104,7 +104,7 @@ def tissue(generator: np.random.Generator, side: int) -> Canvas:
 
 
 def haze(generator: np.random.Generator, side: int) -> Canvas:
-    """Stain that has no shape of its own: rough or smooth clouds."""
+    """Draw diffuse stain: rough or smooth clouds."""
     return clouds(generator, side, generator.uniform(0.4, 1.2), slope=generator.uniform(1.0, 2.5))
 
 
@@ -112,7 +112,7 @@ STRUCTURES = (nuclei, vesicles, spots, filaments, outlines, tissue, haze)
 
 
 def outline(generator: np.random.Generator, radius: float, corners: int = 60) -> Points:
-    """(corners, 2) points of a closed wavy curve around the origin: an ellipse with a few harmonics."""
+    """Draw (corners, 2) points of a closed wavy curve around the origin: a circle with a few harmonics."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     orders = np.arange(2, 7)
     waves = generator.uniform(-1, 1, (2, len(orders))) * generator.uniform(0, 0.35) / orders
@@ -123,7 +123,7 @@ def outline(generator: np.random.Generator, radius: float, corners: int = 60) ->
 def curves(
     generator: np.random.Generator, starts: Points, angles: npt.NDArray[np.float64], length: float, stiffness: float
 ) -> Points:
-    """(n, points, 2) of n smooth curves: the direction does a random walk that is smooth itself."""
+    """Draw (n, points, 2) points of n smooth curves, whose directions follow smooth random walks."""
     steps = max(2, int(length / _CURVE_STEP))
     knots = max(2, steps // 16)
     kinks = generator.standard_normal((len(starts), knots)) * np.sqrt(2 * length / knots / stiffness)
@@ -136,7 +136,7 @@ def curves(
 
 
 def positions(generator: np.random.Generator, side: int, count: int) -> Points:
-    """(count, 2) places all over the canvas, or in clusters."""
+    """Draw (count, 2) positions, uniform or in clusters."""
     if generator.random() < 0.5:
         return generator.uniform(0, side, (count, 2))
     centres = generator.uniform(0, side, (int(generator.integers(2, 25)), 2))
@@ -159,7 +159,7 @@ def deposit(points: Points, weights: npt.NDArray[np.float64], side: int) -> Canv
 
 
 def clouds(generator: np.random.Generator, side: int, contrast: float, slope: float = 1.5) -> Canvas:
-    """Positive factors around 1 whose logarithm is `noise` of deviation ``contrast``."""
+    """Draw positive factors around 1. Their logarithm is `noise` with deviation ``contrast``."""
     factors: Canvas = np.exp(np.float32(contrast) * noise(generator, side, slope))
     return factors
 
@@ -183,5 +183,5 @@ def _fill(draw: ImageDraw.ImageDraw, points: Points, brightness: float) -> None:
 
 
 def _count(generator: np.random.Generator, usual: float, *, most: int) -> int:
-    """Draw a number of things, half to twice the usual one."""
+    """Draw a count of half to twice the usual one."""
     return int(min(most, 1 + usual * 2 ** generator.uniform(-1, 1)))
