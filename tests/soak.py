@@ -156,7 +156,7 @@ def convert(destination: Path, kind: str, seed: int, **options: Any) -> None:
         )  # fmt: skip
         return path
 
-    with OMEZarrWriter(destination, layout, job=job, finish=tiff if kind == "tiff" else None, **options) as writer:
+    with OMEZarrWriter(destination, layout, job=job, make_file=tiff if kind == "tiff" else None, **options) as writer:
         regions = [region for region in writer.shards() if not writer.is_stored(layout.shard_index(region))]
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda region: writer.write(region, image[region]), regions))
@@ -306,11 +306,11 @@ class Soak:
 
 def tidied(destination: Path, kind: str) -> None:
     """Do what a next run does about a finished image."""
-    from napari_mgbpv2.io.storage.local_transaction import Place
-    from napari_mgbpv2.io.writers.ome_zarr import place_at
+    from napari_mgbpv2.io.storage.local_transaction import OutputTransaction
+    from napari_mgbpv2.io.writers.ome_zarr import open_transaction
 
-    place = place_at(destination, overwrite=True, is_file=kind == "tiff")
-    assert isinstance(place, Place)
+    place = open_transaction(destination, overwrite=True, is_file=kind == "tiff")
+    assert isinstance(place, OutputTransaction)
     place.keep()
 
 

@@ -23,7 +23,7 @@ from napari_mgbpv2.conversion import ConversionJob, Report, cluster, prepare, ru
 from napari_mgbpv2.conversion.worker_checks import Event, Requirements, WorkerChecks
 from napari_mgbpv2.conversion.worker_plugin import ConversionPlugin
 from napari_mgbpv2.errors import Cancelled, ClusterError, SourceError
-from napari_mgbpv2.io.storage.backends import Folder
+from napari_mgbpv2.io.storage.backends import LocalBackend
 from napari_mgbpv2.model.checkpoints import save_model
 from napari_mgbpv2.upscaling.options import UpscaleOptions
 from test_resume import content
@@ -141,7 +141,7 @@ class TestErrors:
         self, client: Client, source: Path, destination: Path, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         of = Requirements.of
-        elsewhere = Folder(Path("no such place"))
+        elsewhere = LocalBackend(Path("no such place"))
         monkeypatch.setattr(Requirements, "of", lambda *given: replace(of(*given), storage=elsewhere))
         with pytest.raises(ClusterError, match=r"worker tcp://\S+ .*does not see .*storage that all of them share"):
             run(prepare(job(source, destination, model)), client=client)
@@ -232,7 +232,7 @@ class TestChecks:
         """Checks in which the workers of the cluster have passed, and what is said of others."""
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         notes: list[str] = []
-        requirements = Requirements(None, None, Folder(Path(__file__).parent))
+        requirements = Requirements(None, None, LocalBackend(Path(__file__).parent))
         checks = WorkerChecks(client, requirements, "a conversion", b"", self.events.put, notes.append)
         while len(client.nthreads()) != 2:  # workers of the tests before may be ending, or starting
             time.sleep(0.1)

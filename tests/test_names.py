@@ -102,7 +102,7 @@ class TestFolders:
         (tmp_path / "notes.txt").write_text("hi")
         for ignored in ("Thumbs.db", "desktop.ini", ".DS_Store", "._a.png"):
             (tmp_path / ignored).write_bytes(b"\xff\xd8\xff")
-        left_out = search(tmp_path).left_out
+        left_out = search(tmp_path).skipped
         assert [(Path(each.path).name, each.reason) for each in left_out] == [("notes.txt", "no image")]
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are none")
@@ -113,7 +113,7 @@ class TestFolders:
         (tmp_path / "loop.png").symlink_to("loop.png")
         found = search(tmp_path)
         assert [Path(image.path).name for image in found.images] == ["a.png"]
-        said = {Path(each.path).name: (each.reason.split(";")[0], each.is_failure) for each in found.left_out}
+        said = {Path(each.path).name: (each.reason.split(";")[0], each.is_failure) for each in found.skipped}
         assert said == {
             "pipe.png": ("a pipe (FIFO), no file", False),
             "gone.png": ("is a link that leads nowhere", True),

@@ -24,7 +24,7 @@ from napari_mgbpv2.cli.upscale import main
 from napari_mgbpv2.errors import Cancelled, ClusterError, DestinationError, SourceError
 from napari_mgbpv2.io.readers import open_source
 from napari_mgbpv2.io.storage import lease, object_stores
-from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, LOCK, Bucket
+from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, LOCK, ObjectStoreBackend
 from napari_mgbpv2.model.checkpoints import save_model
 from s3 import TestBucket, a_bucket, serving_s3
 
@@ -104,13 +104,13 @@ class TestResult:
         self, source: Path, model: Path, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         written: list[str] = []
-        write = Bucket.write
+        write = ObjectStoreBackend.write
 
-        def noted(self: Bucket, key: str, *arguments: Any, **options: Any) -> Any:
+        def noted(self: ObjectStoreBackend, key: str, *arguments: Any, **options: Any) -> Any:
             written.extend([key] if key != LOCK else [])
             return write(self, key, *arguments, **options)
 
-        monkeypatch.setattr(Bucket, "write", noted)
+        monkeypatch.setattr(ObjectStoreBackend, "write", noted)
         mgbp.convert(source, f"{bucket.url}/result.ome.zarr", model=model, **OPTIONS)
         assert written[-4:-1] == ["0/zarr.json", "1/zarr.json", "2/zarr.json"]
         assert written[-1] == "zarr.json"
@@ -196,15 +196,15 @@ class TestUnfinished:
     def test_stopped_while_it_appears_it_is_gone_on_with(
         self, source: Path, model: Path, bucket: TestBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        destination, write = f"{bucket.url}/result.ome.zarr", Bucket.write
+        destination, write = f"{bucket.url}/result.ome.zarr", ObjectStoreBackend.write
 
-        def failing(self: Bucket, key: str, *arguments: Any, **options: Any) -> Any:
+        def failing(self: ObjectStoreBackend, key: str, *arguments: Any, **options: Any) -> Any:
             if key == "1/zarr.json":
                 raise KeyboardInterrupt
             return write(self, key, *arguments, **options)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Bucket, "write", failing)
+            patched.setattr(ObjectStoreBackend, "write", failing)
             with pytest.raises(KeyboardInterrupt):
                 mgbp.convert(source, destination, model=model, **OPTIONS)
         assert "0/zarr.json" in bucket.keys("result.ome.zarr")
@@ -217,8 +217,8 @@ class TestUnfinished:
         self, source: Path, model: Path, bucket: TestBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hasty = {"max_retries": 1, "retry_timeout": timedelta(seconds=1)}
-        monkeypatch.setattr(object_stores, "_PATIENT", hasty)
-        monkeypatch.setattr(object_stores, "_IMPATIENT", hasty)
+        monkeypatch.setattr(object_stores, "_LONG_RETRIES", hasty)
+        monkeypatch.setattr(object_stores, "_SHORT_RETRIES", hasty)
         with ExitStack() as server:
             endpoint = server.enter_context(serving_s3())
             monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -267,10 +267,10 @@ class TestRefusals:
         self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(lease, "LEASE_SECONDS", 4.0)
-        held = lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run="first"))
+        held = lease.Lease(ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="first"))
         said: list[str] = []
         with pytest.raises(DestinationError, match="is being written already, by another run"):
-            lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run="second"), said.append)
+            lease.Lease(ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="second"), said.append)
         assert "waiting up to 4 s" in said[0]
         held.confirm()
         held.release(delete=True)
@@ -282,7 +282,7 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
         bucket.put(f"r.ome.zarr/{HIDDEN}/lock.json", content)
-        lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run="mine")).release(delete=True)
+        lease.Lease(ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="mine")).release(delete=True)
         assert bucket.keys() == []
 
     def test_of_two_that_find_a_lock_expired_one_gets_it(
@@ -293,7 +293,7 @@ class TestRefusals:
 
         def take(run: str) -> bool:
             try:
-                lease.Lease(Bucket(f"{bucket.url}/r.ome.zarr", run=run))
+                lease.Lease(ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run=run))
             except DestinationError:
                 return False
             return True
@@ -304,7 +304,7 @@ class TestRefusals:
     def test_who_has_lost_its_lock_is_told_and_writes_nothing(
         self, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        late = Bucket(f"{bucket.url}/r.ome.zarr", run="late")
+        late = ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="late")
         held = lease.Lease(late)
         bucket.put(f"r.ome.zarr/{HIDDEN}/lock.json", b'{"token": "other"}')
         with pytest.raises(DestinationError, match="taken over by another run"):
@@ -319,24 +319,24 @@ class TestRefusals:
     ) -> None:
         """It has found its run alive, and then slept."""
         url = f"{bucket.url}/r.ome.zarr"
-        old, new = Bucket(url, run="old"), Bucket(url, run="new")
+        old, new = ObjectStoreBackend(url, run="old"), ObjectStoreBackend(url, run="new")
         first = lease.Lease(old)
-        check = Bucket._check_run
+        check = ObjectStoreBackend._check_run
 
-        def slept(self: Bucket) -> None:
+        def slept(self: ObjectStoreBackend) -> None:
             check(self)
             if self.run == "old" and not first._ended.is_set():
                 first.release()
                 lease.Lease(new)
                 new.put("0/c/0/0", b"new")
 
-        monkeypatch.setattr(Bucket, "_check_run", slept)
+        monkeypatch.setattr(ObjectStoreBackend, "_check_run", slept)
         with pytest.raises(DestinationError, match="taken over by another run"):
             old.put("0/c/0/0", b"old")
         assert bucket.content("r.ome.zarr")["0/c/0/0"] == b"new"
 
     def test_what_a_late_task_has_left_is_replaced(self, bucket: TestBucket) -> None:
-        new = Bucket(f"{bucket.url}/r.ome.zarr", run="new")
+        new = ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="new")
         held = lease.Lease(new)
         bucket.put("r.ome.zarr/0/c/0/0", b"old")
         new.put("0/c/0/0", b"new")
@@ -379,7 +379,7 @@ class TestRefusals:
         self, source: Path, model: Path, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         distributed = pytest.importorskip("distributed")
-        monkeypatch.setattr(Bucket, "is_there", lambda self: False)
+        monkeypatch.setattr(ObjectStoreBackend, "is_there", lambda self: False)
         with (
             distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
             distributed.Client(cluster) as client,

@@ -517,7 +517,7 @@ def test_nothing_is_made_from_what_has_gone(path: Path) -> None:
             writer.write(region, an_image(layout)[region])
         (path.with_name(f"{path.name}.partial") / "0" / "c" / "1" / "1").unlink()
         with pytest.raises(DestinationError, match=r"1 file of .*partial went missing while it was written"):
-            writer.build((0, 0), 1)
+            writer.downsample_shard((0, 0), 1)
 
 
 def test_an_incomplete_image_is_not_committed(path: Path) -> None:

@@ -21,7 +21,14 @@ from napari_mgbpv2.conversion.verification import faults_of
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.io.storage.locks import Lock
 from napari_mgbpv2.io.writers.ome_tiff import write_ome_tiff
-from napari_mgbpv2.io.writers.ome_zarr import DamagedShards, ImageLayout, OMEZarrWriter, halve, kept_at, tidy_finished
+from napari_mgbpv2.io.writers.ome_zarr import (
+    DamagedShards,
+    ImageLayout,
+    OMEZarrWriter,
+    complete_interrupted_publish,
+    find_partial_output,
+    halve,
+)
 from napari_mgbpv2.io.writers.ome_zarr import writer as writing
 from test_ome_zarr import a_layout, an_image, names, stored, write_image, write_levels
 
@@ -171,13 +178,13 @@ class TestPublishing:
             "        if not left[0]: os._exit(9)\n"
             "        return function(*a, **k)\n"
             "    return call\n"
-            "from napari_mgbpv2.io.storage.local_transaction import Place\n"
-            "publish = Place.publish\n"
+            "from napari_mgbpv2.io.storage.local_transaction import OutputTransaction\n"
+            "publish = OutputTransaction.publish\n"
             "def armed(self, *a):\n"
             "    for name in ('replace', 'rename', 'unlink', 'rmdir', 'link'):\n"
             "        setattr(os, name, killing(getattr(os, name)))\n"
             "    publish(self, *a)\n"
-            "Place.publish = armed\n"
+            "OutputTransaction.publish = armed\n"
             "t.finish(Path(sys.argv[1]), t.JOB, options={'overwrite': True})\n"
         )
         command = [sys.executable, "-c", program, str(path), str(Path(__file__).parent), str(number)]
@@ -197,7 +204,7 @@ class TestPublishing:
         new.rename(path.with_name(f"{path.name}.partial"))
         path.rename(path.with_name(f"{path.name}.replaced"))
         (path.with_name(f"{path.name}.partial") / ".mgbpv2-publishing.json").write_text('{"file": null}')
-        tidy_finished(path)
+        complete_interrupted_publish(path)
         np.testing.assert_array_equal(stored(path), an_image(layout_of(JOB), 0))
         assert names(path.parent) == [path.name]
         assert not [name for name in names(path) if "mgbpv2" in name]
@@ -212,7 +219,7 @@ class TestPublishing:
         write_image(path.with_name("other.ome.zarr"), a_layout()).rename(path)
         before = content(path.parent)
         with pytest.raises(DestinationError, match="has appeared while it was being replaced; the image of before is"):
-            tidy_finished(path)
+            complete_interrupted_publish(path)
         assert content(path.parent) == before
 
     def test_what_a_tiff_was_made_of_goes_at_the_next_run(self, tmp_path: Path) -> None:
@@ -221,7 +228,7 @@ class TestPublishing:
         begin(path.with_name("work"))
         path.with_name("work.partial").rename(partial)
         (partial / ".mgbpv2-publishing.json").write_text('{"file": "image.ome.tif"}')
-        tidy_finished(path, is_file=True)
+        complete_interrupted_publish(path, is_file=True)
         assert names(tmp_path) == ["a.ome.tif"]
 
     def test_a_name_that_leaves_no_room_is_refused_at_the_start(self, tmp_path: Path) -> None:
@@ -384,9 +391,9 @@ class TestDamage:
             else:
                 file.write_bytes(file.read_bytes()[:-30])
             with pytest.raises(DamagedShards) as caught:
-                writer.build((0, 0), 1)
+                writer.downsample_shard((0, 0), 1)
             assert pickle.loads(pickle.dumps(caught.value)).shards == ((0, (1, 1)),)
-            assert writer.forget(caught.value.shards) == [(0, (1, 1))]
+            assert writer.invalidate(caught.value.shards) == [(0, (1, 1))]
             region = layout.shard_region((1, 1))
             writer.write(region, an_image(layout)[region])
             for level in (1, 2):
@@ -512,6 +519,6 @@ class TestVerifying:
 
 def test_unfinished_work_is_still_found_by_its_destination(path: Path) -> None:
     begin(path)
-    kept = kept_at(path)
+    kept = find_partial_output(path)
     assert kept is not None
     assert (kept.job, kept.shards) == (JOB, 5)

@@ -14,7 +14,7 @@ import napari_mgbpv2 as mgbp
 from examples import Array, a_network, an_image
 from napari_mgbpv2.conversion import ConversionJob, Report, prepare, run
 from napari_mgbpv2.errors import Cancelled, DestinationError, SourceError
-from napari_mgbpv2.io.storage.backends import Folder
+from napari_mgbpv2.io.storage.backends import LocalBackend
 from napari_mgbpv2.io.writers.ome_zarr import ShardStore, StoredShard
 from napari_mgbpv2.upscaling.options import UpscaleOptions
 
@@ -230,15 +230,15 @@ class TestDamage:
 
     def test_a_damaged_shard_is_recognised_by_the_checksum_of_its_index(self, source: Path, destination: Path) -> None:
         convert(source, destination)
-        storage = Folder(destination)
+        storage = LocalBackend(destination)
         layout = prepare(ConversionJob(source, destination, UpscaleOptions(model=NETWORK), **SHARDS)).layout
         file = destination / "0" / "c" / "0" / "0"
         shard = StoredShard(0, (0, 0), file.stat().st_size)
-        assert ShardStore(storage, layout).is_whole(shard, storage.sizes())
+        assert ShardStore(storage, layout).is_whole(shard, storage.size_lookup())
         damaged = bytearray(file.read_bytes())
         damaged[-20] ^= 1
         file.write_bytes(damaged)
-        assert not ShardStore(storage, layout).is_whole(shard, storage.sizes())
+        assert not ShardStore(storage, layout).is_whole(shard, storage.size_lookup())
 
 
 class TestWhatEndsIt:

@@ -140,7 +140,7 @@ class TestBioIO:
         assert (source.name, source.kind, source.axes) == ("cells", "DV", "czyx")
         assert source.pixel_size == {"z": 0.5, "y": 0.125, "x": 0.125}
         assert source.channel_names is None
-        assert source.data.piece_shape == (1, 1, 40, 50)
+        assert source.data.chunk_shape == (1, 1, 40, 50)
         assert_reads(source, pixels(2, 5, 40, 50))
 
     def test_a_first_number_like_that_of_a_bitmap_misleads_nobody(self, tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ class TestPieces:
         self, tmp_path: Path, shape: tuple[int, ...], storage: dict[str, Any], piece: tuple[int, ...]
     ) -> None:
         tifffile.imwrite(tmp_path / "a.tif", pixels(*shape, dtype="u1"), **{"photometric": "minisblack", **storage})
-        assert open_source(tmp_path / "a.tif").data.piece_shape == piece
+        assert open_source(tmp_path / "a.tif").data.chunk_shape == piece
 
 
 MULTIFILE_OME = """<?xml version="1.0" encoding="UTF-8"?>

@@ -56,7 +56,7 @@ class TestOrientation:
         tifffile.imwrite(tmp_path / "a.tif", pixels(64, 96), tile=(16, 32), extratags=[tag], metadata=None)
         data = open_source(tmp_path / "a.tif").data
         assert data.shape == (96, 64)
-        assert data.piece_shape == (32, 16)
+        assert data.chunk_shape == (32, 16)
 
     def test_pixel_sizes_are_turned_too(self, tmp_path: Path) -> None:
         options: dict[str, Any] = {"resolution": (10_000, 5_000), "resolutionunit": "CENTIMETER"}

@@ -110,7 +110,7 @@ class TestZarrArrays:
 
     def test_chunks_are_decoded_at_a_time_not_shards(self, tmp_path: Path) -> None:
         zarr.create_array(tmp_path / "a.zarr", shape=(64, 64), chunks=(8, 16), shards=(32, 32), dtype="u2")
-        assert open_source(tmp_path / "a.zarr").data.piece_shape == (8, 16)
+        assert open_source(tmp_path / "a.zarr").data.chunk_shape == (8, 16)
 
     def test_axes_that_cannot_be_told_can_be_said(self, tmp_path: Path) -> None:
         zarr.create_array(tmp_path / "a.zarr", data=pixels(1, 2, 3, 1, 5, 6))

@@ -14,7 +14,7 @@ from napari_mgbpv2.addresses import Destination, absolute_path
 from napari_mgbpv2.cli.output import write_error, write_line, write_path, write_text
 from napari_mgbpv2.conversion import ConversionPlan, Report
 from napari_mgbpv2.formatting import format_bytes, format_duration
-from napari_mgbpv2.io.readers.discovery import LeftOut
+from napari_mgbpv2.io.readers.discovery import SkippedFile
 
 JSON_SECONDS = 1.0  # between two lines of progress
 MOST_NAMED = 5  # of files that are left out for the same reason
@@ -26,7 +26,7 @@ class QuietReporter:
     def __init__(self, command: str) -> None:
         self.command = command
 
-    def left_out(self, others: Sequence[LeftOut]) -> None:
+    def left_out(self, others: Sequence[SkippedFile]) -> None:
         """Report the files in folders that are not images."""
 
     def preview(self, path: Path) -> None:
@@ -70,7 +70,7 @@ class TextReporter(QuietReporter):
         super().__init__(command)
         self._bar: Any = None
 
-    def left_out(self, others: Sequence[LeftOut]) -> None:
+    def left_out(self, others: Sequence[SkippedFile]) -> None:
         """Print one line per reason."""
         reasons: dict[str, list[str]] = {}
         for other in others:
@@ -139,7 +139,7 @@ class JsonReporter(QuietReporter):
         super().__init__(command)
         self._last_progress = 0.0
 
-    def left_out(self, others: Sequence[LeftOut]) -> None:
+    def left_out(self, others: Sequence[SkippedFile]) -> None:
         """Print each with the reason."""
         for other in others:
             _print("left_out", path=other.path, reason=other.reason)

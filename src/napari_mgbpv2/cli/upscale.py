@@ -23,7 +23,7 @@ from napari_mgbpv2.upscaling import UpscaleOptions
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_mgbpv2.io.readers.discovery import LeftOut
+    from napari_mgbpv2.io.readers.discovery import SkippedFile
 
 _FOR_JOB = ("overwrite", "resume", "levels", "series", "level", "unit", "missing", "record_paths")
 _FOR_OUTPUT = ("format", "chunk", "shard", "codec")
@@ -49,8 +49,8 @@ def _upscale(options: argparse.Namespace) -> int:
     reporter = (JsonReporter if options.json else QuietReporter if options.quiet else TextReporter)("mgbpv2-upscale")
     output = _output(options.output)
     found = search(options.source)
-    missing = [each for each in found.left_out if each.is_failure]
-    reporter.left_out([each for each in found.left_out if not each.is_failure])
+    missing = [each for each in found.skipped if each.is_failure]
+    reporter.left_out([each for each in found.skipped if not each.is_failure])
     folders = [image.folder for image in found.images]
     one = len(found.images) == len(options.source) == 1 and not missing
     single = one and folders == [None] and not _names_a_folder(options.output)
@@ -100,7 +100,7 @@ def _names_a_folder(output: str) -> bool:
 
 def _convert_all(
     jobs: Sequence[ConversionJob],
-    missing: Sequence[LeftOut],
+    missing: Sequence[SkippedFile],
     options: argparse.Namespace,
     reporter: QuietReporter,
     client: Client | None,

@@ -233,8 +233,8 @@ def run(
         overwrite=job.overwrite,
         job=comparable(layout.provenance),
         resume=job.resume,
-        finish=partial(write_tiff, prepared, cancelled) if job.makes_tiff else None,
-        waiting=note,
+        make_file=partial(write_tiff, prepared, cancelled) if job.makes_tiff else None,
+        on_wait=note,
         comparable=comparable,
     ) as writer:
         work = ShardWork.of(prepared)

@@ -250,7 +250,7 @@ class _Run:
     def _record(self, shard: StoredShard, tiles_run: int) -> None:
         self._writer.record(shard)
         self._tracker.add(shard, tiles_run)
-        above = self._writer.ready_above(shard)
+        above = self._writer.ready_parent(shard)
         if above is not None and not self._writer.is_stored(above, shard.level + 1):
             self._waiting.append((shard.level + 1, above))
 
@@ -287,7 +287,7 @@ class _Run:
         self._damages.update(error.shards)
         if max(self._damages[shard] for shard in error.shards) >= MAX_DAMAGES:
             raise error
-        dropped = self._writer.forget(error.shards)
+        dropped = self._writer.invalidate(error.shards)
         self._tracker.uncount(dropped)
         self._waiting += [
             (level, index) for level, index in dropped if not level or self._writer.is_ready(index, level)
@@ -315,7 +315,7 @@ def _build_shard(name: str, store: ShardStore, index: Index, level: int) -> tupl
 
     plugin_of_this_worker(name)  # a process that has not been checked makes nothing
     with _storage_errors(store):
-        return store.build(index, level), 0
+        return store.downsample_shard(index, level), 0
 
 
 def _make_shard(name: str, store: ShardStore, index: Index, level: int) -> tuple[StoredShard, int]:
@@ -345,7 +345,7 @@ def _make_shard(name: str, store: ShardStore, index: Index, level: int) -> tuple
 
 @contextlib.contextmanager
 def _storage_errors(store: ShardStore) -> Iterator[None]:
-    from napari_mgbpv2.io.writers.ome_zarr import telling_errors
+    from napari_mgbpv2.io.writers.ome_zarr import translate_write_errors
 
-    with telling_errors(store.storage.destination):
+    with translate_write_errors(store.storage.destination):
         yield

@@ -78,7 +78,7 @@ class PyramidBuilder:
         while True:
             level = shard.level + 1
             with self._lock:
-                index = self._writer.ready_above(shard)
+                index = self._writer.ready_parent(shard)
                 if index is None or (level, index) in self._claimed or self._writer.is_stored(index, level):
                     return
                 self._claimed.add((level, index))
@@ -95,9 +95,9 @@ class PyramidBuilder:
 
         self._tracker.check()
         try:
-            shard = self._writer.build(index, level)
+            shard = self._writer.downsample_shard(index, level)
         except DamagedShards as error:
-            self._tracker.uncount(self._writer.forget(error.shards))
+            self._tracker.uncount(self._writer.invalidate(error.shards))
             return None
         self._tracker.add(shard)
         return shard

@@ -16,7 +16,7 @@ from napari_mgbpv2.errors import DestinationError, OutOfMemory, TilingError
 from napari_mgbpv2.upscaling import UpscalePlan
 
 if TYPE_CHECKING:
-    from napari_mgbpv2.io.writers.ome_zarr import Kept
+    from napari_mgbpv2.io.writers.ome_zarr import PartialOutput
 
 SMALLEST_TILE = 64
 # of CUDA and Metal, of torch on the CPU, and of Python, whose threads need some
@@ -137,7 +137,7 @@ def with_tile_of_existing_output(prepared: ConversionPlan) -> ConversionPlan:
     return halved if halved.layout.provenance["tile"] == wanted else prepared
 
 
-def find_partial_output(destination: Destination) -> Kept | None:
+def find_partial_output(destination: Destination) -> PartialOutput | None:
     """Return the partial output at a destination, or None if there is none.
 
     Raises
@@ -147,7 +147,7 @@ def find_partial_output(destination: Destination) -> Kept | None:
     """
     from napari_mgbpv2.io.writers import ome_zarr
 
-    return ome_zarr.kept_at(destination)
+    return ome_zarr.find_partial_output(destination)
 
 
 def has_partial_output(destination: Destination) -> bool:
@@ -167,17 +167,17 @@ def _has_resumable_output(prepared: ConversionPlan) -> bool:
 
 def discard_partial_output(prepared: ConversionPlan) -> None:
     """Remove the partial output of this job. Other partial output and finished images are not touched."""
-    from napari_mgbpv2.io.writers.ome_zarr import place_at
+    from napari_mgbpv2.io.writers.ome_zarr import open_transaction
 
     job = prepared.job
-    place = place_at(job.destination, overwrite=job.overwrite, is_file=job.makes_tiff)
+    place = open_transaction(job.destination, overwrite=job.overwrite, is_file=job.makes_tiff)
     is_ours = False
     try:
-        kept = place.kept()
+        kept = place.partial_output()
         is_ours = kept is not None and _is_of_this_job(kept, prepared)
     finally:
         if is_ours:
-            place.give_up()
+            place.discard()
         else:
             place.keep()
 
@@ -192,7 +192,7 @@ def _out_of_memory_message(prepared: ConversionPlan) -> str:
     )
 
 
-def _is_of_this_job(kept: Kept, prepared: ConversionPlan) -> bool:
+def _is_of_this_job(kept: PartialOutput, prepared: ConversionPlan) -> bool:
     from napari_mgbpv2.io.writers.ome_zarr import differences
 
     return not differences(comparable(kept.job), comparable(prepared.layout.provenance))

@@ -20,7 +20,7 @@ from napari_mgbpv2.conversion.job import ConversionJob, ConversionPlan
 from napari_mgbpv2.errors import DestinationError, ImageError
 from napari_mgbpv2.imaging.axes import AXIS_ORDER
 from napari_mgbpv2.io.fingerprints import recorded_source, without_folders
-from napari_mgbpv2.io.readers import ImageSource, bare_source, described_as, open_source
+from napari_mgbpv2.io.readers import ImageSource, open_source, source_without_metadata, with_metadata
 from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
 from napari_mgbpv2.upscaling.ranges import sampled_extremes
 
@@ -92,9 +92,9 @@ def _open(job: ConversionJob) -> ImageSource:
         from napari_mgbpv2.upscaling import image_and_axes
 
         image, axes = image_and_axes(job.source, axes)
-        source = bare_source(image, axes, _name_of(job.destination), "array")
+        source = source_without_metadata(image, axes, _name_of(job.destination), "array")
         described["axes"] = None
-    return described_as(source, **described)
+    return with_metadata(source, **described)
 
 
 def _name_of(destination: Destination) -> str:

@@ -25,11 +25,16 @@ def is_already_complete(prepared: ConversionPlan) -> bool:
         It is a result of ours, but of another job, and may not be overwritten; or something is missing from it.
     """
     from napari_mgbpv2.io.writers.ome_tiff import read_provenance
-    from napari_mgbpv2.io.writers.ome_zarr import differences, kept_at, provenance_of, tidy_finished
+    from napari_mgbpv2.io.writers.ome_zarr import (
+        complete_interrupted_publish,
+        differences,
+        find_partial_output,
+        provenance_of,
+    )
 
     destination, overwrite = absolute_path(prepared.job.destination), prepared.job.overwrite
-    tidy_finished(destination, is_file=prepared.job.makes_tiff)
-    if overwrite and kept_at(destination) is not None:
+    complete_interrupted_publish(destination, is_file=prepared.job.makes_tiff)
+    if overwrite and find_partial_output(destination) is not None:
         return False
     if prepared.job.makes_tiff:
         assert isinstance(destination, Path)

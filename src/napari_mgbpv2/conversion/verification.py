@@ -37,9 +37,9 @@ def faults_of(result: Destination, *, thorough: bool = True) -> Iterator[str]:
         assert isinstance(found, Path)
         yield from _faults_in_tiff(found, thorough=thorough)
         return
-    from napari_mgbpv2.io.writers.ome_zarr import faults_in_zarr, telling_errors
+    from napari_mgbpv2.io.writers.ome_zarr import faults_in_zarr, translate_write_errors
 
-    with telling_errors(found):
+    with translate_write_errors(found):
         yield from faults_in_zarr(found, thorough=thorough)
 
 

@@ -21,7 +21,7 @@ from napari_mgbpv2.model.zoo import file_hash, find_model_by_hash
 
 if TYPE_CHECKING:
     from napari_mgbpv2.conversion.job import ConversionPlan
-    from napari_mgbpv2.io.writers.ome_zarr import Storage
+    from napari_mgbpv2.io.writers.ome_zarr import StorageBackend
 
 Event = Callable[[], None]
 
@@ -48,10 +48,10 @@ class Requirements:
 
     model: tuple[str, str] | None
     source: str | None
-    storage: Storage
+    storage: StorageBackend
 
     @classmethod
-    def of(cls, prepared: ConversionPlan, storage: Storage) -> Requirements:
+    def of(cls, prepared: ConversionPlan, storage: StorageBackend) -> Requirements:
         """Return the requirements of a conversion."""
         from napari_mgbpv2.runtime import ModelFile
 
@@ -65,7 +65,7 @@ class Requirements:
             return fault
         if self.source is not None and not os.path.exists(self.source):
             return f"does not see the source {display_path(self.source)}: {_SHARED}"
-        if not self.storage.is_there():
+        if not self.storage.exists_here():
             return f"does not see the unfinished output of {self.storage.destination}: {_SHARED}"
         return None
 

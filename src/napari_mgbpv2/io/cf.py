@@ -49,7 +49,7 @@ class Packing(NamedTuple):
         return values.astype(self.dtype_for(stored.dtype), copy=False)
 
 
-def packing_of(path: str, attributes: Mapping[str, Any]) -> Packing | None:
+def read_packing(path: str, attributes: Mapping[str, Any]) -> Packing | None:
     """Return how values are packed; None for those stored as they are.
 
     Raises
@@ -77,13 +77,13 @@ def missing_value(attributes: Mapping[str, Any]) -> float | None:
     for name in ("_FillValue", "missing_value", "nodata"):
         value = attributes.get(name)
         if name == "_FillValue" and isinstance(value, str):
-            value = _float_of(value)
+            value = _to_float(value)
         if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
             return float(value)
     return None
 
 
-def _float_of(text: str) -> float | None:
+def _to_float(text: str) -> float | None:
     """Decode a float that xarray has written into a Zarr of version 3: eight bytes in base64."""
     try:
         (value,) = struct.unpack("<d", base64.b64decode(text, validate=True))
@@ -92,7 +92,7 @@ def _float_of(text: str) -> float | None:
     return float(value)
 
 
-class WithMissing:
+class MaskedMissingArray:
     """An array with a value that stands for missing pixels.
 
     Parameters

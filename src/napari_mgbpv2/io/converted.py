@@ -40,9 +40,9 @@ class ConvertedArray(FileArray):
         self._pixels, self._convert = pixels, convert
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """As in the file, with all samples."""
-        return self._pixels.piece_shape + self._samples
+        return self._pixels.chunk_shape + self._samples
 
     @property
     def decoding_bytes(self) -> int:

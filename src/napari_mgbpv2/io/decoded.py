@@ -24,13 +24,13 @@ class DecodedArray(FileArray):
         self._pixels: Pixels | None = None
 
     @property
-    def kept_bytes(self) -> int:
+    def retained_bytes(self) -> int:
         """Bytes that stay once it is decoded."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
         """Return the memory that decoding takes, and the decoded pixels."""
-        return ReadingMemory(self.decoding_bytes, self.kept_bytes)
+        return ReadingMemory(self.decoding_bytes, self.retained_bytes)
 
     def _read(self, window: Window) -> Pixels:
         with self._lock:

@@ -207,14 +207,14 @@ class FileArray(ABC):
         return len(self.shape)
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """Pixels along each axis of what is decoded at a time, however few of them are read; by default all."""
         return self.shape
 
     @property
     def decoding_bytes(self) -> int:
         """Bytes of memory at the peak of decoding one piece: itself, and as many encoded ones or working memory."""
-        return 2 * math.prod(self.piece_shape) * self.dtype.itemsize
+        return 2 * math.prod(self.chunk_shape) * self.dtype.itemsize
 
     def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
         """Return the memory that reading takes.
@@ -226,7 +226,7 @@ class FileArray(ABC):
         readers
             How many threads read at a time.
         """
-        return ReadingMemory(0, _chunk_bytes(self.shape, self.piece_shape, window, self.decoding_bytes, readers))
+        return ReadingMemory(0, _chunk_bytes(self.shape, self.chunk_shape, window, self.decoding_bytes, readers))
 
     def __getitem__(self, window: slice | Window) -> Pixels:
         """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
@@ -356,7 +356,7 @@ def _chunk_bytes(
     return readers * min(touched, _CHUNKS_AT_ONCE) * chunk_bytes
 
 
-class UnfitPicture(SourceError):
+class UnsupportedPicture(SourceError):
     """The format is known, and no other reader would do better."""
 
 
@@ -364,7 +364,7 @@ class UnknownFormat(SourceError):
     """The content is of no format that has been tried so far."""
 
 
-def cut_short(path: str, detail: str) -> SourceError:
+def truncated_file_error(path: str, detail: str) -> SourceError:
     """Return the error for a file with missing bytes."""
     return SourceError(f"{path}: the file is cut short: {detail}; copy or download it again.")
 
@@ -385,7 +385,7 @@ def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     return native.newbyteorder("=")
 
 
-def only_image(path: str, kind: str, series: int, level: int) -> None:
+def check_single_image(path: str, kind: str, series: int, level: int) -> None:
     """Refuse a series or level other than 0, for formats that have one of each."""
     pick(path, kind, "series", [None], series)
     pick(path, kind, "level", [None], level)
@@ -421,7 +421,7 @@ def guess_axes(path: str, shape: tuple[int, ...]) -> str:
         raise SourceError(f"{path}: {error}") from error
 
 
-def axes_or(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) -> str:
+def axes_with_override(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) -> str:
     """Return what ``own`` reads of the axes in the file, or where it cannot be told, the axes that somebody says.
 
     Raises
@@ -439,24 +439,24 @@ def axes_or(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) ->
         return check_axes(said, shape)
 
 
-def is_filled_in(name: str) -> bool:
+def is_default_channel_name(name: str) -> bool:
     """Tell what writers fill in where a channel has no name, such as "Channel 0" or "Channel:0:0"."""
     return re.fullmatch(r"(channel|ch|c)?[\s:_\d]*", name.strip().lower()) is not None
 
 
-def placed(axes: str) -> str:
+def calibrated_axes(axes: str) -> str:
     """Return the axes that have a pixel size: all but "c" and "s"."""
     return "".join(axis for axis in axes if axis not in "cs")
 
 
-def bare_source(data: ArrayLike, axes: str, path: str, kind: str) -> ImageSource:
+def source_without_metadata(data: ArrayLike, axes: str, path: str, kind: str) -> ImageSource:
     """Return an image about which nothing but its axes is known; ``path`` may be a name for one in memory."""
     return ImageSource(
         data=data,
         axes=axes,
-        pixel_size=dict.fromkeys(placed(axes), 1.0),
-        units=dict.fromkeys(placed(axes)),
-        translation=dict.fromkeys(placed(axes), 0.0),
+        pixel_size=dict.fromkeys(calibrated_axes(axes), 1.0),
+        units=dict.fromkeys(calibrated_axes(axes)),
+        translation=dict.fromkeys(calibrated_axes(axes), 0.0),
         channel_names=None,
         channel_colors=None,
         path=path,

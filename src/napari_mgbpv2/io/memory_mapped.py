@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import FileArray, Pixels, Window, cut_short
+from napari_mgbpv2.io.image import FileArray, Pixels, Window, truncated_file_error
 
 
 class MappedArray(FileArray):
@@ -52,7 +52,7 @@ class MappedArray(FileArray):
         self._pixels: Pixels = np.ndarray(self.shape, dtype, self._file, offset, order="F" if order == "F" else "C")
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """One pixel: nothing is decoded."""
         return (1,) * self.ndim
 
@@ -68,4 +68,4 @@ class MappedArray(FileArray):
     def _check_complete(self) -> None:
         present = self._file.size()  # of the file as it is now: to read a map beyond it would end the process
         if self._end > present:
-            raise cut_short(self.path, f"its pixels need {self._end} bytes and it has {present}")
+            raise truncated_file_error(self.path, f"its pixels need {self._end} bytes and it has {present}")

@@ -17,13 +17,13 @@ TURNS = {
 }  # fmt: skip
 
 
-def turn_of(page: tifffile.TiffPage) -> tuple[bool, bool, bool]:
+def read_orientation(page: tifffile.TiffPage) -> tuple[bool, bool, bool]:
     """Return what turns a page upright: swap rows and columns, then flip rows, then flip columns."""
     value = page.tags.valueof(274)
     return TURNS.get(value, (False, False, False)) if isinstance(value, int) else (False, False, False)
 
 
-def upright(pixels: FileArray, axes: str, page: tifffile.TiffPage, reopen: Reopen) -> FileArray:
+def turn_upright(pixels: FileArray, axes: str, page: tifffile.TiffPage, reopen: Reopen) -> FileArray:
     """Return pixels as they are to be seen.
 
     Parameters
@@ -37,7 +37,7 @@ def upright(pixels: FileArray, axes: str, page: tifffile.TiffPage, reopen: Reope
     reopen
         As `FileArray` has it, of what is returned.
     """
-    turn = turn_of(page)
+    turn = read_orientation(page)
     if not any(turn) or not {"Y", "X"} <= set(axes):
         return pixels
     return TurnedArray(pixels, axes.index("Y"), axes.index("X"), turn, reopen)
@@ -65,9 +65,9 @@ class TurnedArray(FileArray):
         self.nodata = pixels.nodata
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """As in the file, turned."""
-        return self._turned(self._pixels.piece_shape)
+        return self._turned(self._pixels.chunk_shape)
 
     @property
     def decoding_bytes(self) -> int:
@@ -122,9 +122,9 @@ class FlippedArray(FileArray):
         self.nodata = pixels.nodata
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """Pixels along each axis of what is decoded at a time."""
-        return self._pixels.piece_shape
+        return self._pixels.chunk_shape
 
     def identity(self) -> dict[str, Any]:
         """Return the identity of the stored pixels."""

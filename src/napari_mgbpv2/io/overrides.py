@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from napari_mgbpv2.errors import ImageError
 from napari_mgbpv2.imaging.axes import check_axes
-from napari_mgbpv2.io.image import LEAST_LENGTH, MOST_LENGTH, ImageSource, placed
+from napari_mgbpv2.io.image import LEAST_LENGTH, MOST_LENGTH, ImageSource, calibrated_axes
 from napari_mgbpv2.io.units import is_time, long_unit
 
 
-def described_as(
+def with_metadata(
     source: ImageSource,
     *,
     axes: str | None = None,
@@ -49,7 +49,9 @@ def described_as(
     _check_axes_are_there(source, sizes)
     if isinstance(unit, str):
         length = not is_time(_known(unit))
-        unit = dict.fromkeys([axis for axis in sizes or placed(source.axes) if axis != "t"] if length else "t", unit)
+        unit = dict.fromkeys(
+            [axis for axis in sizes or calibrated_axes(source.axes) if axis != "t"] if length else "t", unit
+        )
     units: dict[str, str | None] = {axis: _unit_of(axis, said) for axis, said in (unit or {}).items()}
     _check_axes_are_there(source, units)
     return replace(
@@ -69,20 +71,19 @@ def _renamed(source: ImageSource, axes: str) -> ImageSource:
     return replace(
         source,
         axes=axes,
-        pixel_size={axis: source.pixel_size.get(axis, 1.0) for axis in placed(axes)},
-        units={axis: source.units.get(axis) for axis in placed(axes)},
-        translation={axis: source.translation.get(axis, 0.0) for axis in placed(axes)},
+        pixel_size={axis: source.pixel_size.get(axis, 1.0) for axis in calibrated_axes(axes)},
+        units={axis: source.units.get(axis) for axis in calibrated_axes(axes)},
+        translation={axis: source.translation.get(axis, 0.0) for axis in calibrated_axes(axes)},
         channel_names=source.channel_names if same_channels or single_channel else None,
         channel_colors=source.channel_colors if same_channels or single_channel else None,
     )
 
 
 def _check_axes_are_there(source: ImageSource, said: Mapping[str, object]) -> None:
+    known = tuple(calibrated_axes(source.axes))
     for axis in said:
-        if axis not in set(placed(source.axes)):
-            raise ImageError(
-                f"{source.path}: has no axis {axis!r} with a pixel size; it has {', '.join(placed(source.axes))}."
-            )
+        if axis not in known:
+            raise ImageError(f"{source.path}: has no axis {axis!r} with a pixel size; it has {', '.join(known)}.")
 
 
 def _size_of(axis: str, said: float) -> float:

@@ -58,12 +58,12 @@ def _with_missing(image: Any) -> Any:
     """Return an array that marks the missing pixels that its attributes declare; itself if they declare none."""
     if not hasattr(image, "attrs") or np.dtype(image.dtype).kind not in "uif":
         return image
-    from napari_mgbpv2.io.cf import WithMissing
-    from napari_mgbpv2.io.readers import missing_value_of
+    from napari_mgbpv2.io.cf import MaskedMissingArray
+    from napari_mgbpv2.io.readers import find_missing_value
     from napari_mgbpv2.upscaling.lazy import lazy_source
 
-    missing = missing_value_of(image)
-    return image if missing is None else WithMissing(lazy_source(image), missing)
+    missing = find_missing_value(image)
+    return image if missing is None else MaskedMissingArray(lazy_source(image), missing)
 
 
 def _as_array(image: Any) -> tuple[Any, str | None]:
@@ -72,9 +72,9 @@ def _as_array(image: Any) -> tuple[Any, str | None]:
     if isinstance(getattr(image, "shape", None), tuple) and isinstance(getattr(image, "dtype", None), np.dtype):
         return image, None
     if isinstance(getattr(image, "mode", None), str) and hasattr(image, "getbands"):
-        from napari_mgbpv2.io.readers.pictures import pixels_of
+        from napari_mgbpv2.io.readers.pictures import image_pixels
 
-        return pixels_of(image)
+        return image_pixels(image)
     if all(hasattr(image, name) for name in ("detach", "cpu", "numpy")):  # a torch tensor, perhaps on a device
         return _converted(what, lambda: image.detach().cpu().numpy()), None
     if isinstance(image, (list, tuple)) or hasattr(image, "__array__") or hasattr(image, "__array_interface__"):

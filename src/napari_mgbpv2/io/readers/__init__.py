@@ -18,12 +18,12 @@ from napari_mgbpv2.io.image import (
     ArrayLike,
     FileArray,
     ImageSource,
-    UnfitPicture,
     UnknownFormat,
-    bare_source,
+    UnsupportedPicture,
+    source_without_metadata,
     with_plausible_lengths,
 )
-from napari_mgbpv2.io.overrides import described_as
+from napari_mgbpv2.io.overrides import with_metadata
 from napari_mgbpv2.io.readers.discovery import check_file, find_sources
 from napari_mgbpv2.io.units import long_unit
 
@@ -32,12 +32,12 @@ __all__ = [
     "FileArray",
     "ImageSource",
     "as_array",
-    "bare_source",
-    "described_as",
+    "find_missing_value",
     "find_sources",
     "long_unit",
-    "missing_value_of",
     "open_source",
+    "source_without_metadata",
+    "with_metadata",
 ]
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little and big endian
@@ -71,7 +71,7 @@ def open_source(
     level
         Which resolution of a pyramid; 0 is the full one.
     axes, pixel_size, unit
-        What is known better than the file says it, as `described_as` has them.
+        What is known better than the file says it, as `with_metadata` has them.
     missing
         What is done about planes that the metadata of an OME-TIFF announce and that are not there, as of an acquisition
         that was stopped: "refuse", or "blank", which reads them as zeros, or as NaN where pixels are floats.
@@ -88,45 +88,45 @@ def open_source(
         network does not give it, or the package that reads it is not installed.
         Damage that only shows in the pixels is raised when they are read.
     ImageError
-        As `described_as` has it.
+        As `with_metadata` has it.
     """
     path = expand_path(os.fspath(path))
     source = with_plausible_lengths(
         _open(strip_trailing_slashes(path) if is_url(path) else os.path.abspath(path), series, level, axes, missing)
     )
-    return described_as(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
+    return with_metadata(replace(source, series=series, level=level), axes=axes, pixel_size=pixel_size, unit=unit)
 
 
-def _open(path: str, series: int, level: int, said_axes: str | None, missing: str) -> ImageSource:
+def _open(path: str, series: int, level: int, axes_override: str | None, missing: str) -> ImageSource:
     # Each format's library is imported only when a file needs it.
     start = b"" if is_url(path) or os.path.isdir(path) else _first_bytes(path)
     if not start or start.startswith(_ZIP_MAGICS):
         from napari_mgbpv2.io.readers.zarr.reader import open_zarr
 
-        return open_zarr(path, series, level, said_axes)
+        return open_zarr(path, series, level, axes_override)
     if start.startswith(_TIFF_MAGICS) or (start.startswith(_XML_MAGICS) and _is_ome_companion(path)):
         from napari_mgbpv2.io.readers.tiff.reader import open_tiff
 
-        return open_tiff(path, series, level, said_axes, missing)
+        return open_tiff(path, series, level, axes_override, missing)
     if start.startswith(_NPY_MAGIC):
         from napari_mgbpv2.io.readers.npy import open_npy
 
-        return open_npy(path, series, level, said_axes)
+        return open_npy(path, series, level, axes_override)
     if start.startswith(_NIFTI_MAGICS):
         from napari_mgbpv2.io.readers.nifti import open_nifti
 
-        return open_nifti(path, series, level, said_axes)
+        return open_nifti(path, series, level, axes_override)
     from napari_mgbpv2.io.readers.pictures import open_picture
 
     try:
         return open_picture(path, series, level)
-    except UnfitPicture:
+    except UnsupportedPicture:
         raise
     except SourceError as refused:  # also what Pillow takes for a damaged picture: bitmaps (DIB) have no magic
         from napari_mgbpv2.io.readers.bioimage import open_bioimage
 
         try:
-            return open_bioimage(path, series, level, said_axes)
+            return open_bioimage(path, series, level, axes_override)
         except UnknownFormat:
             raise refused from None
 
@@ -161,12 +161,12 @@ def as_array(store: object) -> Any:
     return open_store(store)
 
 
-def missing_value_of(array: Any) -> float | None:
+def find_missing_value(array: Any) -> float | None:
     """Return the value of missing pixels by the attributes of an open Zarr or xarray array, or None."""
     if hasattr(getattr(array, "metadata", None), "zarr_format"):
-        from napari_mgbpv2.io.readers.zarr.pixels import nodata_of
+        from napari_mgbpv2.io.readers.zarr.pixels import read_nodata
 
-        return nodata_of(array)
+        return read_nodata(array)
     attributes = getattr(array, "attrs", None)
     return missing_value(attributes) if isinstance(attributes, Mapping) else None
 

@@ -16,11 +16,11 @@ from napari_mgbpv2.io.image import (
     Pixels,
     UnknownFormat,
     Window,
-    axes_or,
-    bare_source,
+    axes_with_override,
     guess_axes,
-    is_filled_in,
+    is_default_channel_name,
     pick,
+    source_without_metadata,
 )
 from napari_mgbpv2.io.units import long_unit
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _DROPPED = "tcz"  # readers give all of them, whether the image has them or not
 
 
-def open_bioimage(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+def open_bioimage(path: str, series: int, level: int, axes_override: str | None) -> ImageSource:
     """Open an image by the reader of its format, which its suffix tells.
 
     Raises
@@ -42,9 +42,9 @@ def open_bioimage(path: str, series: int, level: int, said_axes: str | None) -> 
     """
     image = _open(path, series, level)
     data = BioArray(path, series, level, image)
-    axes = axes_or(said_axes, data.shape, lambda: data.axes or guess_axes(path, data.shape))
+    axes = axes_with_override(axes_override, data.shape, lambda: data.axes or guess_axes(path, data.shape))
     kind = type(image.reader).__module__.partition(".")[0].removeprefix("bioio_").upper()
-    return replace(bare_source(data, axes, path, kind), **_described(image, axes, data))
+    return replace(source_without_metadata(data, axes, path, kind), **_described(image, axes, data))
 
 
 def _open(path: str, series: int, level: int) -> BioImage:
@@ -99,7 +99,7 @@ class BioArray(FileArray):
         self._lock = threading.Lock()  # readers open and close one file
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """Pixels of the largest chunk."""
         return tuple(self._lazy.chunksize)
 
@@ -117,10 +117,12 @@ def _reopen(path: str, series: int, level: int) -> BioArray:
 
 def _described(image: BioImage, axes: str, data: BioArray) -> dict[str, Any]:
     """Return pixel sizes, units and channel names."""
-    sizes = _told(lambda: image.physical_pixel_sizes._asdict(), {})
-    about = _told(lambda: image.dimension_properties._asdict(), {})
-    interval = _told(lambda: image.time_interval, None)
-    names = _told(lambda: [str(name) for name in image.channel_names or () if not is_filled_in(str(name))], [])
+    sizes = _read_or_default(lambda: image.physical_pixel_sizes._asdict(), {})
+    about = _read_or_default(lambda: image.dimension_properties._asdict(), {})
+    interval = _read_or_default(lambda: image.time_interval, None)
+    names = _read_or_default(
+        lambda: [str(name) for name in image.channel_names or () if not is_default_channel_name(str(name))], []
+    )
     steps = {axis.lower(): step for axis, step in sizes.items()}
     units = {axis.lower(): long_unit(str(each.unit)) for axis, each in about.items()}
     if interval:
@@ -135,7 +137,7 @@ def _described(image: BioImage, axes: str, data: BioArray) -> dict[str, Any]:
     }
 
 
-def _told(read: Callable[[], Any], otherwise: Any) -> Any:
+def _read_or_default(read: Callable[[], Any], otherwise: Any) -> Any:
     """Return what a reader says; where it fails at that, it spoils no pixel."""
     try:
         return read()

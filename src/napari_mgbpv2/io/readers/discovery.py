@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from napari_mgbpv2.addresses import expand_path, is_url
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.readers.tiff.multi_file import parts_of_others
+from napari_mgbpv2.io.readers.tiff.multi_file import parts_of_other_images
 from napari_mgbpv2.io.results import is_result
 
-Asked = Callable[[str], bool]
+PathPredicate = Callable[[str], bool]
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
@@ -34,12 +34,12 @@ _NOT_BY_CONTENT = (
     ".nef", ".nrw", ".cr2", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq", ".erf",
     ".kdc", ".dcr", ".mos", ".part", ".partial", ".crdownload", ".tmp", ".lock",
 )  # fmt: skip
-_STARTS = (
+_IMAGE_MAGICS = (
     b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a",
     b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51\0", b"8BPS\0\x01", b"qoif",
 )  # fmt: skip
 _NIFTI_AT, _NIFTI_MARKS = 344, (b"ni1\0", b"n+1\0")
-_OF_SYSTEMS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
 _MISSING = "there is no such file or folder; check the path."
 _NO_MATCH = "no file or folder matches this pattern; check the path."
 _RESULT = "a result of this program"
@@ -62,7 +62,7 @@ class FoundImage:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFile:
     """Something that is not taken for an image.
 
     Attributes
@@ -88,16 +88,16 @@ class Search:
     ----------
     images
         Each once, in order.
-    left_out
+    skipped
         What else is there, but for hidden files and those of operating systems.
     """
 
     images: tuple[FoundImage, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
 
 
 @dataclass(frozen=True)
-class Place:
+class SearchLocation:
     """An existing path that is meant.
 
     Attributes
@@ -161,29 +161,31 @@ def search(patterns: Paths, *, strict: bool = False) -> Search:
     if not several:
         raise SourceError("no image is given; name image files, folders or patterns such as 'scans/*.tif'.")
     images: dict[str, FoundImage] = {}
-    left_out: dict[str, LeftOut] = {}
+    skipped: dict[str, SkippedFile] = {}
     for pattern in several:
         try:
-            found = [images_at(place) for place in places(pattern)]
+            found = [images_in(location) for location in find_locations(pattern)]
             if strict or len(several) == 1:
                 check_found(pattern, found)
         except MissingError as error:
             if strict or len(several) == 1:
                 raise
-            left_out.setdefault(error.path, LeftOut(error.path, error.reason, is_failure=True))
+            skipped.setdefault(error.path, SkippedFile(error.path, error.reason, is_failure=True))
             continue
         for each in found:
             for image in each.images:
                 images.setdefault(image.path, image)
-            for other in each.left_out:
-                left_out.setdefault(other.path, other)
-    for part, first in parts_of_others(image.path for image in images.values() if image.folder is not None).items():
+            for other in each.skipped:
+                skipped.setdefault(other.path, other)
+    for part, first in parts_of_other_images(
+        image.path for image in images.values() if image.folder is not None
+    ).items():
         del images[part]
-        left_out[part] = LeftOut(part, f"a part of the image in {os.path.basename(first)}")
+        skipped[part] = SkippedFile(part, f"a part of the image in {os.path.basename(first)}")
     if not images:
-        failure = next((each for each in left_out.values() if each.is_failure), None)
-        raise MissingError(failure.path, failure.reason) if failure else _no_image(str(several[0]), left_out.values())
-    return Search(tuple(images.values()), tuple(each for path, each in left_out.items() if path not in images))
+        failure = next((each for each in skipped.values() if each.is_failure), None)
+        raise MissingError(failure.path, failure.reason) if failure else _no_image(str(several[0]), skipped.values())
+    return Search(tuple(images.values()), tuple(each for path, each in skipped.items() if path not in images))
 
 
 class MissingError(SourceError):
@@ -203,7 +205,7 @@ class MissingError(SourceError):
         return MissingError, (self.path, self.reason)
 
 
-def places(path: str | os.PathLike[str]) -> list[Place]:
+def find_locations(path: str | os.PathLike[str]) -> list[SearchLocation]:
     """Return a path or an address itself, or what it matches where it is a pattern, in order.
 
     A path that exists is no pattern, whatever characters are in it; nor are the folders above a pattern.
@@ -215,12 +217,12 @@ def places(path: str | os.PathLike[str]) -> list[Place]:
     """
     given = expand_path(os.fspath(path))
     if is_url(given):
-        return [Place(given)]
+        return [SearchLocation(given)]
     if not given:
         raise MissingError("''", "an empty name is no image; " + _MISSING)
     whole = os.path.abspath(given)
     if os.path.lexists(whole):
-        return [Place(whole)]
+        return [SearchLocation(whole)]
     _check_reachable(whole)
     if not glob.has_magic(given):
         advice = "standard input is not read; give a file." if given == "-" else _MISSING
@@ -235,49 +237,51 @@ def places(path: str | os.PathLike[str]) -> list[Place]:
     root = os.path.abspath(fixed)
     absolute = sorted({os.path.abspath(match) for match in matches}, key=natural_order)
     zarrs = {match for match in absolute if is_zarr(match)}
-    return [Place(match, root, any_file) for match in absolute if not _lies_below(match, zarrs)]
+    return [SearchLocation(match, root, any_file) for match in absolute if not _is_below(match, zarrs)]
 
 
-def images_at(place: Place, *, is_left_out: Asked = lambda _: False, every_file: bool = False) -> Search:
+def images_in(
+    location: SearchLocation, *, is_skipped: PathPredicate = lambda _: False, every_file: bool = False
+) -> Search:
     """Return the place itself, or the images below it where it is a folder, in order, and what is left out.
 
     Parameters
     ----------
     place
-        As `places` gives it.
-    is_left_out
+        As `find_locations` gives it.
+    is_skipped
         Which folders below it are not searched, beside hidden ones and links to folders.
     every_file
         Whether all files of folders are taken, for whoever opens them to tell what is no image.
     """
-    path, root = place.path, place.folder
+    path, root = location.path, location.folder
     if is_url(path) or (root is None and (not os.path.isdir(path) or is_zarr(path))):
         return Search((FoundImage(path),))
     images: list[FoundImage] = []
-    left_out: list[LeftOut] = []
+    skipped: list[SkippedFile] = []
     if os.path.isdir(path) and not is_zarr(path):
-        found = _below(path, is_left_out, every_file)
+        found = _below(path, is_skipped, every_file)
     else:
-        found = iter([_judged(path, any_file=every_file or place.any_file)])
+        found = iter([_classify(path, any_file=every_file or location.any_file)])
     for each in found:
-        if isinstance(each, LeftOut):
-            left_out.append(each)
+        if isinstance(each, SkippedFile):
+            skipped.append(each)
         else:
             images.append(FoundImage(each, path if root is None else root))
     images.sort(key=lambda image: natural_order(image.path))
-    left_out.sort(key=lambda other: natural_order(other.path))
-    return Search(tuple(images), tuple(left_out))
+    skipped.sort(key=lambda other: natural_order(other.path))
+    return Search(tuple(images), tuple(skipped))
 
 
 def check_found(pattern: str | os.PathLike[str], found: Iterable[Search]) -> None:
     """Raise `SourceError` if there is no image in what a path, folder or pattern stands for."""
     found = list(found)
     if not any(each.images for each in found):
-        left_out = [other for each in found for other in each.left_out]
-        failure = next((other for other in left_out if other.is_failure), None)
+        skipped = [other for each in found for other in each.skipped]
+        failure = next((other for other in skipped if other.is_failure), None)
         if failure is not None:
             raise MissingError(failure.path, failure.reason)
-        raise _no_image(os.path.abspath(expand_path(os.fspath(pattern))), left_out)
+        raise _no_image(os.path.abspath(expand_path(os.fspath(pattern))), skipped)
 
 
 def is_zarr(folder: str) -> bool:
@@ -296,7 +300,7 @@ def check_file(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        if (reason := _why_no_file(path, error)) is None:
+        if (reason := _link_or_missing_reason(path, error)) is None:
             reason = f"cannot be read ({error.strerror}); check the file and its permissions."
         raise MissingError(path, reason) from None
     if (kind := _kind_of(mode)) is not None:
@@ -331,8 +335,8 @@ def _fixed_and_varying(pattern: str) -> tuple[str, str]:
     return fixed, names[-1]
 
 
-def _no_image(path: str, left_out: Iterable[LeftOut]) -> SourceError:
-    reasons = [each.reason for each in left_out]
+def _no_image(path: str, skipped: Iterable[SkippedFile]) -> SourceError:
+    reasons = [each.reason for each in skipped]
     if _RESULT in reasons:
         return SourceError(
             f"{path}: holds no image but {reasons.count(_RESULT)} that this program has made; "
@@ -341,41 +345,41 @@ def _no_image(path: str, left_out: Iterable[LeftOut]) -> SourceError:
     return SourceError(f"{path}: this folder holds no image; give one with TIFF, PNG, JPEG, .npy or Zarr images.")
 
 
-def _below(folder: str, is_left_out: Asked, every_file: bool) -> Iterator[str | LeftOut]:
+def _below(folder: str, is_skipped: PathPredicate, every_file: bool) -> Iterator[str | SkippedFile]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        yield LeftOut(folder, f"cannot be searched ({error.strerror}); check its permissions.", is_failure=True)
+        yield SkippedFile(folder, f"cannot be searched ({error.strerror}); check its permissions.", is_failure=True)
         return
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.casefold() in _OF_SYSTEMS:
+        if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM_FILES:
             continue
         if not os.path.isdir(entry.path) or is_zarr(entry.path):  # entry.is_dir() fails at a link to itself
-            yield _judged(entry.path, any_file=every_file)
+            yield _classify(entry.path, any_file=every_file)
         elif entry.is_symlink():  # which may go round
-            yield LeftOut(entry.path, "a link to a folder; name it itself")
-        elif is_left_out(entry.path):
-            yield LeftOut(entry.path, "prepared patches")
+            yield SkippedFile(entry.path, "a link to a folder; name it itself")
+        elif is_skipped(entry.path):
+            yield SkippedFile(entry.path, "prepared patches")
         else:
-            yield from _below(entry.path, is_left_out, every_file)
+            yield from _below(entry.path, is_skipped, every_file)
 
 
-def _judged(path: str, *, any_file: bool = False) -> str | LeftOut:
+def _classify(path: str, *, any_file: bool = False) -> str | SkippedFile:
     """Return the path of a file or a Zarr if it is an image."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        reason = _why_no_file(path, error) or f"cannot be read ({error.strerror}); check its permissions."
-        return LeftOut(path, reason, is_failure=any_file or _has_suffix(path))
+        reason = _link_or_missing_reason(path, error) or f"cannot be read ({error.strerror}); check its permissions."
+        return SkippedFile(path, reason, is_failure=any_file or _has_suffix(path))
     if (kind := _kind_of(mode)) is not None:
-        return LeftOut(path, f"{kind}, no file")
-    is_image = any_file or stat.S_ISDIR(mode) or _has_suffix(path) or _begins_as_image(path)
+        return SkippedFile(path, f"{kind}, no file")
+    is_image = any_file or stat.S_ISDIR(mode) or _has_suffix(path) or _starts_like_image(path)
     if not is_image:
-        return LeftOut(path, "no image")
-    return LeftOut(path, _RESULT) if is_result(path) else path
+        return SkippedFile(path, "no image")
+    return SkippedFile(path, _RESULT) if is_result(path) else path
 
 
-def _why_no_file(path: str, error: OSError) -> str | None:
+def _link_or_missing_reason(path: str, error: OSError) -> str | None:
     """Say what is wrong with a link, or that nothing is there; None for any other reason."""
     if error.errno == errno.ELOOP:
         return "is a link that leads to itself; mend or remove it."
@@ -392,7 +396,7 @@ def _kind_of(mode: int) -> str | None:
     return None
 
 
-def _begins_as_image(path: str) -> bool:
+def _starts_like_image(path: str) -> bool:
     """Tell an image by its first bytes, where its name says nothing."""
     if path.lower().endswith(_NOT_BY_CONTENT):
         return False
@@ -402,7 +406,7 @@ def _begins_as_image(path: str) -> bool:
     except OSError:
         return False
     return (
-        start.startswith(_STARTS)
+        start.startswith(_IMAGE_MAGICS)
         or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
         or start[4:12] in (b"ftypavif", b"ftypavis")
         or (start[:2] == b"BM" and start[6:10] == bytes(4) and start[15:18] == bytes(3))
@@ -410,7 +414,7 @@ def _begins_as_image(path: str) -> bool:
     )
 
 
-def _lies_below(path: str, folders: set[str]) -> bool:
+def _is_below(path: str, folders: set[str]) -> bool:
     above = os.path.dirname(path)
     while above not in folders and above != os.path.dirname(above):
         above = os.path.dirname(above)

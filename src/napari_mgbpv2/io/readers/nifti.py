@@ -15,10 +15,10 @@ from napari_mgbpv2.io.image import (
     FileArray,
     ImageSource,
     Pixels,
-    axes_or,
-    bare_source,
-    only_image,
+    axes_with_override,
+    check_single_image,
     pixel_dtype,
+    source_without_metadata,
 )
 from napari_mgbpv2.io.memory_mapped import MappedArray
 from napari_mgbpv2.io.units import long_unit
@@ -31,7 +31,7 @@ _AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "ctzyx"}  # x is the first in the file
 _LOST = "its axes are mirrored or turned against those of the scanner: its position and orientation are not carried"
 
 
-def open_nifti(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+def open_nifti(path: str, series: int, level: int, axes_override: str | None) -> ImageSource:
     """Open a NIfTI image; its axes are those of the voxels, in the order t, z, y, x.
 
     Voxels that are scaled have their scaled values, as 32-bit floats. The position is read where the axes lie along
@@ -42,11 +42,11 @@ def open_nifti(path: str, series: int, level: int, said_axes: str | None) -> Ima
     SourceError
         nibabel is not installed, or it is no NIfTI, damaged, cut short, or of no numbers.
     """
-    only_image(path, "NIfTI", series, level)
+    check_single_image(path, "NIfTI", series, level)
     image = _load(path)
     data = _pixels(path, image)
-    axes = axes_or(said_axes, data.shape, lambda: _axes(path, data.ndim))
-    return replace(bare_source(data, axes, path, "NIfTI"), **_placement(image, axes))
+    axes = axes_with_override(axes_override, data.shape, lambda: _axes(path, data.ndim))
+    return replace(source_without_metadata(data, axes, path, "NIfTI"), **_placement(image, axes))
 
 
 def _load(path: str) -> Nifti1Pair:

@@ -9,14 +9,20 @@ from typing import IO, Any
 import numpy as np
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import ImageSource, axes_or, bare_source, guess_axes, only_image
+from napari_mgbpv2.io.image import (
+    ImageSource,
+    axes_with_override,
+    check_single_image,
+    guess_axes,
+    source_without_metadata,
+)
 from napari_mgbpv2.io.memory_mapped import MappedArray
 
 _MOST_HEADER_BYTES = 10_000  # NumPy's own limit, which it checks after it has read the whole header
 _MOST_BYTES = 2**63 - 1
 
 
-def open_npy(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+def open_npy(path: str, series: int, level: int, axes_override: str | None) -> ImageSource:
     """Open a .npy file; its axes are told by its dimensions, or where these do not tell, as they are said.
 
     Raises
@@ -24,7 +30,7 @@ def open_npy(path: str, series: int, level: int, said_axes: str | None) -> Image
     SourceError
         It is cut short, its header is damaged, or it holds something else than numbers.
     """
-    only_image(path, "NumPy file", series, level)
+    check_single_image(path, "NumPy file", series, level)
     try:
         with open(path, "rb") as file:
             shape, fortran, dtype = _read_header(path, file)
@@ -42,9 +48,9 @@ def open_npy(path: str, series: int, level: int, said_axes: str | None) -> Image
             path, f"its header announces {announced} values, {needed:,} bytes, and it has {size:,}: it is cut short"
         )
     order = "F" if fortran and len(shape) > 1 else "C"
-    axes = axes_or(said_axes, shape, lambda: guess_axes(path, shape))
+    axes = axes_with_override(axes_override, shape, lambda: guess_axes(path, shape))
     data = MappedArray(path, shape, dtype, offset, order)
-    return bare_source(data, axes, path, "NumPy array")
+    return source_without_metadata(data, axes, path, "NumPy array")
 
 
 def _read_header(path: str, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

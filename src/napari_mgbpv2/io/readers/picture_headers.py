@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_mgbpv2.formatting import format_bytes
-from napari_mgbpv2.io.image import Pixels, UnfitPicture
+from napari_mgbpv2.io.image import Pixels, UnsupportedPicture
 
 MOST_JPEG_SCANS = 64  # writers make about 10; each is a pass over the whole picture
 _HARMLESS_BYTES = 2**28  # of pixels, whatever a file does to make them
@@ -34,12 +34,12 @@ def check_ratio(path: str, pixel_bytes: int) -> None:
 
     Raises
     ------
-    UnfitPicture
+    UnsupportedPicture
         No picture is so even that it could be true.
     """
     size = os.path.getsize(path)
     if pixel_bytes > _HARMLESS_BYTES and pixel_bytes > _LARGEST_RATIO * size:
-        raise UnfitPicture(
+        raise UnsupportedPicture(
             f"{path}: announces {format_bytes(pixel_bytes)} of pixels in a file of {format_bytes(size)}; it is "
             "damaged or a decompression bomb: export it again."
         )
@@ -50,7 +50,7 @@ def check_scans(path: str) -> None:
 
     Raises
     ------
-    UnfitPicture
+    UnsupportedPicture
         It has too many.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -58,7 +58,7 @@ def check_scans(path: str) -> None:
         while place >= 0 and scans <= MOST_JPEG_SCANS:
             scans, place = scans + 1, content.find(b"\xff\xda", place + 2)
     if scans > MOST_JPEG_SCANS:
-        raise UnfitPicture(
+        raise UnsupportedPicture(
             f"{path}: this JPEG has more than {MOST_JPEG_SCANS} scans, as no picture has; save it as a PNG."
         )
 
@@ -186,7 +186,7 @@ def avif_depth(path: str) -> int:
     return 12 if any(each & 0x60 == 0x60 for each in flags) else 10 if any(each & 0x40 for each in flags) else 8
 
 
-def exif_behind_pixels(path: str) -> bytes | None:
+def trailing_exif(path: str) -> bytes | None:
     """Return the EXIF of a PNG that stands behind its pixels, as some programs write it; None without."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - _PNG_TAIL))

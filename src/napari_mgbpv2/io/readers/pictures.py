@@ -19,21 +19,21 @@ from napari_mgbpv2.io.decoded import DecodedArray
 from napari_mgbpv2.io.image import (
     ImageSource,
     Pixels,
-    UnfitPicture,
     UnknownFormat,
-    bare_source,
-    only_image,
+    UnsupportedPicture,
+    check_single_image,
     pick,
+    source_without_metadata,
 )
 from napari_mgbpv2.io.readers.picture_headers import (
     avif_depth,
     check_ratio,
     check_scans,
-    exif_behind_pixels,
     jpeg2000_header,
     pnm_header,
     read_pnm,
     spread_to_16_bits,
+    trailing_exif,
 )
 from napari_mgbpv2.io.units import is_screen_resolution
 
@@ -84,8 +84,10 @@ def open_picture(path: str, series: int, level: int) -> ImageSource:
         It is damaged, has no such series or level, or has pixels that could only be read as others than they are.
     """
     data = PictureArray(path, series)
-    only_image(path, data.format, 0, level)
-    source = bare_source(data, "yx" + ("" if data.ndim == 2 else "s" if data.is_colour else "c"), path, data.kind)
+    check_single_image(path, data.format, 0, level)
+    source = source_without_metadata(
+        data, "yx" + ("" if data.ndim == 2 else "s" if data.is_colour else "c"), path, data.kind
+    )
     return replace(
         source,
         pixel_size=source.pixel_size | data.pixel_size,
@@ -94,7 +96,7 @@ def open_picture(path: str, series: int, level: int) -> ImageSource:
     )
 
 
-def pixels_of(image: Image.Image) -> tuple[Pixels, str]:
+def image_pixels(image: Image.Image) -> tuple[Pixels, str]:
     """Return the pixels of an open Pillow image, as those of its file are read, and their axes.
 
     Palettes become colours, and transparent colours alpha. The image is not turned by its EXIF orientation:
@@ -177,7 +179,7 @@ class PictureArray(DecodedArray):
             if getattr(image, "is_animated", False):
                 return f"{self.format}, frame 0 of an animation: series picks another"
             return self.format
-        only_image(path, self.format, frame, 0)
+        check_single_image(path, self.format, frame, 0)
         if self.format == "MPO":
             return f"JPEG, the first of {getattr(image, 'n_frames', 1)} pictures in it"
         sizes = image.info.get("sizes", ())
@@ -189,7 +191,7 @@ class PictureArray(DecodedArray):
         """Choose what decodes it, and return dtype and samples; raises `SourceError` for what would be flattened."""
         mode, transparent = image.mode, "transparency" in image.info
         if mode in _REFUSED_COLOURS:
-            raise UnfitPicture(
+            raise UnsupportedPicture(
                 f"{path}: its colours are {_REFUSED_COLOURS[mode]}; convert it to RGB by its colour profile first, "
                 "in an image editor, or with ImageMagick: magick in.jpg -profile sRGB.icc out.png"
             )
@@ -243,7 +245,7 @@ class PictureArray(DecodedArray):
     @property
     def decoding_bytes(self) -> int:
         """Bytes at the peak: the file where it is read whole, buffers of its decoder, all forms of the pixels."""
-        pixels, count = self.kept_bytes, math.prod(self.shape)
+        pixels, count = self.retained_bytes, math.prod(self.shape)
         encoded = os.path.getsize(self.path) if os.path.exists(self.path) else 0
         if self._decoder == "pillow":
             canvas = 4 * self.shape[0] * self.shape[1]
@@ -317,8 +319,8 @@ class PictureArray(DecodedArray):
             return file.read()
 
 
-def _flattened(path: str, name: str) -> UnfitPicture:
-    return UnfitPicture(
+def _flattened(path: str, name: str) -> UnsupportedPicture:
+    return UnsupportedPicture(
         f"{path}: this {name} has more than 8 bits a sample, of which only 8 could be read; save it as TIFF or PNG."
     )
 
@@ -341,7 +343,9 @@ def _header(path: str) -> Iterator[Image.Image]:
         try:
             image = _open(file, path)
         except Image.DecompressionBombError as error:  # some plugins ask for the limit themselves
-            raise UnfitPicture(f"{path}: has more pixels than can be read of its format; save it as TIFF.") from error
+            raise UnsupportedPicture(
+                f"{path}: has more pixels than can be read of its format; save it as TIFF."
+            ) from error
         except Exception as error:  # a damaged header fails in as many ways as there are formats
             raise SourceError(
                 f"{path}: the picture's header is damaged ({error}); copy or download it again."
@@ -387,7 +391,7 @@ def _raw_mode(image: Image.Image) -> str:
 def _orientation(path: str, image: Image.Image) -> int:
     try:
         # PNG's own method would decode the pixels to look for EXIF behind them
-        if image.format == "PNG" and "exif" not in image.info and (behind := exif_behind_pixels(path)):
+        if image.format == "PNG" and "exif" not in image.info and (behind := trailing_exif(path)):
             image.info["exif"] = behind
         return int(Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1))
     except Exception:  # damaged EXIF is common and spoils no pixel

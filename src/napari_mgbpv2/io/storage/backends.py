@@ -19,10 +19,10 @@ from napari_mgbpv2.errors import DestinationError
 MARKER = "napari_mgbpv2"  # the attribute that tells our stores from others
 ROOTS = ("zarr.json", ".zgroup", ".zarray")  # one of these makes a folder a Zarr
 METADATA = (*ROOTS, ".zattrs")
-RUN_FOLDER = ".mgbpv2-run-"  # and the token of a run: its files are written in there before they get their names
-REMOVED = "{} was removed, or taken over by another run, while it was written; begin again"
-ENDED_RUN = ".mgbpv2-ended-"  # and anything: a folder of a run that has ended, to be deleted
-_LEFT_BY_A_KILL = re.compile(r".*\.[0-9a-f]{32}\.partial")  # the names under which zarr writes before it renames
+RUN_FOLDER_PREFIX = ".mgbpv2-run-"  # and the token of a run: its files are written in there before they get their names
+RUN_ENDED_MESSAGE = "{} was removed, or taken over by another run, while it was written; begin again"
+ENDED_RUN_PREFIX = ".mgbpv2-ended-"  # and anything: a folder of a run that has ended, to be deleted
+_ZARR_TEMPORARY_FILE = re.compile(r".*\.[0-9a-f]{32}\.partial")  # the names under which zarr writes before it renames
 
 
 def provenance_in(read: Callable[[str], bytes]) -> dict[str, Any] | None:
@@ -63,10 +63,10 @@ def flush_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-class Storage(Protocol):
+class StorageBackend(Protocol):
     """Files by their keys. It travels to other processes, which open it for themselves."""
 
-    writes_whole: bool  # whether a file that is there is all there, whatever happened to who wrote it
+    writes_atomically: bool  # whether a file that is there is all there, whatever happened to who wrote it
 
     @property
     def name(self) -> str:
@@ -79,10 +79,10 @@ class Storage(Protocol):
     def zarr(self) -> Any:
         """Return what zarr takes for a store."""
 
-    def is_there(self) -> bool:
+    def exists_here(self) -> bool:
         """Whether this process sees it."""
 
-    def sizes(self) -> Callable[[str], int | None]:
+    def size_lookup(self) -> Callable[[str], int | None]:
         """Return a function that gives the size of a file, in bytes, or None where there is none."""
 
     def missing(self, keys: Iterable[str]) -> list[str]:
@@ -97,24 +97,24 @@ class Storage(Protocol):
             The run has ended: another one has taken over, or what it writes has been removed.
         """
 
-    def settle(self, key: str) -> int:
+    def fsync(self, key: str) -> int:
         """Bring a file to where a power cut does not lose it; return its size."""
 
     def read(self, key: str) -> bytes:
         """Return all of a file; `FileNotFoundError` if there is none."""
 
-    def tail(self, key: str, length: int) -> bytes:
+    def read_tail(self, key: str, length: int) -> bytes:
         """Read the last bytes of a file."""
 
     def remove(self, keys: Iterable[str]) -> None:
         """Delete files that may be there."""
 
-    def tidy(self) -> None:
+    def remove_temporaries(self) -> None:
         """Delete what processes that were killed have left half-written."""
 
 
 @dataclass(frozen=True)
-class Folder:
+class LocalBackend:
     """A folder of a disk.
 
     A file is written in a folder of its run, and moved to its name when it is whole. Where that folder is missing, the
@@ -130,7 +130,7 @@ class Folder:
 
     path: Path
     run: str = ""
-    writes_whole = False
+    writes_atomically = False
 
     @property
     def name(self) -> str:
@@ -146,11 +146,11 @@ class Folder:
         """Return the folder."""
         return self.path
 
-    def is_there(self) -> bool:
+    def exists_here(self) -> bool:
         """Whether this process sees the folder, and that of the run: another machine may have a folder of that name."""
-        return (self.path / f"{RUN_FOLDER}{self.run}" if self.run else self.path).is_dir()
+        return (self.path / f"{RUN_FOLDER_PREFIX}{self.run}" if self.run else self.path).is_dir()
 
-    def sizes(self) -> Callable[[str], int | None]:
+    def size_lookup(self) -> Callable[[str], int | None]:
         """Return a function that looks at a file."""
         return self._size
 
@@ -161,22 +161,22 @@ class Folder:
     def begin_run(self) -> None:
         """End all runs that have written here, and let that of `run` begin."""
         self.end_runs()
-        (self.path / f"{RUN_FOLDER}{self.run}").mkdir()
+        (self.path / f"{RUN_FOLDER_PREFIX}{self.run}").mkdir()
 
     def end_runs(self) -> None:
         """Let no task of a run write here any more; what is being written is dropped."""
         with suppress(FileNotFoundError, NotADirectoryError):
             for name in os.listdir(self.path):
-                if name.startswith(RUN_FOLDER):
+                if name.startswith(RUN_FOLDER_PREFIX):
                     with suppress(FileNotFoundError):  # a folder of that name is what makes a task's file get its own
-                        os.rename(self.path / name, self.path / f"{ENDED_RUN}{uuid.uuid4().hex}")
+                        os.rename(self.path / name, self.path / f"{ENDED_RUN_PREFIX}{uuid.uuid4().hex}")
             for name in os.listdir(self.path):
-                if name.startswith(ENDED_RUN):
+                if name.startswith(ENDED_RUN_PREFIX):
                     shutil.rmtree(self.path / name, ignore_errors=True)
 
     def put(self, key: str, content: bytes) -> None:
-        """Write a file whole, down to the disk, and give it its name if the run has not ended. Errors as `Storage`."""
-        target, staged = self.path / key, self.path / f"{RUN_FOLDER}{self.run}" / uuid.uuid4().hex
+        """Write a file whole, down to the disk, and rename it if the run has not ended. Errors as `StorageBackend`."""
+        target, staged = self.path / key, self.path / f"{RUN_FOLDER_PREFIX}{self.run}" / uuid.uuid4().hex
         try:
             with staged.open("xb") as file:
                 file.write(content)
@@ -190,13 +190,13 @@ class Folder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staged, target)
         except FileNotFoundError as error:
-            raise DestinationError(REMOVED.format(self.path)) from error
+            raise DestinationError(RUN_ENDED_MESSAGE.format(self.path)) from error
         except BaseException:
             with suppress(OSError):
                 staged.unlink()
             raise
 
-    def settle(self, key: str) -> int:
+    def fsync(self, key: str) -> int:
         """Flush a file, and its name, down to the disk."""
         with (self.path / key).open("r+b") as opened:
             os.fsync(opened.fileno())
@@ -206,7 +206,7 @@ class Folder:
         """Return all of a file."""
         return (self.path / key).read_bytes()
 
-    def tail(self, key: str, length: int) -> bytes:
+    def read_tail(self, key: str, length: int) -> bytes:
         """Read the last bytes of a file."""
         with (self.path / key).open("rb") as opened:
             opened.seek(max(0, os.fstat(opened.fileno()).st_size - length))
@@ -217,10 +217,10 @@ class Folder:
         for key in keys:
             (self.path / key).unlink(missing_ok=True)
 
-    def tidy(self) -> None:
+    def remove_temporaries(self) -> None:
         """Delete the files that zarr has not come to rename."""
         for left in self.path.rglob("*.partial"):
-            if _LEFT_BY_A_KILL.fullmatch(left.name):
+            if _ZARR_TEMPORARY_FILE.fullmatch(left.name):
                 left.unlink(missing_ok=True)
 
     def _size(self, key: str) -> int | None:

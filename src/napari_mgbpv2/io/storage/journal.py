@@ -20,7 +20,7 @@ from typing import IO, Any, Protocol
 import google_crc32c
 
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.io.storage.backends import METADATA, REMOVED, write_small
+from napari_mgbpv2.io.storage.backends import METADATA, RUN_ENDED_MESSAGE, write_small
 
 NAME = ".mgbpv2-journal.jsonl"
 
@@ -51,12 +51,12 @@ class StoredShard:
 
 
 @dataclass(frozen=True)
-class Kept:
+class PartialOutput:
     """Unfinished work that can be gone on with.
 
     Attributes
     ----------
-    place
+    location
         Where, for people.
     job
         What it is to become.
@@ -64,7 +64,7 @@ class Kept:
         How many are stored.
     """
 
-    place: str
+    location: str
     job: Job
     shards: int
 
@@ -101,7 +101,7 @@ class FileJournal:
 
     def begin(self, job: Job) -> None:
         """Start an empty journal, which has its first line as soon as it has its name."""
-        write_small(self._path, encoded(line_of_job(job)))
+        write_small(self._path, encode_line(job_line(job)))
         self._file = self._path.open("ab")
 
     def resume(self) -> list[StoredShard]:
@@ -111,11 +111,11 @@ class FileJournal:
         length = content.rfind(b"\n") + 1
         self._file.truncate(length)
         self._file.seek(length)
-        return shards_in(lines_in(content)[1:])
+        return parse_shards(decode_lines(content)[1:])
 
     def add(self, shard: StoredShard) -> None:
         """Note a shard, down to the disk."""
-        self._write(line_of(shard))
+        self._write(shard_line(shard))
 
     def close(self) -> None:
         """Close the file; the journal stays."""
@@ -126,25 +126,25 @@ class FileJournal:
     def _write(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None
         with self._lock:
-            self._file.write(encoded(line))
+            self._file.write(encode_line(line))
             self._file.flush()
             os.fsync(self._file.fileno())
             if not os.fstat(self._file.fileno()).st_nlink:
-                raise DestinationError(REMOVED.format(self._path.parent))
+                raise DestinationError(RUN_ENDED_MESSAGE.format(self._path.parent))
 
 
-def line_of_job(job: Job) -> dict[str, Any]:
+def job_line(job: Job) -> dict[str, Any]:
     """Return the first line of a journal."""
     return {"job": dict(job)}
 
 
-def line_of(shard: StoredShard) -> dict[str, Any]:
+def shard_line(shard: StoredShard) -> dict[str, Any]:
     """Return the line that notes a shard."""
     return {"level": shard.level, "index": list(shard.index), "stored": [shard.size, shard.low, shard.high]}
 
 
-def shards_in(lines: Iterable[Mapping[str, Any]]) -> list[StoredShard]:
-    """Read what `line_of` has written; what is no such line is left out."""
+def parse_shards(lines: Iterable[Mapping[str, Any]]) -> list[StoredShard]:
+    """Read what `shard_line` has written; what is no such line is left out."""
     found = []
     for line in lines:
         try:
@@ -155,12 +155,12 @@ def shards_in(lines: Iterable[Mapping[str, Any]]) -> list[StoredShard]:
     return found
 
 
-def encoded(line: Mapping[str, Any]) -> bytes:
+def encode_line(line: Mapping[str, Any]) -> bytes:
     """Return a line with its checksum."""
     return json.dumps({**line, "crc32c": _checksum(line)}).encode() + b"\n"
 
 
-def lines_in(content: bytes) -> list[dict[str, Any]]:
+def decode_lines(content: bytes) -> list[dict[str, Any]]:
     """Return all lines that are whole and as they were written, the older ones without a checksum among them."""
     found = []
     for text in content.split(b"\n")[:-1]:
@@ -175,7 +175,7 @@ def lines_in(content: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def kept_in(store: Path) -> Kept | None:
+def read_partial_output(store: Path) -> PartialOutput | None:
     """Tell what an unfinished store on a disk holds: work that would be lost with it. None where there is none.
 
     Raises
@@ -195,19 +195,19 @@ def kept_in(store: Path) -> Kept | None:
         ) from error
     if b"\n" not in content and not _has_shards(store):  # killed as it began, by a version before
         return None
-    return kept_of(str(store), store / NAME, lines_in(content))
+    return parse_partial_output(str(store), store / NAME, decode_lines(content))
 
 
-def kept_of(place: str, journal: Path | str, lines: Sequence[Mapping[str, Any]]) -> Kept | None:
-    """Tell what the lines of a journal say. Errors as `kept_in` has them."""
+def parse_partial_output(place: str, journal: Path | str, lines: Sequence[Mapping[str, Any]]) -> PartialOutput | None:
+    """Tell what the lines of a journal say. Errors as `read_partial_output` has them."""
     job = lines[0].get("job") if lines else None
     if not isinstance(job, dict):
         raise DestinationError(
             f"{journal} is damaged, so it is not known what is done already; nothing has been touched: "
             f"move {place.rpartition('/')[2]} away to begin anew"
         )
-    shards = shards_in(lines[1:])
-    return Kept(place, job, len({(shard.level, shard.index) for shard in shards})) if shards else None
+    shards = parse_shards(lines[1:])
+    return PartialOutput(place, job, len({(shard.level, shard.index) for shard in shards})) if shards else None
 
 
 def remove_journal(store: Path) -> None:

@@ -21,16 +21,16 @@ from pathlib import Path
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.io.storage.backends import (
-    ENDED_RUN,
+    ENDED_RUN_PREFIX,
     METADATA,
     ROOTS,
-    Folder,
+    LocalBackend,
     flush_directory,
     provenance_in,
     write_small,
 )
 from napari_mgbpv2.io.storage.journal import NAME as JOURNAL
-from napari_mgbpv2.io.storage.journal import FileJournal, Journal, Kept, kept_in, remove_journal
+from napari_mgbpv2.io.storage.journal import FileJournal, Journal, PartialOutput, read_partial_output, remove_journal
 from napari_mgbpv2.io.storage.locks import Lock
 from napari_mgbpv2.paths import explain_write_error
 
@@ -44,7 +44,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CHUNKS = re.compile(r"c|(c\.)?\d+(\.\d+)*(\.[0-9a-f]{32}\.partial)?")  # files or directories of an array
 
 
-def free_space_of_disk(path: str | os.PathLike[str]) -> int:
+def free_disk_space(path: str | os.PathLike[str]) -> int:
     """Free bytes on the disk that holds `path`, or would hold it once it is created."""
     place = Path(os.path.abspath(path))
     while not place.exists():
@@ -53,7 +53,7 @@ def free_space_of_disk(path: str | os.PathLike[str]) -> int:
 
 
 @contextmanager
-def telling_os_errors(destination: Destination) -> Iterator[None]:
+def translate_os_errors(destination: Destination) -> Iterator[None]:
     """Say in one sentence what the operating system refuses."""
     try:
         yield
@@ -63,8 +63,8 @@ def telling_os_errors(destination: Destination) -> Iterator[None]:
         raise DestinationError(f"{destination}: {explain_write_error(error)}") from error
 
 
-class Place:
-    """A destination that is ours until `publish`, `keep` or `give_up`, with a name beside it to work under.
+class OutputTransaction:
+    """A destination that is ours until `publish`, `keep` or `discard`, with a name beside it to work under.
 
     Parameters
     ----------
@@ -84,15 +84,15 @@ class Place:
     def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool, is_file: bool = False) -> None:
         self.destination = Path(os.path.abspath(destination))
         self.overwrite, self.is_file = overwrite, is_file
-        self.partial = partial_of(self.destination)
-        self.storage = Folder(self.partial, run=uuid.uuid4().hex)
+        self.partial = partial_path(self.destination)
+        self.storage = LocalBackend(self.partial, run=uuid.uuid4().hex)
         self.journal: Journal = FileJournal(self.partial)
         if self.destination.suffix in (".partial", ".replaced", ".lock"):
             raise DestinationError(f"{self.destination}: a name with this ending is kept for unfinished work")
-        with telling_os_errors(self.destination):
+        with translate_os_errors(self.destination):
             _make_folder(self.destination)
             _check_name(self.destination)
-            self._lock = Lock(_beside(self.destination, ".lock"), self.destination)
+            self._lock = Lock(_sibling(self.destination, ".lock"), self.destination)
             try:
                 complete_publishing(self.destination, is_file=is_file)
                 self._check_destination()
@@ -125,7 +125,7 @@ class Place:
         self._check_destination()  # something may have appeared while we wrote
         name = None if finished is None else finished.name
         write_small(self.partial / PUBLISHING, json.dumps({"file": name}).encode())
-        replaced = _beside(self.destination, ".replaced")
+        replaced = _sibling(self.destination, ".replaced")
         if os.path.lexists(self.destination):
             os.replace(self.destination, replaced)
             try:
@@ -140,9 +140,9 @@ class Place:
         complete_publishing(self.destination, is_file=self.is_file)
         self._lock.release()
 
-    def kept(self) -> Kept | None:
-        """Tell what an earlier run has left unfinished; None where it has left nothing. Errors as `kept_in`."""
-        return kept_in(self.partial)
+    def partial_output(self) -> PartialOutput | None:
+        """Return the partial output of an earlier run, or None. Errors as `read_partial_output`."""
+        return read_partial_output(self.partial)
 
     def keep(self) -> None:
         """Leave the unfinished store to whoever goes on with it."""
@@ -150,7 +150,7 @@ class Place:
             self.storage.end_runs()
         self._lock.release()
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Remove the unfinished store."""
         with suppress(OSError):
             self.storage.end_runs()
@@ -178,8 +178,8 @@ class Place:
 
 def has_leftovers(destination: Path) -> bool:
     """Whether a run was killed in the middle of publishing, or before it had deleted what it needed no more."""
-    partial, inside = partial_of(destination), (destination / name for name in (JOURNAL, PUBLISHING))
-    beside = (_beside(destination, ".replaced"), partial / PUBLISHING, partial / DISCARDING)
+    partial, inside = partial_path(destination), (destination / name for name in (JOURNAL, PUBLISHING))
+    beside = (_sibling(destination, ".replaced"), partial / PUBLISHING, partial / DISCARDING)
     return any(map(os.path.lexists, (*beside, *inside))) or (partial.is_dir() and not any(partial.iterdir()))
 
 
@@ -194,7 +194,7 @@ def complete_publishing(destination: Path, *, is_file: bool) -> None:
     DestinationError
         Somebody has put something else there in between, or something that is not ours has one of our names.
     """
-    replaced, partial = _beside(destination, ".replaced"), partial_of(destination)
+    replaced, partial = _sibling(destination, ".replaced"), partial_path(destination)
     finished = _finished_in(partial)
     for left in (replaced, partial):
         if left == partial and finished is not None and os.path.lexists(replaced):
@@ -228,7 +228,7 @@ def complete_publishing(destination: Path, *, is_file: bool) -> None:
         else:  # nothing says that there is a new one
             os.replace(replaced, destination)
             flush_directory(destination.parent)
-    if not is_file and is_node(destination) and not destination.is_symlink():
+    if not is_file and is_zarr_node(destination) and not destination.is_symlink():
         remove_journal(destination)
         (destination / PUBLISHING).unlink(missing_ok=True)  # last
 
@@ -316,9 +316,9 @@ def discard(store: Path) -> None:
     shutil.rmtree(store, ignore_errors=True)
 
 
-def partial_of(destination: Path) -> Path:
+def partial_path(destination: Path) -> Path:
     """Name under which a destination is written until it is complete."""
-    return _beside(destination, ".partial")
+    return _sibling(destination, ".partial")
 
 
 def _make_folder(destination: Path) -> None:
@@ -328,7 +328,7 @@ def _make_folder(destination: Path) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _sibling(path: Path, suffix: str) -> Path:
     return path.parent / (path.name + suffix)
 
 
@@ -344,7 +344,7 @@ def _is_unfinished(path: Path) -> bool:
     # names under which zarr and we write
     found = ((Path(at), name) for at, _, files in os.walk(path) for name in files)
     return all(
-        ENDED_RUN in str(at.relative_to(path))
+        ENDED_RUN_PREFIX in str(at.relative_to(path))
         or (name != "zarr.json" and _METADATA_FILES.fullmatch(name) is not None and not (at / name).is_symlink())
         for at, name in found
     )
@@ -362,12 +362,12 @@ def _not_zarr(path: Path) -> str:
     """Say why a path is not a Zarr store that may be deleted; empty if it is one."""
     if path.is_symlink() or not path.is_dir():
         return "it is not a directory"
-    if not is_node(path):
+    if not is_zarr_node(path):
         return "it is not a Zarr store"
     is_array = _is_array(path)
     for entry in path.iterdir():  # somebody's folder may have been made a Zarr group by mistake
         if entry.is_dir():
-            known = entry.name == "OME" or is_node(entry)
+            known = entry.name == "OME" or is_zarr_node(entry)
         else:
             known = _METADATA_FILES.fullmatch(entry.name) is not None
         if not known and not (is_array and _CHUNKS.fullmatch(entry.name)):
@@ -375,7 +375,7 @@ def _not_zarr(path: Path) -> str:
     return ""
 
 
-def is_node(path: Path) -> bool:
+def is_zarr_node(path: Path) -> bool:
     """Whether a directory holds the metadata of a Zarr array or group."""
     return any((path / name).is_file() for name in ROOTS)
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import ObjectStore
 
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.io.storage.backends import METADATA, REMOVED
-from napari_mgbpv2.io.storage.object_stores import check_not_forked, is_of_network, open_upstream
+from napari_mgbpv2.io.storage.backends import METADATA, RUN_ENDED_MESSAGE
+from napari_mgbpv2.io.storage.object_stores import check_not_forked, is_network_error, open_upstream
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 HIDDEN = ".mgbpv2"  # all beside shards, until the image is complete
 LOCK = f"{HIDDEN}/lock.json"
-_HELD_BACK = f"{HIDDEN}/metadata/"
+_STAGED_METADATA = f"{HIDDEN}/metadata/"
 
 
 @dataclass(frozen=True)
-class Bucket:
+class ObjectStoreBackend:
     """What is below an address of an object store.
 
     Parameters
@@ -49,9 +49,9 @@ class Bucket:
     """
 
     url: str
-    patient: bool = True
+    long_retries: bool = True
     run: str = ""
-    writes_whole = True
+    writes_atomically = True
 
     @property
     def name(self) -> str:
@@ -65,25 +65,25 @@ class Bucket:
 
     def zarr(self) -> ObjectStore[Any]:
         """Return a store that holds metadata back."""
-        return _HoldingBack(self._upstream)
+        return _StagedMetadataStore(self._upstream)
 
     def finished(self) -> ObjectStore[Any]:
         """Return a store to read a finished image from."""
         return ObjectStore(self._upstream, read_only=True)
 
-    def is_there(self) -> bool:
+    def exists_here(self) -> bool:
         """Whether this process may read something of an unfinished image."""
         try:
-            return bool(self.listed(HIDDEN))
+            return bool(self.list_sizes(HIDDEN))
         except Exception as error:
-            if is_of_network(error):  # it has no credentials, or another network
+            if is_network_error(error):  # it has no credentials, or another network
                 return False
             raise
 
-    def sizes(self) -> Callable[[str], int | None]:
+    def size_lookup(self) -> Callable[[str], int | None]:
         """List everything once: asking for each object would take hours where there are many."""
-        known = self.listed()
-        return lambda key: known.get(_held_back(key))
+        known = self.list_sizes()
+        return lambda key: known.get(_staged_key(key))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return those of some objects that are not there."""
@@ -92,7 +92,7 @@ class Bucket:
         gone = []
         for key in keys:
             try:
-                obstore.head(self._upstream, _held_back(key))
+                obstore.head(self._upstream, _staged_key(key))
             except FileNotFoundError:
                 gone.append(key)
         return gone
@@ -132,33 +132,33 @@ class Bucket:
         except (ValueError, AttributeError):
             ours = False
         if not ours:
-            raise DestinationError(REMOVED.format(self.url))
+            raise DestinationError(RUN_ENDED_MESSAGE.format(self.url))
 
-    def settle(self, key: str) -> int:
+    def fsync(self, key: str) -> int:
         """Return the size of an object, which is safe once it is there."""
         import obstore
 
-        return int(obstore.head(self._upstream, _held_back(key))["size"])
+        return int(obstore.head(self._upstream, _staged_key(key))["size"])
 
-    def tail(self, key: str, length: int) -> bytes:
+    def read_tail(self, key: str, length: int) -> bytes:
         """Read the last bytes of an object."""
         import obstore
 
-        found = obstore.get(self._upstream, _held_back(key), options={"range": {"suffix": length}})
+        found = obstore.get(self._upstream, _staged_key(key), options={"range": {"suffix": length}})
         return bytes(found.bytes())
 
     def remove(self, keys: Iterable[str]) -> None:
         """Delete objects that may be there."""
-        self.delete(map(_held_back, keys))
+        self.delete(map(_staged_key, keys))
 
-    def tidy(self) -> None:
+    def remove_temporaries(self) -> None:
         """Do nothing: an object is there or not."""
 
     @contextmanager
     def metadata_folder(self) -> Iterator[Path]:
         """Copy the metadata of a finished image into a folder that is deleted afterwards."""
         with tempfile.TemporaryDirectory() as folder:
-            for key in self.listed():
+            for key in self.list_sizes():
                 if key.rpartition("/")[2] not in METADATA or key.startswith(HIDDEN):
                     continue
                 file = Path(folder) / key
@@ -168,12 +168,14 @@ class Bucket:
 
     def publish(self) -> None:
         """Put the metadata in their places, the root's last, and delete all that is hidden but the lock."""
-        keys = sorted((key.removeprefix(_HELD_BACK) for key in self.listed(_HELD_BACK)), key=_depth_first)
+        keys = sorted(
+            (key.removeprefix(_STAGED_METADATA) for key in self.list_sizes(_STAGED_METADATA)), key=_depth_first
+        )
         for key in keys:
-            self.write(key, self.find(_HELD_BACK + key) or b"")
-        self.delete(key for key in self.listed(HIDDEN) if key != LOCK)
+            self.write(key, self.find(_STAGED_METADATA + key) or b"")
+        self.delete(key for key in self.list_sizes(HIDDEN) if key != LOCK)
 
-    def listed(self, prefix: str = "") -> dict[str, int]:
+    def list_sizes(self, prefix: str = "") -> dict[str, int]:
         """Return the sizes of all objects below a prefix, in bytes, by their keys."""
         import obstore
 
@@ -185,13 +187,13 @@ class Bucket:
         import obstore
 
         check_not_forked()
-        return bytes(obstore.get(self._upstream, _held_back(key)).bytes())
+        return bytes(obstore.get(self._upstream, _staged_key(key)).bytes())
 
     def find(self, key: str) -> bytes | None:
         """Return a small object, wherever it is; None if there is none."""
-        return self.versioned(key)[0]
+        return self.read_versioned(key)[0]
 
-    def versioned(self, key: str) -> tuple[bytes | None, str | None]:
+    def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
         """Return a small object, and the tag of its version; None if there is none."""
         import obstore
 
@@ -216,37 +218,37 @@ class Bucket:
         if found := list(keys):
             obstore.delete(self._upstream, found)
 
-    def __reduce__(self) -> tuple[type[Bucket], tuple[str, bool, str]]:
-        return Bucket, (self.url, self.patient, self.run)
+    def __reduce__(self) -> tuple[type[ObjectStoreBackend], tuple[str, bool, str]]:
+        return ObjectStoreBackend, (self.url, self.long_retries, self.run)
 
     @cached_property
     def _upstream(self) -> Upstream:
-        return open_upstream(self.url, DestinationError, patient=self.patient)
+        return open_upstream(self.url, DestinationError, long_retries=self.long_retries)
 
 
-class _HoldingBack(ObjectStore["Upstream"]):
+class _StagedMetadataStore(ObjectStore["Upstream"]):
     """Reads and writes metadata where they are held back, and all else where it is."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         check_not_forked()
-        return await super().get(_held_back(key), prototype, byte_range)
+        return await super().get(_staged_key(key), prototype, byte_range)
 
     async def exists(self, key: str) -> bool:
-        return await super().exists(_held_back(key))
+        return await super().exists(_staged_key(key))
 
     async def set(self, key: str, value: Buffer) -> None:
         check_not_forked()
-        await super().set(_held_back(key), value)
+        await super().set(_staged_key(key), value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        await super().set_if_not_exists(_held_back(key), value)
+        await super().set_if_not_exists(_staged_key(key), value)
 
     async def delete(self, key: str) -> None:
-        await super().delete(_held_back(key))
+        await super().delete(_staged_key(key))
 
 
-def _held_back(key: str) -> str:
-    return _HELD_BACK + key if key.rpartition("/")[2] in METADATA else key
+def _staged_key(key: str) -> str:
+    return _STAGED_METADATA + key if key.rpartition("/")[2] in METADATA else key
 
 
 def _depth_first(key: str) -> tuple[int, bool]:

@@ -20,27 +20,27 @@ from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.io.storage.backends import METADATA, ROOTS
 from napari_mgbpv2.io.storage.journal import (
     Job,
-    Kept,
+    PartialOutput,
     StoredShard,
-    encoded,
-    kept_of,
-    line_of,
-    line_of_job,
-    lines_in,
-    shards_in,
+    decode_lines,
+    encode_line,
+    job_line,
+    parse_partial_output,
+    parse_shards,
+    shard_line,
 )
 from napari_mgbpv2.io.storage.lease import Lease
-from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, LOCK, Bucket
-from napari_mgbpv2.io.storage.object_stores import is_of_network
+from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, LOCK, ObjectStoreBackend
+from napari_mgbpv2.io.storage.object_stores import is_network_error
 
 _JOURNAL = f"{HIDDEN}/journal"
 # Hidden things, shards, and what a stop while publishing has put in its place already.
-_OURS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?((c/)?\d+(/\d+)*|{'|'.join(map(re.escape, METADATA))})")
-_NOTE_SECONDS = 5.0  # between two parts of the journal: a kill loses what is noted in them
+_OWN_KEYS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?((c/)?\d+(/\d+)*|{'|'.join(map(re.escape, METADATA))})")
+_JOURNAL_FLUSH_SECONDS = 5.0  # between two parts of the journal: a kill loses what is noted in them
 
 
-class ObjectPlace:
-    """A destination in an object store that is ours until `publish`, `keep` or `give_up`.
+class ObjectStoreTransaction:
+    """A destination in an object store that is ours until `publish`, `keep` or `discard`.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ class ObjectPlace:
         If there is something already, or if somebody else is writing there.
     """
 
-    def __init__(self, url: str, *, overwrite: bool, waiting: Callable[[str], None] | None = None) -> None:
+    def __init__(self, url: str, *, overwrite: bool, on_wait: Callable[[str], None] | None = None) -> None:
         self.destination, self.overwrite = url, overwrite
-        self.storage = Bucket(url, run=uuid.uuid4().hex)
-        self.journal = ObjectJournal(self.storage)
-        self._asking = replace(self.storage, patient=False)
+        self.storage = ObjectStoreBackend(url, run=uuid.uuid4().hex)
+        self.journal = ObjectStoreJournal(self.storage)
+        self._short_retry_storage = replace(self.storage, long_retries=False)
         self._check_destination()
-        self._lock = Lease(self._asking, waiting)
+        self._lock = Lease(self._short_retry_storage, on_wait)
         try:
             self._check_destination()  # somebody may have completed it before we had the lock
         except BaseException:
@@ -86,35 +86,35 @@ class ObjectPlace:
         self.storage.publish()
         self._lock.release(delete=True)
 
-    def kept(self) -> Kept | None:
+    def partial_output(self) -> PartialOutput | None:
         """Tell what an earlier run has left unfinished; None where it has left nothing."""
-        return kept_in_bucket(self._asking)
+        return read_partial_output_in_store(self._short_retry_storage)
 
     def keep(self) -> None:
         """Leave the unfinished work to whoever goes on with it."""
         self._lock.release()
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Delete the unfinished work, as far as the network lets us."""
-        with suppress_network():
+        with suppress_network_errors():
             self.clear()
         self._lock.release(delete=True)
 
     def clear(self) -> None:
         """Delete what another run left unfinished; nobody is at work there, we hold the lock."""
-        found = [key for key in self.storage.listed() if _OURS.fullmatch(key)]
+        found = [key for key in self.storage.list_sizes() if _OWN_KEYS.fullmatch(key)]
         self.storage.delete(key for key in found if not key.startswith(HIDDEN))
         # last, so that a deletion that is cut short is recognised and completed
-        self.storage.delete(key for key in self.storage.listed(HIDDEN) if key != LOCK)
+        self.storage.delete(key for key in self.storage.list_sizes(HIDDEN) if key != LOCK)
 
     def _check_destination(self) -> None:
-        objects = self._asking.listed()
+        objects = self._short_retry_storage.list_sizes()
         if any(name in objects for name in ROOTS):
             said = "what is in an object store is never overwritten" if self.overwrite else "exists already"
             raise DestinationError(
                 f"{self.destination}: {said}: choose another name, or delete it first"
             ) from FileExistsError(self.destination)
-        other = next((key for key in objects if not _OURS.fullmatch(key)), None)
+        other = next((key for key in objects if not _OWN_KEYS.fullmatch(key)), None)
         if other is None and objects and not any(key.startswith(HIDDEN) for key in objects):
             other = next(iter(objects))  # shards of whatever it was
         if other is not None:
@@ -122,16 +122,16 @@ class ObjectPlace:
 
 
 @contextmanager
-def suppress_network() -> Iterator[None]:
+def suppress_network_errors() -> Iterator[None]:
     """Go on where a request has failed."""
     try:
         yield
     except Exception as error:
-        if not is_of_network(error):
+        if not is_network_error(error):
             raise
 
 
-class ObjectJournal:
+class ObjectStoreJournal:
     """A journal of an object store, where nothing can be added to an object: a new part every few seconds.
 
     Parameters
@@ -140,49 +140,49 @@ class ObjectJournal:
         The unfinished store.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+    def __init__(self, backend: ObjectStoreBackend) -> None:
+        self._backend = backend
         self._lock = threading.Lock()  # guards all below
         self._number = 0  # of the next part
-        self._waiting: list[Mapping[str, Any]] = []
+        self._pending: list[Mapping[str, Any]] = []
         self._written = time.monotonic()
 
     def begin(self, job: Job) -> None:
         """Start an empty journal."""
         with self._lock:
-            self._waiting.append(line_of_job(job))
+            self._pending.append(job_line(job))
             self._write()
 
     def resume(self) -> list[StoredShard]:
         """Read which shards are stored, and go on in new parts."""
         with self._lock:
-            parts = _parts(self._bucket)
+            parts = _parts(self._backend)
             self._number = 1 + max(parts)
-            return shards_in(_lines(self._bucket, parts)[1:])
+            return parse_shards(_lines(self._backend, parts)[1:])
 
     def add(self, shard: StoredShard) -> None:
         """Note a shard, and write what has been noted every few seconds."""
         with self._lock:
-            self._waiting.append(line_of(shard))
-            if time.monotonic() - self._written > _NOTE_SECONDS:
+            self._pending.append(shard_line(shard))
+            if time.monotonic() - self._written > _JOURNAL_FLUSH_SECONDS:
                 self._write()
 
     def close(self) -> None:
         """Write what has been noted, as far as the network lets us; what is not noted is made again."""
-        with self._lock, suppress_network():
-            if self._waiting:
-                self._bucket = replace(self._bucket, patient=False)
+        with self._lock, suppress_network_errors():
+            if self._pending:
+                self._backend = replace(self._backend, long_retries=False)
                 self._write()
 
     def _write(self) -> None:
-        content = b"".join(map(encoded, self._waiting))
-        self._bucket.write(f"{_JOURNAL}/{self._number:08}.jsonl", content)
+        content = b"".join(map(encode_line, self._pending))
+        self._backend.write(f"{_JOURNAL}/{self._number:08}.jsonl", content)
         self._number += 1
         self._written = time.monotonic()
-        self._waiting.clear()
+        self._pending.clear()
 
 
-def kept_in_bucket(bucket: Bucket) -> Kept | None:
+def read_partial_output_in_store(backend: ObjectStoreBackend) -> PartialOutput | None:
     """Tell what an unfinished store holds: work that would be lost with it. None where there is none.
 
     Raises
@@ -190,20 +190,20 @@ def kept_in_bucket(bucket: Bucket) -> Kept | None:
     DestinationError
         There is a journal, and it is damaged: nothing is to be deleted.
     """
-    parts = _parts(bucket)
-    if any(bucket.find(name) is not None for name in METADATA):  # published: what is left of the journal is litter
+    parts = _parts(backend)
+    if any(backend.find(name) is not None for name in METADATA):  # published: what is left of the journal is litter
         return None
-    return kept_of(bucket.url, f"{bucket.url}/{_JOURNAL}", _lines(bucket, parts)) if parts else None
+    return parse_partial_output(backend.url, f"{backend.url}/{_JOURNAL}", _lines(backend, parts)) if parts else None
 
 
-def _parts(bucket: Bucket) -> list[int]:
+def _parts(backend: ObjectStoreBackend) -> list[int]:
     """Return the numbers of all parts of a journal, ascending."""
-    names = (key.rpartition("/")[2].removesuffix(".jsonl") for key in bucket.listed(_JOURNAL))
+    names = (key.rpartition("/")[2].removesuffix(".jsonl") for key in backend.list_sizes(_JOURNAL))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _lines(bucket: Bucket, parts: Iterable[int]) -> list[dict[str, Any]]:
+def _lines(backend: ObjectStoreBackend, parts: Iterable[int]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for number in parts:
-        found += lines_in(bucket.find(f"{_JOURNAL}/{number:08}.jsonl") or b"")
+        found += decode_lines(backend.find(f"{_JOURNAL}/{number:08}.jsonl") or b"")
     return found

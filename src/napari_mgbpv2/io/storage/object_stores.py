@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     Upstream = HTTPStore | S3Store
 
-_IMPATIENT: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-_PATIENT: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}  # in steps of up to 15 seconds
-_REQUEST_SECONDS = 300  # for a chunk over a slow line
+_SHORT_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+_LONG_RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}  # in steps of up to 15 seconds
+_REQUEST_TIMEOUT_SECONDS = 300  # for a chunk over a slow line
 # Either of them says that there is somebody to sign requests for.
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -37,7 +37,7 @@ class ForkedError(MGBPv2Error):
     """A forked process wants to use the network after the first one has."""
 
 
-def open_upstream(url: str, error: type[MGBPv2Error], *, patient: bool) -> Upstream:
+def open_upstream(url: str, error: type[MGBPv2Error], *, long_retries: bool) -> Upstream:
     """Open a store by its address; nothing is asked of it yet.
 
     Parameters
@@ -65,8 +65,8 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, patient: bool) -> Upstr
     if password:
         raise error("the address holds a password, which others can read as long as this runs; give it without.")
     options: dict[str, Any] = {
-        "client_options": {"allow_http": _may_be_plain(scheme), "timeout": timedelta(seconds=_REQUEST_SECONDS)},
-        "retry_config": _PATIENT if patient else _IMPATIENT,
+        "client_options": {"allow_http": _may_be_plain(scheme), "timeout": timedelta(seconds=_REQUEST_TIMEOUT_SECONDS)},
+        "retry_config": _LONG_RETRIES if long_retries else _SHORT_RETRIES,
     }
     try:
         if scheme != "s3":
@@ -75,7 +75,7 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, patient: bool) -> Upstr
         anonymous: dict[str, Any] = {} if any(name in os.environ for name in _CREDENTIALS) else {"skip_signature": True}
         return S3Store.from_url(url, **options, **anonymous)
     except Exception as refused:  # each part of an address is refused in its own way
-        raise error(f"{address}: is no address of a Zarr ({reason_of(refused)}); check it.") from redacted(refused)
+        raise error(f"{address}: is no address of a Zarr ({short_reason(refused)}); check it.") from redacted(refused)
 
 
 def _may_be_plain(scheme: str) -> bool:
@@ -138,12 +138,12 @@ def redacted(error: Exception) -> Exception:
     return type(error)(redact(str(error))).with_traceback(error.__traceback__)
 
 
-def is_of_network(error: BaseException) -> bool:
+def is_network_error(error: BaseException) -> bool:
     """Tell an error of a request from others."""
     return type(error).__module__.startswith("obstore") or isinstance(error, ForkedError)
 
 
-def reason_of(error: BaseException) -> str:
+def short_reason(error: BaseException) -> str:
     """Say in a few words what went wrong; what obstore says of a request has many lines."""
     text = redact(str(error))
     if not type(error).__module__.startswith("obstore"):

@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING, Any
 from napari_mgbpv2.addresses import Destination, parse_destination
 from napari_mgbpv2.errors import DestinationError
 from napari_mgbpv2.io.storage.backends import provenance_in
-from napari_mgbpv2.io.storage.journal import Kept, kept_in
+from napari_mgbpv2.io.storage.journal import PartialOutput, read_partial_output
 from napari_mgbpv2.io.storage.local_transaction import (
-    Place,
+    OutputTransaction,
     complete_publishing,
-    free_space_of_disk,
+    free_disk_space,
     has_leftovers,
-    partial_of,
-    telling_os_errors,
+    partial_path,
+    translate_os_errors,
 )
 from napari_mgbpv2.io.storage.locks import Lock
-from napari_mgbpv2.io.storage.object_stores import is_of_network, reason_of
+from napari_mgbpv2.io.storage.object_stores import is_network_error, short_reason
 
 if TYPE_CHECKING:
     import os
 
-    from napari_mgbpv2.io.storage.object_store_transaction import ObjectPlace
+    from napari_mgbpv2.io.storage.object_store_transaction import ObjectStoreTransaction
 
 
-def place_at(
+def open_transaction(
     destination: str | os.PathLike[str],
     *,
     overwrite: bool,
     is_file: bool = False,
-    waiting: Callable[[str], None] | None = None,
-) -> Place | ObjectPlace:
+    on_wait: Callable[[str], None] | None = None,
+) -> OutputTransaction | ObjectStoreTransaction:
     """Take hold of a destination, on a disk or in an object store.
 
     Parameters
@@ -42,46 +42,46 @@ def place_at(
     destination
         Path or address.
     overwrite, is_file
-        As `Place` has them, and so are the errors.
+        As `OutputTransaction` has them, and so are the errors.
     waiting
         Called with a sentence where the lock of a run that may have died has to be waited for.
     """
     found = parse_destination(destination)
     if isinstance(found, Path):
-        return Place(found, overwrite=overwrite, is_file=is_file)
+        return OutputTransaction(found, overwrite=overwrite, is_file=is_file)
     _check_address(found)
     if is_file:
         raise DestinationError(f"{found}: a TIFF is written to a disk only; write it there, and copy it")
-    from napari_mgbpv2.io.storage.object_store_transaction import ObjectPlace
+    from napari_mgbpv2.io.storage.object_store_transaction import ObjectStoreTransaction
 
-    with telling_errors(found):
-        return ObjectPlace(found, overwrite=overwrite, waiting=waiting)
+    with translate_write_errors(found):
+        return ObjectStoreTransaction(found, overwrite=overwrite, on_wait=on_wait)
 
 
-def kept_at(destination: Destination) -> Kept | None:
+def find_partial_output(destination: Destination) -> PartialOutput | None:
     """Tell what work is kept that has not been completed; None where there is none."""
     if isinstance(destination, Path):
-        return kept_in(partial_of(destination))
-    from napari_mgbpv2.io.storage.object_store_backend import Bucket
-    from napari_mgbpv2.io.storage.object_store_transaction import kept_in_bucket
+        return read_partial_output(partial_path(destination))
+    from napari_mgbpv2.io.storage.object_store_backend import ObjectStoreBackend
+    from napari_mgbpv2.io.storage.object_store_transaction import read_partial_output_in_store
 
     _check_address(destination)
-    with telling_errors(destination):
-        return kept_in_bucket(Bucket(destination))
+    with translate_write_errors(destination):
+        return read_partial_output_in_store(ObjectStoreBackend(destination))
 
 
 def provenance_of(destination: Destination) -> dict[str, Any] | None:
     """Return how a store of ours came to be; None of anything else."""
     if isinstance(destination, Path):
         return provenance_in(lambda name: (destination / name).read_bytes())
-    from napari_mgbpv2.io.storage.object_store_backend import Bucket
+    from napari_mgbpv2.io.storage.object_store_backend import ObjectStoreBackend
 
     _check_address(destination)
-    with telling_errors(destination):
-        return provenance_in(lambda name: Bucket(destination).find(name) or b"")
+    with translate_write_errors(destination):
+        return provenance_in(lambda name: ObjectStoreBackend(destination).find(name) or b"")
 
 
-def tidy_finished(destination: Destination, *, is_file: bool = False) -> None:
+def complete_interrupted_publish(destination: Destination, *, is_file: bool = False) -> None:
     """Complete the publishing that a kill has cut short, and delete what it has left beside a finished image.
 
     Parameters
@@ -98,28 +98,28 @@ def tidy_finished(destination: Destination, *, is_file: bool = False) -> None:
     """
     if isinstance(destination, Path):
         if has_leftovers(destination):
-            with telling_os_errors(destination):
+            with translate_os_errors(destination):
                 lock = Lock(destination.with_name(f"{destination.name}.lock"), destination)
                 try:
                     complete_publishing(destination, is_file=is_file)
                 finally:
                     lock.release()
         return
-    from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, Bucket
+    from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, ObjectStoreBackend
 
-    with telling_errors(destination):
-        bucket = Bucket(destination)
+    with translate_write_errors(destination):
+        backend = ObjectStoreBackend(destination)
         if provenance_of(destination) is not None:
-            bucket.delete(bucket.listed(HIDDEN))
+            backend.delete(backend.list_sizes(HIDDEN))
 
 
 def free_space(destination: Destination) -> int | None:
     """Free bytes on the disk of a destination; None in an object store, which has no such bound."""
-    return free_space_of_disk(destination) if isinstance(destination, Path) else None
+    return free_disk_space(destination) if isinstance(destination, Path) else None
 
 
 @contextmanager
-def telling_errors(destination: Destination) -> Iterator[None]:
+def translate_write_errors(destination: Destination) -> Iterator[None]:
     """Say in one sentence what the operating system refuses, or the network.
 
     Raises
@@ -128,15 +128,15 @@ def telling_errors(destination: Destination) -> Iterator[None]:
         It does.
     """
     try:
-        with telling_os_errors(destination):
+        with translate_os_errors(destination):
             yield
     except DestinationError:
         raise
     except Exception as error:
-        if not is_of_network(error):
+        if not is_network_error(error):
             raise
         raise DestinationError(
-            f"{destination}: it cannot be written ({reason_of(error)}); check the address, the network and the "
+            f"{destination}: it cannot be written ({short_reason(error)}); check the address, the network and the "
             "permissions to list, read, write and delete"
         ) from error
 

@@ -52,10 +52,10 @@ def _has_random_access(source: ImageSource, window: int) -> bool:
     data = source.data
     if not isinstance(data, FileArray) or isinstance(data, PatchedArray):
         return True
-    if data.piece_shape == data.shape:
+    if data.chunk_shape == data.shape:
         return False
     size = source_size(source)
-    piece = [data.piece_shape[source.axes.index(axis)] for axis in "yx"]
+    piece = [data.chunk_shape[source.axes.index(axis)] for axis in "yx"]
     # the pieces that a window touches on average
     decoded = math.prod(min(whole, window + part - 1) for whole, part in zip(size, piece, strict=True))
     return piece == [1, 1] or decoded <= _MAX_DECODED_PIXELS or decoded < math.prod(size) / 4

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.readers import ImageSource
-from napari_mgbpv2.io.readers.discovery import Search, check_found, images_at, places
-from napari_mgbpv2.io.readers.tiff.multi_file import parts_of_others
+from napari_mgbpv2.io.readers.discovery import Search, check_found, find_locations, images_in
+from napari_mgbpv2.io.readers.tiff.multi_file import parts_of_other_images
 from napari_mgbpv2.training.data.patches import Index, is_prepared, open_prepared, read_index
 from napari_mgbpv2.training.data.ranges import CommonRange
 
@@ -69,22 +69,22 @@ def find_images(paths: Paths) -> FoundImages:
             indices.append(None)
             continue
         searches: list[Search] = []
-        for place in places(path):
+        for place in find_locations(path):
             index = read_index(place.path) if is_prepared(place.path) else None
             indices.append(index)
             if index is None:
-                searches.append(images_at(place, is_left_out=is_prepared, every_file=True))
+                searches.append(images_in(place, is_skipped=is_prepared, every_file=True))
                 images |= {image.path: image.path for image in searches[-1].images}
             else:
                 images |= {image.path: image for image in open_prepared(place.path, index)}
                 skipped_before += [(os.path.join(place.path, each.source), each.reason) for each in index.skipped]
         found = [image for search in searches for image in search.images]
-        for part, first in parts_of_others(image.path for image in found if image.folder is not None).items():
+        for part, first in parts_of_other_images(image.path for image in found if image.folder is not None).items():
             images.pop(part, None)
             left_out.append((part, f"a part of the image in {os.path.basename(first)}", False))
         if len(searches) == len(indices) or not any(indices):
             check_found(path, searches)
-        left_out += [(each.path, each.reason, each.is_failure) for search in searches for each in search.left_out]
+        left_out += [(each.path, each.reason, each.is_failure) for search in searches for each in search.skipped]
     skipped = tuple(skipped_before)
     skipped += tuple((path, reason) for path, reason, is_failure in left_out if is_failure and path not in images)
     others = tuple((path, reason) for path, reason, is_failure in left_out if not is_failure and path not in images)

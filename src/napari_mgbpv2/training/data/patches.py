@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import Pixels, Window, bare_source
+from napari_mgbpv2.io.image import Pixels, Window, source_without_metadata
 from napari_mgbpv2.io.readers import FileArray, ImageSource
 from napari_mgbpv2.tiling.grid import Span
 from napari_mgbpv2.training.data.ranges import CommonRange
@@ -161,7 +161,9 @@ def open_prepared(folder: str | os.PathLike[str], index: Index) -> list[ImageSou
     """
     place = os.fspath(folder)
     return [
-        bare_source(PatchedArray(place, image), image.axes, os.path.join(place, image.source), "prepared patches")
+        source_without_metadata(
+            PatchedArray(place, image), image.axes, os.path.join(place, image.source), "prepared patches"
+        )
         for image in index.images
     ]
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import cut_short
+from napari_mgbpv2.io.image import truncated_file_error
 
 MOST_SEGMENTS = 8_000_000  # tiles or strips of a page; tifffile takes 100 bytes for each
 _MOST_TAGS = 4096
@@ -89,7 +89,7 @@ class _Format:
         return np.ascontiguousarray(values).view(f"{self.order}u{self.inline}")
 
 
-def directories_of(path: str) -> Directories:
+def read_directories(path: str) -> Directories:
     """Read the chain of directories of a TIFF.
 
     Raises
@@ -106,7 +106,7 @@ def directories_of(path: str) -> Directories:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); check that it is there.") from error
     except ValueError as error:  # empty
-        raise cut_short(path, "it has no content") from error
+        raise truncated_file_error(path, "it has no content") from error
 
 
 def check_regular(path: str) -> None:
@@ -187,7 +187,7 @@ def _directories(path: str, content: mmap.mmap) -> Directories:
         raise SourceError(f"{path}: cannot be read as TIFF; it is damaged or cut short: copy or export it again.")
     offsets, counts, complete = _chain(content, form)
     if not offsets.size:
-        raise cut_short(path, "its list of pages leads beyond its end")
+        raise truncated_file_error(path, "its list of pages leads beyond its end")
     alike: dict[int, bytes] | None = None
     uniform = True
     starts: list[npt.NDArray[np.int64]] | None = []
@@ -254,7 +254,7 @@ def _check_segments(path: str, content: mmap.mmap, entries: npt.NDArray[Any]) ->
     longest = chosen[np.argmax(chosen["count"])]
     count = int(longest["count"])
     if count * _TYPE_BYTES.get(int(longest["type"]), 1) > len(content):
-        raise cut_short(path, f"a page lists {count:,} tiles or strips, more than the file has bytes for")
+        raise truncated_file_error(path, f"a page lists {count:,} tiles or strips, more than the file has bytes for")
     if count > MOST_SEGMENTS:
         raise SourceError(
             f"{path}: a page has {count:,} tiles or strips, and at most {MOST_SEGMENTS:,} are read; "

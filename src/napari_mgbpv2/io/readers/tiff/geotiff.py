@@ -8,7 +8,7 @@ from typing import Any
 
 import tifffile
 
-from napari_mgbpv2.io.oriented import turn_of
+from napari_mgbpv2.io.oriented import read_orientation
 
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
 _PROJECTED, _GEOGRAPHIC = 1, 2  # codes of GTModelTypeGeoKey
@@ -19,7 +19,7 @@ _TINY = 1e-9  # of a pixel: rotations below are rounding
 
 
 @dataclass(frozen=True)
-class MapPlace:
+class MapPlacement:
     """Where a map lies.
 
     Attributes
@@ -41,7 +41,7 @@ class MapPlace:
     notes: tuple[str, ...]
 
 
-def map_place(page: tifffile.TiffPage) -> MapPlace | None:
+def map_placement(page: tifffile.TiffPage) -> MapPlacement | None:
     """Return where a map lies; None if its tags say nothing that can be used.
 
     Parameters
@@ -57,7 +57,7 @@ def map_place(page: tifffile.TiffPage) -> MapPlace | None:
     shift = 0.0 if keys.get("GTRasterTypeGeoKey") == _PIXEL_IS_POINT else 0.5
     first = [origin[i] + shift * (across[i] + down[i]) for i in (0, 1)]
     height, width = page.imagelength, page.imagewidth
-    swap, flip_y, flip_x = turn_of(page)
+    swap, flip_y, flip_x = read_orientation(page)
     if swap:
         across, down, height, width = down, across, width, height
     if flip_y:
@@ -70,10 +70,10 @@ def map_place(page: tifffile.TiffPage) -> MapPlace | None:
     if not all(math.isfinite(size) and size > 0 for size in sizes.values()) or not all(map(math.isfinite, first)):
         said = ", ".join(f"{size:g} along {axis}" for axis, size in sizes.items())
         note = f"the pixel size ({said}) and position of the map cannot be those of an image and are not used"
-        return MapPlace(pixel_size={}, unit=None, position={}, notes=(note,))
+        return MapPlacement(pixel_size={}, unit=None, position={}, notes=(note,))
     unit, factor = _unit(keys)
     sign = {"y": math.copysign(1.0, down[1] or -1.0), "x": math.copysign(1.0, across[0] or 1.0)}
-    return MapPlace(
+    return MapPlacement(
         pixel_size={axis: size * factor for axis, size in sizes.items()},
         unit=unit,
         position={"y": sign["y"] * first[1] * factor, "x": sign["x"] * first[0] * factor},

@@ -10,7 +10,7 @@ from napari_mgbpv2.errors import SourceError
 _SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 
 
-def parts_of_others(paths: Iterable[str]) -> dict[str, str]:
+def parts_of_other_images(paths: Iterable[str]) -> dict[str, str]:
     """Return the files whose image is that of a file before them, each with that file.
 
     A file stands for the image that `open_source` opens of it. Only the description of its first page is read.
@@ -33,7 +33,7 @@ def _files_of(path: str) -> frozenset[str] | None:
     """Return the files of the first image that has planes in a file; None if that is the only one."""
     from napari_mgbpv2.io.readers.tiff.directories import first_description
     from napari_mgbpv2.io.readers.tiff.ome_xml import parse_ome_xml
-    from napari_mgbpv2.io.readers.tiff.pixels import metadata_of
+    from napari_mgbpv2.io.readers.tiff.pixels import read_metadata
     from napari_mgbpv2.io.readers.tiff.series import file_beside, is_own_block
 
     text = first_description(path)
@@ -43,7 +43,7 @@ def _files_of(path: str) -> frozenset[str] | None:
         metadata = parse_ome_xml(path, text.rstrip(b"\0"))
         uuid = metadata.uuid
         if metadata.metadata_file:
-            metadata = metadata_of(file_beside(path, metadata.metadata_file))
+            metadata = read_metadata(file_beside(path, metadata.metadata_file))
         for number, image in enumerate(metadata.images):
             if any(is_own_block(path, uuid, block) for block in image.blocks):
                 names = {block.file for block in image.blocks if block.file is not None}

@@ -22,15 +22,24 @@ import tifffile
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Window, check_memory, cut_short, pick
+from napari_mgbpv2.io.image import (
+    FileArray,
+    Pixels,
+    ReadingMemory,
+    Reopen,
+    Window,
+    check_memory,
+    pick,
+    truncated_file_error,
+)
 from napari_mgbpv2.io.memory_mapped import MappedArray
-from napari_mgbpv2.io.oriented import upright
+from napari_mgbpv2.io.oriented import turn_upright
 from napari_mgbpv2.io.readers.tiff.colours import in_usual_colours
-from napari_mgbpv2.io.readers.tiff.directories import check_regular, directories_of, first_description
+from napari_mgbpv2.io.readers.tiff.directories import check_regular, first_description, read_directories
 from napari_mgbpv2.io.readers.tiff.ome_xml import MOST_XML_BYTES, DamagedXml, OmeMetadata, parse_ome_xml
 from napari_mgbpv2.io.readers.tiff.segments import check_size
 from napari_mgbpv2.io.readers.tiff.series import (
-    OmeFiles,
+    OmeFileSet,
     OmeSeries,
     PageFile,
     PageSeries,
@@ -79,10 +88,10 @@ def opened(path: str) -> Iterator[OpenedTiff]:
                 first = _first_part(path)
                 yield _ome(path, stack.enter_context(tifffile.TiffFile(first, is_ome=False)), _read_text(path), None)
                 return
-            directories = directories_of(path)
+            directories = read_directories(path)
             tif = stack.enter_context(tifffile.TiffFile(path))
             if not directories.complete and not tif.is_ndpi:  # NDPI has links of its own kind
-                raise cut_short(path, "its list of pages leads beyond its end")
+                raise truncated_file_error(path, "its list of pages leads beyond its end")
             text = tif.ome_metadata if tif.is_ome else None
             if text:
                 yield _ome(path, tif, text, PageFile(path, tif, directories))
@@ -107,7 +116,7 @@ def _ome(path: str, tif: tifffile.TiffFile, text: str | bytes, own: PageFile | N
         if own is None:
             raise
         return _bare(path, tif, own, f"{str(error).removeprefix(path + ': ')[:200]} Only its pixels are used")
-    files = OmeFiles(path, own, metadata.uuid)
+    files = OmeFileSet(path, own, metadata.uuid)
     if metadata.metadata_file is not None:
         companion = file_beside(path, metadata.metadata_file) if metadata.metadata_file else ""
         if not companion or not os.path.isfile(companion):
@@ -115,7 +124,7 @@ def _ome(path: str, tif: tifffile.TiffFile, text: str | bytes, own: PageFile | N
                 f"{path}: is a part of an OME-TIFF whose metadata are in {metadata.metadata_file!r}, "
                 "which is not beside it; put that file there."
             )
-        metadata = metadata_of(companion)
+        metadata = read_metadata(companion)
         if metadata.metadata_file is not None:
             raise SourceError(f"{companion}: holds no metadata itself, though {path} says so; export the image again.")
     images = ome_series(path, metadata, files)
@@ -152,7 +161,7 @@ def _read_text(path: str) -> bytes:
         return file.read(MOST_XML_BYTES + 1)
 
 
-def metadata_of(path: str) -> OmeMetadata:
+def read_metadata(path: str) -> OmeMetadata:
     """Read the metadata of a companion file, or those in a TIFF."""
     check_regular(path)
     text = _read_text(path) if is_companion(path) else first_description(path)
@@ -163,7 +172,7 @@ def metadata_of(path: str) -> OmeMetadata:
 
 def _first_part(path: str) -> str:
     """Return the first file with planes that a companion file names and that is there."""
-    for name in sorted(metadata_of(path).files):
+    for name in sorted(read_metadata(path).files):
         if os.path.isfile(part := file_beside(path, name)):
             return part
     raise SourceError(f"{path}: none of the files that it names are beside it; put all files of the image together.")
@@ -220,7 +229,7 @@ def open_pixels(path: str, file: OpenedTiff, series: int, level: int, missing: s
         order = image.keyframe.parent.byteorder
         pixels = MappedArray(where, image.shape, np.dtype(order + image.dtype.char), offset, nodata=nodata)
     array = in_usual_colours(pixels or TiffArray(path, image, reopen, nodata), image, reopen)
-    return upright(array, image.axes, image.keyframe, reopen)
+    return turn_upright(array, image.axes, image.keyframe, reopen)
 
 
 def missing_planes(image: PageSeries) -> int:
@@ -281,7 +290,7 @@ class TiffArray(FileArray):
         self._check_complete(key)
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """Pixels of a tile or a strip."""
         outer = self.ndim - self._page_axes
         pairs = zip(self._segment_shape, self._page_shape, strict=True)
@@ -327,7 +336,7 @@ class TiffArray(FileArray):
         ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)]
         present = page.parent.filehandle.size
         if ends and max(ends) > present:
-            raise cut_short(self.path, f"its first page ends at byte {max(ends)} and it has {present}")
+            raise truncated_file_error(self.path, f"its first page ends at byte {max(ends)} and it has {present}")
 
     def _read(self, window: Window) -> Pixels:
         pixels = np.empty([part.stop - part.start for part in window], self.dtype)
@@ -446,7 +455,9 @@ class TiffArray(FileArray):
         """Return where a segment begins and how many bytes it has, or None where the file leaves it out."""
         if index >= len(page.dataoffsets) or index >= len(page.databytecounts):
             lists = min(len(page.dataoffsets), len(page.databytecounts))
-            raise cut_short(self.path, f"a page of {math.prod(self._grid):,} tiles or strips lists {lists:,} of them")
+            raise truncated_file_error(
+                self.path, f"a page of {math.prod(self._grid):,} tiles or strips lists {lists:,} of them"
+            )
         try:
             offset, count = int(page.dataoffsets[index]), int(page.databytecounts[index])
         except (TypeError, ValueError, OverflowError) as error:  # they are no numbers
@@ -464,5 +475,5 @@ class TiffArray(FileArray):
         except (ValueError, OverflowError) as error:  # they are impossible
             raise _unreadable(path, error) from error
         if len(encoded) < count:
-            raise cut_short(path, f"a segment needs {count} bytes and {len(encoded)} are left")
+            raise truncated_file_error(path, f"a segment needs {count} bytes and {len(encoded)} are left")
         return encoded

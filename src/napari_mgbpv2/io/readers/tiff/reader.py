@@ -13,10 +13,10 @@ import tifffile
 
 from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.io.colour_profiles import fitting_profile
-from napari_mgbpv2.io.image import ImageSource, Pixels, axes_or, placed
-from napari_mgbpv2.io.oriented import turn_of
+from napari_mgbpv2.io.image import ImageSource, Pixels, axes_with_override, calibrated_axes
+from napari_mgbpv2.io.oriented import read_orientation
 from napari_mgbpv2.io.readers.tiff.colours import samples_are_colours
-from napari_mgbpv2.io.readers.tiff.geotiff import MapPlace, map_place
+from napari_mgbpv2.io.readers.tiff.geotiff import MapPlacement, map_placement
 from napari_mgbpv2.io.readers.tiff.ome_xml import OmeImage
 from napari_mgbpv2.io.readers.tiff.pixels import MISSING, missing_planes, open_pixels, opened
 from napari_mgbpv2.io.readers.tiff.series import OmeSeries, PageSeries
@@ -26,7 +26,7 @@ _KINDS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "ndpi
 _MICROMETERS_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 10000.0}  # inch, centimetre; 1 is none
 
 
-def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing: str = "refuse") -> ImageSource:
+def open_tiff(path: str, series: int, level: int, axes_override: str | None, missing: str = "refuse") -> ImageSource:
     """Open one image of a TIFF file, or of the files that a companion file names.
 
     Parameters
@@ -35,7 +35,7 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing
         The file.
     series, level
         Which image, and which of its resolutions.
-    said_axes
+    axes_override
         Its axes, where the file does not say them.
     missing
         What is done about planes that are announced and not there, one of `MISSING`.
@@ -52,10 +52,10 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing
         full = file.images[series]
         coloured = samples_are_colours(full.keyframe)
         letters = full.axes if coloured else full.axes.replace("S", "C")
-        axes = axes_or(said_axes, full.shape, lambda: _axes(path, letters))
+        axes = axes_with_override(axes_override, full.shape, lambda: _axes(path, letters))
         calibration = _calibration(full, axes)
-        swapped = turn_of(full.keyframe)[0]
-        if turn := full.keyframe.tags.valueof(274) if any(turn_of(full.keyframe)) else None:
+        swapped = read_orientation(full.keyframe)[0]
+        if turn := full.keyframe.tags.valueof(274) if any(read_orientation(full.keyframe)) else None:
             calibration.notes.append(f"its orientation ({turn}) is not upright: it has been turned")
         calibration.notes += _scaling_note(full.keyframe)
         if not coloured and "c" in axes:
@@ -72,11 +72,11 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing
     sizes = dict(zip(axes, full.shape, strict=False))
     if swapped:
         sizes |= {"y": sizes["x"], "x": sizes["y"]}
-    if calibration.map_place is not None:
-        calibration.put_map(calibration.map_place)
+    if calibration.map_placement is not None:
+        calibration.put_map(calibration.map_placement)
     pixel_size, translation = {}, {}
     for axis, size in zip(axes, data.shape, strict=True):
-        if axis in placed(axes):
+        if axis in calibrated_axes(axes):
             unshrunk = calibration.pixel_size.get(axis, 1.0)
             pixel_size[axis] = unshrunk * sizes[axis] / size
             shift = (pixel_size[axis] - unshrunk) / 2  # the levels begin at one corner
@@ -86,7 +86,7 @@ def open_tiff(path: str, series: int, level: int, said_axes: str | None, missing
         data=data,
         axes=axes,
         pixel_size=pixel_size,
-        units={axis: calibration.units.get(axis) for axis in placed(axes)},
+        units={axis: calibration.units.get(axis) for axis in calibrated_axes(axes)},
         translation=translation,
         channel_names=_one_each(calibration.channel_names, channels),
         channel_colors=_one_each(calibration.channel_colors, channels),
@@ -160,7 +160,7 @@ class _Calibration:
     position: dict[str, float] = field(default_factory=dict)
     channel_names: Sequence[str] = field(default_factory=list)
     channel_colors: Sequence[str] = field(default_factory=list)
-    map_place: MapPlace | None = None
+    map_placement: MapPlacement | None = None
     notes: list[str] = field(default_factory=list)
 
     def put(self, axis: str, size: object, unit: object) -> None:
@@ -175,7 +175,7 @@ class _Calibration:
         elif number:  # 0 is what writers fill in
             self.notes.append(f"its pixel size along {axis} ({number:g}) cannot be one and is not used")
 
-    def put_map(self, place: MapPlace) -> None:
+    def put_map(self, place: MapPlacement) -> None:
         """Note the place of a map, which is that of the image as it is seen."""
         self.pixel_size |= place.pixel_size
         self.units |= dict.fromkeys("yx", place.unit)
@@ -199,9 +199,9 @@ def _calibration(images: PageSeries, axes: str) -> _Calibration:
             return _from_imagej(page.parent.imagej_metadata or {}, page, axes)
         if images.kind == "svs":
             return _from_aperio(page.description)
-        if page.is_geotiff and (place := map_place(page)) is not None:
+        if page.is_geotiff and (place := map_placement(page)) is not None:
             if place.pixel_size:
-                return _Calibration(map_place=place)
+                return _Calibration(map_placement=place)
             found = _from_resolution(page)
             found.notes += place.notes
             return found

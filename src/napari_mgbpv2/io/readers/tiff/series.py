@@ -16,8 +16,8 @@ import tifffile
 
 from napari_mgbpv2.caching import BoundedCache
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import cut_short
-from napari_mgbpv2.io.readers.tiff.directories import Directories, directories_of
+from napari_mgbpv2.io.image import truncated_file_error
+from napari_mgbpv2.io.readers.tiff.directories import Directories, read_directories
 from napari_mgbpv2.io.readers.tiff.ome_xml import OmeImage, OmeMetadata, PlaneBlock
 
 _KEPT_PAGE_BYTES = 32 * 2**20  # of the descriptions of pages, not of their pixels
@@ -75,7 +75,7 @@ class PageFile:
 
     def __init__(self, path: str, tif: tifffile.TiffFile | None = None, directories: Directories | None = None) -> None:
         self.path = path
-        self.directories = directories_of(path) if directories is None else directories
+        self.directories = read_directories(path) if directories is None else directories
         self._tif = tif
         self._lock = threading.RLock()
         self._pages: BoundedCache[tuple[int, int], _KeptPage] = BoundedCache(_KEPT_PAGE_BYTES)
@@ -242,7 +242,7 @@ def uniform_series(path: str, tif: tifffile.TiffFile, directories: Directories) 
     return UniformSeries(file, page, axes, shape, kind)
 
 
-class OmeFiles:
+class OmeFileSet:
     """The files over which the images of an OME-TIFF are spread, all in one folder.
 
     Parameters
@@ -343,7 +343,7 @@ class OmeSeries(_LazySeries):
         file, ifd = where[min(where)]
         keyframe = file.page(ifd, level)
         if keyframe is None:
-            raise cut_short(file.path, f"page {ifd} has no level {level}")
+            raise truncated_file_error(file.path, f"page {ifd} has no level {level}")
         axes = image.page_axes + ("SYX" if keyframe.planarconfig == 2 and image.samples > 1 else "YXS")
         height, width = (image.height, image.width) if level == 0 else (keyframe.imagelength, keyframe.imagewidth)
         sizes = dict(zip(image.page_axes, image.page_shape, strict=True))
@@ -385,7 +385,7 @@ class OmeSeries(_LazySeries):
         return file.page(ifd, self._level)
 
 
-def ome_series(path: str, metadata: OmeMetadata, files: OmeFiles) -> list[OmeSeries]:
+def ome_series(path: str, metadata: OmeMetadata, files: OmeFileSet) -> list[OmeSeries]:
     """Return the images of an OME-TIFF that have planes; those with planes in the opened file come first.
 
     Raises
@@ -402,7 +402,7 @@ def ome_series(path: str, metadata: OmeMetadata, files: OmeFiles) -> list[OmeSer
     return [series for _, series in sorted(found, key=lambda each: each[0])]  # else in order
 
 
-def _planes(path: str, image: OmeImage, files: OmeFiles) -> dict[int, tuple[PageFile, int]]:
+def _planes(path: str, image: OmeImage, files: OmeFileSet) -> dict[int, tuple[PageFile, int]]:
     """Return where the planes are that are there, by their numbers."""
     where: dict[int, tuple[PageFile, int]] = {}
     listed = 0

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import zarr
 
 from napari_mgbpv2.imaging.axes import dimension_names
-from napari_mgbpv2.io.cf import packing_of
-from napari_mgbpv2.io.image import placed
+from napari_mgbpv2.io.cf import read_packing
+from napari_mgbpv2.io.image import calibrated_axes
 from napari_mgbpv2.io.units import is_time, long_unit
 
 _MOST_COORDINATES = 2**22  # that are read
@@ -38,7 +38,7 @@ class Grid:
     notes: list[str] = field(default_factory=list)
 
 
-def grid_of(array: zarr.Array[Any], axes: str, parent: zarr.Group | None) -> Grid:
+def read_grid(array: zarr.Array[Any], axes: str, parent: zarr.Group | None) -> Grid:
     """Read the coordinates of an array from the group that it is in.
 
     A dimension's coordinates are an array of its name. Those that fall, as latitudes do from one row to the next, are
@@ -57,7 +57,7 @@ def grid_of(array: zarr.Array[Any], axes: str, parent: zarr.Group | None) -> Gri
     if parent is None or names is None:
         return grid
     for axis, name, size in zip(axes, names, array.shape, strict=True):
-        values = _coordinates(parent, name, size) if axis in placed(axes) and axis != "t" else None
+        values = _coordinates(parent, name, size) if axis in calibrated_axes(axes) and axis != "t" else None
         if values is None:
             continue
         step = (values[-1] - values[0]) / (size - 1)
@@ -83,7 +83,7 @@ def _coordinates(parent: zarr.Group, name: str, size: int) -> npt.NDArray[np.flo
         found = parent.get(name)
         if not isinstance(found, zarr.Array) or found.shape != (size,) or not 2 <= size <= _MOST_COORDINATES:
             return None
-        packing, stored = packing_of(name, dict(found.attrs)), np.asarray(found[:])
+        packing, stored = read_packing(name, dict(found.attrs)), np.asarray(found[:])
         values: npt.NDArray[np.float64] = np.asarray(stored if packing is None else packing.unpack(stored, None), "f8")
         return values
     except Exception:  # damaged coordinates spoil no pixel

@@ -15,9 +15,16 @@ import zarr
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.imaging.axes import AXIS_NAMES
 from napari_mgbpv2.io.colour_profiles import fitting_profile
-from napari_mgbpv2.io.image import FileArray, ImageSource, axes_or, is_filled_in, pick, placed
+from napari_mgbpv2.io.image import (
+    FileArray,
+    ImageSource,
+    axes_with_override,
+    calibrated_axes,
+    is_default_channel_name,
+    pick,
+)
 from napari_mgbpv2.io.oriented import FlippedArray
-from napari_mgbpv2.io.readers.zarr.pixels import child_of, packing_note, pixels_of_array
+from napari_mgbpv2.io.readers.zarr.pixels import open_array_pixels, open_child, packing_note
 from napari_mgbpv2.io.units import long_unit
 
 _AXIS_TYPES = {"time": "t", "channel": "c"}
@@ -30,7 +37,7 @@ _OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which do not say
 
 
 def open_multiscale(
-    path: str, group: zarr.Group, ome: dict[str, Any], series: int, level: int, said_axes: str | None
+    path: str, group: zarr.Group, ome: dict[str, Any], series: int, level: int, axes_override: str | None
 ) -> ImageSource:
     """Open one level of one of the multiscales of a group.
 
@@ -42,7 +49,7 @@ def open_multiscale(
         As `image_group` gives them.
     level
         Which resolution.
-    said_axes
+    axes_override
         What its axes are where it does not tell.
 
     Raises
@@ -50,20 +57,20 @@ def open_multiscale(
     SourceError
         There is no such one, or it is of a version or has transforms that are not read.
     LookupError, TypeError, ValueError, AttributeError
-        The metadata are damaged, see `telling_of_damage`.
+        The metadata are damaged, see `translate_metadata_errors`.
     """
     multiscale = pick(path, "OME-Zarr", "series", ome["multiscales"], series)
     version = str(ome.get("version") or multiscale.get("version") or "of unknown version")
     if "coordinateSystems" in multiscale:
         raise SourceError(f"{path}: is OME-Zarr {version}, which is too new; convert it to 0.4 or 0.5.")
     dataset = pick(path, "OME-Zarr", "level", multiscale["datasets"], level)
-    array = child_of(path, group, dataset["path"])
-    data = pixels_of_array(path, array)
-    described = _described_axes(multiscale, data.ndim)
-    axes = axes_or(said_axes, data.shape, lambda: _ome_axes(path, described, data.ndim))
+    array = open_child(path, group, dataset["path"])
+    data = open_array_pixels(path, array)
+    described = _declared_axes(multiscale, data.ndim)
+    axes = axes_with_override(axes_override, data.shape, lambda: _ome_axes(path, described, data.ndim))
     scale, offset = _level_transform(path, group, multiscale, dataset, data.shape)
     flipped = tuple(
-        number for number, step in enumerate(scale) if -math.inf < step < 0 and axes[number] in placed(axes)
+        number for number, step in enumerate(scale) if -math.inf < step < 0 and axes[number] in calibrated_axes(axes)
     )
     if flipped:
         sizes = data.shape
@@ -97,7 +104,7 @@ def open_multiscale(
 
 
 def _flipped_pixels(path: str, array: zarr.Array[Any], flipped: tuple[int, ...]) -> FileArray:
-    return FlippedArray(pixels_of_array(path, array), flipped, (_flipped_pixels, (path, array, flipped)))
+    return FlippedArray(open_array_pixels(path, array), flipped, (_flipped_pixels, (path, array, flipped)))
 
 
 def _flip_note(axes: str) -> tuple[str, ...]:
@@ -159,7 +166,7 @@ def _image_of_collection(path: str, group: zarr.Group, series: int) -> tuple[zar
     listed = group.get("OME")
     names = _list_of(_ome_metadata(listed), "series") if isinstance(listed, zarr.Group) else []
     name = str(pick(path, "collection", "series", names, series)) if names else str(series)
-    image = child_of(path, group, name)
+    image = open_child(path, group, name)
     if not isinstance(image, zarr.Group):
         raise SourceError(f"{path}: {name!r} in it is not an image; copy it again.")
     return image, _ome_metadata(image), 0
@@ -172,7 +179,7 @@ def _list_of(document: Any, key: str) -> list[Any]:
 
 
 @contextmanager
-def telling_of_damage(path: str) -> Iterator[None]:
+def translate_metadata_errors(path: str) -> Iterator[None]:
     """Turn the errors that come of damaged OME metadata into one `SourceError`."""
     try:
         yield
@@ -188,7 +195,7 @@ def _ome_metadata(group: zarr.Group) -> dict[str, Any]:
     return ome if isinstance(ome, dict) else {}
 
 
-def _described_axes(multiscale: Mapping[str, Any], ndim: int) -> list[dict[str, Any]]:
+def _declared_axes(multiscale: Mapping[str, Any], ndim: int) -> list[dict[str, Any]]:
     """Return the axes as 0.4 and 0.5 have them; 0.3 has only names, and earlier ones not even that."""
     axes = multiscale.get("axes", _OLD_AXES if ndim == len(_OLD_AXES) else None)
     if axes is None:
@@ -216,7 +223,7 @@ def _level_transform(
     transforms = [*dataset.get("coordinateTransformations", ()), *multiscale.get("coordinateTransformations", ())]
     if transforms:
         return _compose(path, transforms, len(shape))
-    full_shape = child_of(path, group, multiscale["datasets"][0]["path"]).shape
+    full_shape = open_child(path, group, multiscale["datasets"][0]["path"]).shape
     scale = [full / here for full, here in zip(full_shape, shape, strict=True)]
     return scale, [(step - 1) / 2 for step in scale]  # the levels begin at one corner
 
@@ -227,7 +234,7 @@ def _placement(
     """Return pixel size, unit and position along each axis that has them."""
     pixel_size, units, translation = {}, {}, {}
     for axis, said, step, start in zip(axes, described, scale, offset, strict=True):
-        if axis in placed(axes):
+        if axis in calibrated_axes(axes):
             known = 0 < step < math.inf and math.isfinite(start)  # a damaged note on the pixel size spoils no pixel
             pixel_size[axis], translation[axis] = (step, start) if known else (1.0, 0.0)
             units[axis] = long_unit(said.get("unit")) if known else None
@@ -274,6 +281,6 @@ def _hex_color(color: object) -> str | None:
 def _is_colour_image(count: int, names: tuple[str, ...] | None, colors: tuple[str, ...] | None) -> bool:
     """Tell red, green and blue samples from channels of their own, by their names or, without any, by their colours."""
     labels = [name.strip().lower() for name in names or ()]
-    if labels and not all(map(is_filled_in, labels)):
+    if labels and not all(map(is_default_channel_name, labels)):
         return len(labels) == count and tuple(labels) in _SAMPLE_NAMES
     return count == 3 and colors == ("FF0000", "00FF00", "0000FF")

@@ -16,13 +16,13 @@ from zarr.storage import LocalStore
 
 from napari_mgbpv2.addresses import display_path, is_url
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.cf import missing_value, packing_of
+from napari_mgbpv2.io.cf import missing_value, read_packing
 from napari_mgbpv2.io.converted import ConvertedArray
 from napari_mgbpv2.io.image import FileArray, Pixels, Window
 from napari_mgbpv2.io.readers.discovery import ZARR_MARKERS, is_zarr
 from napari_mgbpv2.io.readers.zarr.remote import ZARR_METADATA, RemoteStore, remote_store
 from napari_mgbpv2.io.readers.zarr.stores import FolderStore, ZipFileStore, codec_names
-from napari_mgbpv2.io.storage.object_stores import is_of_network, reason_of, redacted
+from napari_mgbpv2.io.storage.object_stores import is_network_error, redacted, short_reason
 
 
 class ZarrArray(FileArray):
@@ -42,7 +42,7 @@ class ZarrArray(FileArray):
     """
 
     def __init__(self, path: str, array: zarr.Array[Any]) -> None:
-        super().__init__(path, array.shape, array.dtype, (ZarrArray, (path, array)), nodata_of(array))
+        super().__init__(path, array.shape, array.dtype, (ZarrArray, (path, array)), read_nodata(array))
         self._array = array
         bounds = getattr(array.store, "bounds", None)
         if bounds is not None:
@@ -54,7 +54,7 @@ class ZarrArray(FileArray):
             bounds.add(array.path, stored * itemsize + index, stored * itemsize, codec_names(described))
 
     @property
-    def piece_shape(self) -> tuple[int, ...]:
+    def chunk_shape(self) -> tuple[int, ...]:
         """Pixels of a chunk; those of a shard are decoded one by one."""
         return tuple(self._array.chunks)
 
@@ -66,9 +66,9 @@ class ZarrArray(FileArray):
         except SourceError:  # a chunk that was refused
             raise
         except Exception as error:  # each codec has its own
-            advice = "check the network" if is_of_network(error) else "the Zarr is damaged: copy or write it again"
+            advice = "check the network" if is_network_error(error) else "the Zarr is damaged: copy or write it again"
             raise SourceError(
-                f"{self.path}: a chunk of {self._array.name} cannot be read ({reason_of(error)}); {advice}."
+                f"{self.path}: a chunk of {self._array.name} cannot be read ({short_reason(error)}); {advice}."
             ) from redacted(error)
 
     def identity(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class ZarrArray(FileArray):
                 raise SourceError(f"{file}: this shard is empty, the Zarr is damaged: copy or write it again.")
 
 
-def nodata_of(array: zarr.Array[Any]) -> float | None:
+def read_nodata(array: zarr.Array[Any]) -> float | None:
     """Return the value of missing pixels by the attributes, or by the metadata of what xarray has written.
 
     In version 2 of Zarr, xarray keeps ``_FillValue`` as the array's fill value. A fill value of 0 is the default of
@@ -111,7 +111,7 @@ def nodata_of(array: zarr.Array[Any]) -> float | None:
     return missing_value({"_FillValue": fill}) if fill is not None and (packed or fill != 0) else None
 
 
-def pixels_of_array(path: str, array: zarr.Array[Any]) -> FileArray:
+def open_array_pixels(path: str, array: zarr.Array[Any]) -> FileArray:
     """Return the pixels of a Zarr array with their true values, where CF's attributes say that they are packed.
 
     Raises
@@ -120,7 +120,7 @@ def pixels_of_array(path: str, array: zarr.Array[Any]) -> FileArray:
         It has no pixels, or they are no numbers.
     """
     stored = ZarrArray(path, array)
-    packing = packing_of(path, dict(array.attrs)) if stored.dtype.kind in "uif" else None
+    packing = read_packing(path, dict(array.attrs)) if stored.dtype.kind in "uif" else None
     if packing is None:
         return stored
     missing, line = stored.nodata, packing  # in floats, it is NaN already
@@ -128,13 +128,13 @@ def pixels_of_array(path: str, array: zarr.Array[Any]) -> FileArray:
         stored,
         lambda values: line.unpack(values, missing),
         packing.dtype_for(stored.dtype),
-        (pixels_of_array, (path, array)),
+        (open_array_pixels, (path, array)),
     )
 
 
 def packing_note(path: str, array: zarr.Array[Any]) -> tuple[str, ...]:
     """Return a sentence on packed values that have been unpacked; none for others."""
-    packing = packing_of(path, dict(array.attrs)) if np.dtype(array.dtype).kind in "uif" else None
+    packing = read_packing(path, dict(array.attrs)) if np.dtype(array.dtype).kind in "uif" else None
     if packing is None:
         return ()
     return (
@@ -151,7 +151,7 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
     SourceError
         It is no Zarr, its metadata are damaged, or it cannot be read.
     """
-    store, root = _store_of(path)
+    store, root = _open_file_store(path)
     try:
         node = zarr.open(store, mode="r", path=root)
         if isinstance(node, zarr.Group) and not isinstance(store, RemoteStore):
@@ -161,13 +161,13 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
     except SourceError:  # a document that was refused
         raise
     except Exception as error:  # damaged JSON, unknown codecs and data types all end here
-        advice = "check the network and try again" if is_of_network(error) else "its metadata are damaged or unknown"
+        advice = "check the network and try again" if is_network_error(error) else "its metadata are damaged or unknown"
         raise SourceError(
-            f"{display_path(path)}: cannot be read as Zarr ({reason_of(error)}); {advice}."
+            f"{display_path(path)}: cannot be read as Zarr ({short_reason(error)}); {advice}."
         ) from redacted(error)
 
 
-def _store_of(path: str) -> tuple[Store, str]:
+def _open_file_store(path: str) -> tuple[Store, str]:
     """Return the store of a Zarr and the place of its root in it; it pickles by its path or address."""
     if is_url(path):
         return remote_store(path), ""
@@ -190,12 +190,12 @@ def _root_in_zip(path: str) -> str:
     return min(roots, key=len)
 
 
-def arrays_in(path: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
+def list_arrays(path: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
     """Return the arrays of a group by their names; raises `SourceError` if they cannot be read or listed."""
     try:
         return dict(group.arrays())
     except Exception as error:  # the metadata of a member are damaged, or the store does not list members
-        if is_of_network(error):
+        if is_network_error(error):
             raise SourceError(
                 f"{path}: this Zarr group has no OME metadata, and its server does not list what is in it; "
                 "give the address of an array in it."
@@ -212,7 +212,7 @@ def only_array(path: str, group: zarr.Group, arrays: Mapping[str, zarr.Array[Any
         The number of images is not one; the message lists the members of the group.
     """
     images = {name: array for name, array in arrays.items() if array.ndim >= 2}
-    named = {each for array in images.values() for each in _coordinates_of(array)}
+    named = {each for array in images.values() for each in _coordinate_names(array)}
     chosen = {name: array for name, array in images.items() if name not in named} or images or dict(arrays)
     if len(chosen) == 1:
         return next(iter(chosen.values()))
@@ -225,7 +225,7 @@ def only_array(path: str, group: zarr.Group, arrays: Mapping[str, zarr.Array[Any
     raise SourceError(f"{path}: this Zarr group holds {holds}.")
 
 
-def _coordinates_of(array: zarr.Array[Any]) -> tuple[str, ...]:
+def _coordinate_names(array: zarr.Array[Any]) -> tuple[str, ...]:
     """Return the names of the coordinates of an array, as xarray writes them."""
     said = (array.attrs.get(name) for name in ("coordinates", "grid_mapping"))
     return tuple(name for text in said if isinstance(text, str) for name in text.split())
@@ -238,7 +238,7 @@ def _groups_in(group: zarr.Group) -> list[str]:
         return []
 
 
-def child_of(path: str, group: zarr.Group, name: str) -> Any:
+def open_child(path: str, group: zarr.Group, name: str) -> Any:
     """Return what is at ``name`` in a group; raises `SourceError` if nothing is, or it is damaged."""
     try:
         return group[name]

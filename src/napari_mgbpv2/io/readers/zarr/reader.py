@@ -15,27 +15,32 @@ from napari_mgbpv2.errors import ImageError, SourceError
 from napari_mgbpv2.imaging.axes import axes_from_names, dimension_names
 from napari_mgbpv2.io.image import (
     ImageSource,
-    axes_or,
-    bare_source,
+    axes_with_override,
+    check_single_image,
     guess_axes,
-    only_image,
     pick,
     pixel_dtype,
+    source_without_metadata,
 )
-from napari_mgbpv2.io.readers.zarr.grids import grid_of
-from napari_mgbpv2.io.readers.zarr.ome_metadata import image_group, open_multiscale, refuse_labels, telling_of_damage
+from napari_mgbpv2.io.readers.zarr.grids import read_grid
+from napari_mgbpv2.io.readers.zarr.ome_metadata import (
+    image_group,
+    open_multiscale,
+    refuse_labels,
+    translate_metadata_errors,
+)
 from napari_mgbpv2.io.readers.zarr.pixels import (
-    arrays_in,
-    child_of,
+    list_arrays,
     only_array,
+    open_array_pixels,
+    open_child,
     open_node,
     packing_note,
     parent_group,
-    pixels_of_array,
 )
 
 
-def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> ImageSource:
+def open_zarr(path: str, series: int, level: int, axes_override: str | None) -> ImageSource:
     """Open a Zarr array, a group with one array, or an OME-Zarr image.
 
     Parameters
@@ -46,7 +51,7 @@ def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> Imag
         Which image of a bioformats2raw collection, or which of several multiscales.
     level
         Which resolution of an OME-Zarr.
-    said_axes
+    axes_override
         What its axes are where it does not tell.
 
     Raises
@@ -57,13 +62,13 @@ def open_zarr(path: str, series: int, level: int, said_axes: str | None) -> Imag
     node = open_node(path)
     path = display_path(path)  # from here on for messages and records
     if isinstance(node, zarr.Array):
-        return _open_array(path, node, f"Zarr v{node.metadata.zarr_format} array", series, level, said_axes)
+        return _open_array(path, node, f"Zarr v{node.metadata.zarr_format} array", series, level, axes_override)
     group, ome, series = image_group(path, node, series)
     if "multiscales" in ome:
-        with telling_of_damage(path):
-            return open_multiscale(path, group, ome, series, level, said_axes)
-    only = only_array(path, group, arrays_in(path, group))
-    return _open_array(path, only, "array of a Zarr group", series, level, said_axes, group)
+        with translate_metadata_errors(path):
+            return open_multiscale(path, group, ome, series, level, axes_override)
+    only = only_array(path, group, list_arrays(path, group))
+    return _open_array(path, only, "array of a Zarr group", series, level, axes_override, group)
 
 
 def open_store(store: object) -> Any:
@@ -105,13 +110,13 @@ def open_store(store: object) -> Any:
 def _full_resolution(where: str, node: zarr.Group) -> zarr.Array[Any]:
     group, ome, series = image_group(where, node, 0)
     if "multiscales" in ome:
-        with telling_of_damage(where):
+        with translate_metadata_errors(where):
             multiscale = pick(where, "OME-Zarr", "series", ome["multiscales"], series)
-            array = child_of(where, group, pick(where, "OME-Zarr", "level", multiscale["datasets"], 0)["path"])
+            array = open_child(where, group, pick(where, "OME-Zarr", "level", multiscale["datasets"], 0)["path"])
         if not isinstance(array, zarr.Array):
             raise SourceError(f"{where}: its first level is no array; write it again.")
         return array
-    arrays = arrays_in(where, group)
+    arrays = list_arrays(where, group)
     levels = [arrays.get(str(number)) for number in range(len(arrays))]
     sizes = [math.prod(level.shape) for level in levels if level is not None]
     if len(sizes) == len(arrays) > 1 and all(finer > coarser for finer, coarser in itertools.pairwise(sizes)):
@@ -125,17 +130,19 @@ def _open_array(
     kind: str,
     series: int,
     level: int,
-    said_axes: str | None,
+    axes_override: str | None,
     parent: zarr.Group | None = None,
 ) -> ImageSource:
-    only_image(path, kind, series, level)
+    check_single_image(path, kind, series, level)
     parent = parent or parent_group(array)
     if parent is not None:
         refuse_labels(path, parent)
-    data = pixels_of_array(path, array)
-    axes = axes_or(said_axes, data.shape, lambda: _named_axes(path, array) or guess_axes(path, data.shape))
-    source = bare_source(data, axes, path, kind)
-    grid = grid_of(array, axes, parent)
+    data = open_array_pixels(path, array)
+    axes = axes_with_override(
+        axes_override, data.shape, lambda: _named_axes(path, array) or guess_axes(path, data.shape)
+    )
+    source = source_without_metadata(data, axes, path, kind)
+    grid = read_grid(array, axes, parent)
     return replace(
         source,
         pixel_size=source.pixel_size | grid.pixel_size,

@@ -20,8 +20,8 @@ from napari_mgbpv2.io.storage.object_stores import (
     check_not_forked,
     check_redirect,
     open_upstream,
-    reason_of,
     redacted,
+    short_reason,
 )
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ def remote_store(url: str) -> RemoteStore:
     SourceError
         obstore is not installed, the server cannot be reached or refuses, or there is no Zarr.
     """
-    impatient = _upstream(url, patient=False)
+    impatient = _upstream(url, long_retries=False)
     check_redirect(url, ZARR_MARKERS[0], SourceError)
     refused = None
     for marker in ZARR_MARKERS:
         try:
             if _document(public_address(url), impatient, marker) is not None:
-                return RemoteStore(_upstream(url, patient=True), read_only=True)
+                return RemoteStore(_upstream(url, long_retries=True), read_only=True)
         except _Refused as error:  # where a bucket may not be listed, it is the answer for what is not there
             refused = error
     raise refused or _no_zarr(url)
@@ -111,13 +111,13 @@ class _Refused(SourceError):
     """The server wants to know who asks, or does not let them."""
 
 
-def _upstream(url: str, *, patient: bool) -> Upstream:
+def _upstream(url: str, *, long_retries: bool) -> Upstream:
     scheme = url.partition("://")[0].lower()
     if scheme not in _SCHEMES:
         raise SourceError(
             f"{public_address(url)}: {scheme}:// is not read; give https://, http:// or s3://, or download it first."
         )
-    return open_upstream(url, SourceError, patient=patient)
+    return open_upstream(url, SourceError, long_retries=long_retries)
 
 
 def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | None:
@@ -138,7 +138,7 @@ def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | No
         ) from redacted(error)
     except (BaseError, ForkedError) as error:
         raise SourceError(
-            f"{url}: cannot be read ({reason_of(error)}); check the address and the network."
+            f"{url}: cannot be read ({short_reason(error)}); check the address and the network."
         ) from redacted(error)
     changed = meta["last_modified"]
     return {
@@ -156,7 +156,7 @@ def _no_zarr(url: str) -> SourceError:
     above, _, name = address.rstrip("/").rpartition("/")
     url = public_address(url)
     try:
-        obstore.head(_upstream(f"{above}?{query}" if query else above, patient=False), name)
+        obstore.head(_upstream(f"{above}?{query}" if query else above, long_retries=False), name)
     except Exception:  # whatever the reason, nothing is known to be there
         return SourceError(f"{url}: there is no Zarr at this address (no {', '.join(ZARR_MARKERS)}); check it.")
     return SourceError(f"{url}: is no Zarr, and only Zarr is read from the network; download it first.")

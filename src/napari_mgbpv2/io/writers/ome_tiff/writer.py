@@ -148,7 +148,7 @@ def write_ome_tiff(
     if compression != "none":
         options["predictor"] = dtype.kind in "ui"
     tiles = _Counted(path, sum(level.pages * level.page_tiles for level in tiled), on_step, cancelled)
-    with _complete_or_gone(path) as file, TiffWriter(file, bigtiff=_may_be_big(tiled), ome=True) as tiff:
+    with _remove_if_incomplete(path) as file, TiffWriter(file, bigtiff=_may_be_big(tiled), ome=True) as tiff:
         for number, level in enumerate(tiled):
             own: dict[str, Any] = {"subfiletype": 1, "software": False, "metadata": None}  # a reduced image
             if number == 0:
@@ -198,7 +198,7 @@ def _may_be_big(levels: Sequence[TiledLevel]) -> bool:
 
 
 @contextmanager
-def _complete_or_gone(path: Path) -> Iterator[BinaryIO]:
+def _remove_if_incomplete(path: Path) -> Iterator[BinaryIO]:
     """Open a file that is whole and on the disk at the end, or removed; say what the operating system refuses."""
     try:
         # tifffile would close a file of its own without a word if the last bytes do not fit

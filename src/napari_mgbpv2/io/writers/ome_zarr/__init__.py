@@ -1,14 +1,14 @@
 """Writing OME-Zarr: whole shards, a pyramid of stored levels, and all of it visible at once; after a stop, the rest."""
 
-from napari_mgbpv2.io.storage.backends import Storage
-from napari_mgbpv2.io.storage.journal import Index, Kept, StoredShard
+from napari_mgbpv2.io.storage.backends import StorageBackend
+from napari_mgbpv2.io.storage.journal import Index, PartialOutput, StoredShard
 from napari_mgbpv2.io.storage.partial_output import (
+    complete_interrupted_publish,
+    find_partial_output,
     free_space,
-    kept_at,
-    place_at,
+    open_transaction,
     provenance_of,
-    telling_errors,
-    tidy_finished,
+    translate_write_errors,
 )
 from napari_mgbpv2.io.writers.ome_zarr.downsampling import halve, is_half
 from napari_mgbpv2.io.writers.ome_zarr.layout import CODECS, FORMATS, ImageLayout, Region
@@ -22,21 +22,21 @@ __all__ = [
     "DamagedShards",
     "ImageLayout",
     "Index",
-    "Kept",
     "OMEZarrWriter",
+    "PartialOutput",
     "Region",
     "ShardStore",
-    "Storage",
+    "StorageBackend",
     "StoredShard",
+    "complete_interrupted_publish",
     "describe",
     "differences",
     "faults_in_zarr",
+    "find_partial_output",
     "free_space",
     "halve",
     "is_half",
-    "kept_at",
-    "place_at",
+    "open_transaction",
     "provenance_of",
-    "telling_errors",
-    "tidy_finished",
+    "translate_write_errors",
 ]

@@ -175,7 +175,7 @@ class ImageLayout:
         """Region of the shard at a position among the shards of its level."""
         return _shard_region(index, self.level_shapes()[level], self.shard_shape(level))
 
-    def parents(self, index: tuple[int, ...], level: int) -> Region:
+    def finer_region(self, index: tuple[int, ...], level: int) -> Region:
         """Region of the level before it whose means a shard holds."""
         region, finer = self.shard_region(index, level), self.level_shapes()[level - 1]
         return (

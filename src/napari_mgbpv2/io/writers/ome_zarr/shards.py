@@ -23,9 +23,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore, StorePath
 
 from napari_mgbpv2.errors import DestinationError
-from napari_mgbpv2.io.storage.backends import MARKER, METADATA, Storage, provenance_in
+from napari_mgbpv2.io.storage.backends import MARKER, METADATA, StorageBackend, provenance_in
 from napari_mgbpv2.io.storage.journal import Index, StoredShard
-from napari_mgbpv2.io.storage.object_stores import is_of_network
+from napari_mgbpv2.io.storage.object_stores import is_network_error
 from napari_mgbpv2.io.writers.ome_zarr.downsampling import halve, halve_visible
 from napari_mgbpv2.io.writers.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.io.writers.ome_zarr.metadata import Ranges, ome_attributes
@@ -61,7 +61,7 @@ class ShardStore:
         The image.
     """
 
-    storage: Storage
+    storage: StorageBackend
     layout: ImageLayout
 
     def create(self) -> None:
@@ -122,7 +122,7 @@ class ShardStore:
         low, high = self._range(data) if level == 0 else (None, None)
         return StoredShard(level, index, size, low, high)
 
-    def build(self, index: Index, level: int) -> StoredShard:
+    def downsample_shard(self, index: Index, level: int) -> StoredShard:
         """Write a shard of a further level: the 2 x 2 means of the stored level before.
 
         Raises
@@ -134,12 +134,12 @@ class ShardStore:
         OSError, ValueError
             As `write` raises them.
         """
-        region = self.layout.parents(index, level)
+        region = self.layout.finer_region(index, level)
         steps = self.layout.shard_shape(level - 1)
         below = [range(part.start // step, -(-part.stop // step)) for part, step in zip(region, steps, strict=True)]
         keys = (key for each in itertools.product(*below) for key in self.keys(each, level - 1))
         if gone := self.storage.missing(keys):
-            raise gone_missing(self.storage, gone)
+            raise missing_files_error(self.storage, gone)
         pixels = self._read(region, level - 1, [*itertools.product(*below)])
         halved = halve_visible(pixels, self.layout.axes.index("c")) if self.layout.has_alpha else halve(pixels)
         return self.write(self.layout.shard_region(index, level), halved, level)
@@ -172,11 +172,11 @@ class ShardStore:
         if sum(size or 0 for size in sizes) != shard.size or None in sizes:
             return False
         array = self._arrays[shard.level]
-        if array.shards is None or self.storage.writes_whole:
+        if array.shards is None or self.storage.writes_atomically:
             return True
         if not has_checksums(array):
             return shard.size >= index_length(array) and _is_sound(
-                self.storage.tail(keys[0], index_length(array)), shard.size - index_length(array)
+                self.storage.read_tail(keys[0], index_length(array)), shard.size - index_length(array)
             )
         return not faults_of_shard(self.storage.read(keys[0]), array)
 
@@ -199,7 +199,7 @@ class ShardStore:
         if self.layout.format == "zarr":
             return
         files: dict[str, Any] = {}
-        trial = replace(self, storage=cast(Storage, _Trial(MemoryStore(files))))
+        trial = replace(self, storage=cast(StorageBackend, _InMemoryBackend(MemoryStore(files))))
         trial.create()
         trial.describe(dict.fromkeys(range(self.layout.channels), (0.25, 0.75)))
         try:
@@ -226,13 +226,13 @@ class ShardStore:
 
     def finish(self, ranges: Ranges) -> None:
         """Add the metadata that make the store an image, and bring them down to the disk. Parameters as `describe`."""
-        self.storage.tidy()
+        self.storage.remove_temporaries()
         self.describe(ranges)
-        size_of = self.storage.sizes()
+        size_of = self.storage.size_lookup()
         folders = {"", *(self._name(level) for level in range(len(self._arrays)))}
         for key in (f"{folder}/{name}".lstrip("/") for folder in folders for name in METADATA):
             if size_of(key) is not None:
-                self.storage.settle(key)
+                self.storage.fsync(key)
 
     def check_stored(self) -> None:
         """Refuse unfinished work whose metadata are damaged or those of another image.
@@ -254,7 +254,7 @@ class ShardStore:
                 if found != (layout.level_shapes()[number], layout.dtype, layout.chunk_shape(number), shards):
                     raise ValueError("they are those of another array")
         except Exception as error:
-            if isinstance(error, (OSError, MemoryError)) or is_of_network(error):
+            if isinstance(error, (OSError, MemoryError)) or is_network_error(error):
                 raise
             said = " ".join(str(error).split())[:100] or type(error).__name__
             raise DestinationError(
@@ -291,7 +291,7 @@ class ShardStore:
         try:
             return np.asarray(array[region])
         except Exception as error:  # each codec has its own
-            if isinstance(error, (OSError, MemoryError)) or is_of_network(error):
+            if isinstance(error, (OSError, MemoryError)) or is_network_error(error):
                 raise
             if damaged := [index for index in shards if not self._is_readable(index, level)]:
                 found = DamagedShards(
@@ -306,7 +306,7 @@ class ShardStore:
         try:
             np.asarray(self._arrays[level][self.layout.shard_region(index, level)])
         except Exception as error:
-            if isinstance(error, (OSError, MemoryError)) or is_of_network(error):
+            if isinstance(error, (OSError, MemoryError)) or is_network_error(error):
                 raise
             return False
         return True
@@ -327,7 +327,7 @@ class ShardStore:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _InMemoryBackend:
     """A store in memory, to try out what will be written."""
 
     store: MemoryStore
@@ -402,7 +402,7 @@ def _is_sound(stored: bytes, end: int) -> bool:
     return bool((used.sum(axis=1) <= end).all())
 
 
-def gone_missing(storage: Storage, keys: Sequence[str], what: str = "went missing") -> DestinationError:
+def missing_files_error(storage: StorageBackend, keys: Sequence[str], what: str = "went missing") -> DestinationError:
     """Return the error for files that were written and are not there any more, or not as they were."""
     error = DestinationError(
         f"{storage.destination}: {len(keys)} file{'s' * (len(keys) > 1)} of {storage.name} {what} while it was "

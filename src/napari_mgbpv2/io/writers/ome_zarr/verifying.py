@@ -14,9 +14,9 @@ import numpy as np
 import zarr
 
 from napari_mgbpv2.addresses import Destination
-from napari_mgbpv2.io.storage.backends import Folder, Storage, provenance_in
+from napari_mgbpv2.io.storage.backends import LocalBackend, StorageBackend, provenance_in
 from napari_mgbpv2.io.storage.local_transaction import PUBLISHING
-from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, Bucket
+from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, ObjectStoreBackend
 from napari_mgbpv2.io.writers.ome_zarr.downsampling import is_half
 from napari_mgbpv2.io.writers.ome_zarr.layout import SMALLEST
 from napari_mgbpv2.io.writers.ome_zarr.shards import SizeOf, faults_of_shard, has_checksums, index_length
@@ -38,14 +38,16 @@ def faults_in_zarr(destination: Destination, *, thorough: bool = True) -> Iterat
         Whether all pixels are read: their checksums, that they can be decoded, and that each level holds the means of
         the one before it. Else only what is there and how large it is.
     """
-    storage: Storage = Folder(destination) if isinstance(destination, Path) else Bucket(destination)
+    storage: StorageBackend = (
+        LocalBackend(destination) if isinstance(destination, Path) else ObjectStoreBackend(destination)
+    )
     try:
-        provenance = provenance_in(storage.read if isinstance(storage, Folder) else _reader(destination))
+        provenance = provenance_in(storage.read if isinstance(storage, LocalBackend) else _reader(destination))
         if provenance is None:
             yield _why_no_result(destination, storage)
             return
         arrays = yield from _levels(destination, provenance)
-        size_of, keys = storage.sizes(), set()
+        size_of, keys = storage.size_lookup(), set()
         for number, array in enumerate(arrays):
             faults = _faults_of_level(number, array, storage, size_of, thorough=thorough)
             found = list(itertools.islice(faults, _MOST_LINES + 1))
@@ -77,10 +79,10 @@ def describe(destination: Destination) -> str:
 
 
 def _reader(url: Any) -> Any:
-    return lambda key: Bucket(url).find(key) or b""
+    return lambda key: ObjectStoreBackend(url).find(key) or b""
 
 
-def _why_no_result(destination: Destination, storage: Storage) -> str:
+def _why_no_result(destination: Destination, storage: StorageBackend) -> str:
     if isinstance(destination, Path):
         if not destination.exists():
             beside = destination.with_name(f"{destination.name}.partial")
@@ -89,14 +91,14 @@ def _why_no_result(destination: Destination, storage: Storage) -> str:
             )
         if (destination / PUBLISHING).exists() or destination.name.endswith(".partial"):
             return "it is unfinished work"
-    elif storage.is_there():
+    elif storage.exists_here():
         return f"there is nothing but unfinished work, below {HIDDEN}/"
     return "its metadata are damaged, or it is not a result of this package"
 
 
 def _levels(destination: Destination, provenance: dict[str, Any]) -> Generator[str, None, list[zarr.Array[Any]]]:
     """Open all levels, as a generator of what is wrong with the metadata whose result are the arrays."""
-    store: Any = destination if isinstance(destination, Path) else Bucket(destination).finished()
+    store: Any = destination if isinstance(destination, Path) else ObjectStoreBackend(destination).finished()
     try:
         root: Any = zarr.open(store, mode="r")
     except Exception as error:  # of zarr's, json's, and whatever else damaged metadata lead to
@@ -132,7 +134,7 @@ def _faults_of_schema(destination: Destination) -> Iterator[str]:
             if isinstance(destination, Path):
                 validate_folder(destination)
             else:
-                with Bucket(destination).metadata_folder() as folder:
+                with ObjectStoreBackend(destination).metadata_folder() as folder:
                     validate_folder(folder)
     except Exception as error:  # pydantic's, and of damaged metadata any
         yield f"its metadata are not those of an OME-Zarr ({_words(error)})"
@@ -158,7 +160,7 @@ def _faults_of_shapes(arrays: Sequence[zarr.Array[Any]], provenance: dict[str, A
 
 
 def _faults_of_level(
-    number: int, array: zarr.Array[Any], storage: Storage, size_of: SizeOf, *, thorough: bool
+    number: int, array: zarr.Array[Any], storage: StorageBackend, size_of: SizeOf, *, thorough: bool
 ) -> Iterator[tuple[tuple[int, ...], str]]:
     """Name the faults of the files of a level, each with the position of the file."""
     shape = array.shards or array.chunks
@@ -180,16 +182,16 @@ def _faults_of_level(
 
 
 def _faults_of_file(
-    key: str, size: int, index: tuple[int, ...], array: zarr.Array[Any], storage: Storage, thorough: bool
+    key: str, size: int, index: tuple[int, ...], array: zarr.Array[Any], storage: StorageBackend, thorough: bool
 ) -> list[str]:
-    if not thorough and storage.writes_whole:
+    if not thorough and storage.writes_atomically:
         return [] if size else ["it is empty"]
     try:
         if array.shards is None:
             return _faults_of_chunk(key, size, array, storage)
         if not thorough:
             length = index_length(array)
-            ending = storage.tail(key, length)
+            ending = storage.read_tail(key, length)
             return _faults_of_size(ending, size, array)
         content = storage.read(key)
         return faults_of_shard(content, array) or _faults_of_count(content, index, array)
@@ -220,7 +222,7 @@ def _faults_of_count(content: bytes, index: tuple[int, ...], array: zarr.Array[A
     return [] if count == expected else [f"it has {count} chunks, and not {expected}"]
 
 
-def _faults_of_chunk(key: str, size: int, array: zarr.Array[Any], storage: Storage) -> list[str]:
+def _faults_of_chunk(key: str, size: int, array: zarr.Array[Any], storage: StorageBackend) -> list[str]:
     """Check the size of a chunk that is a file, which has no checksum."""
     if not array.compressors:
         expected = math.prod(array.chunks) * array.dtype.itemsize

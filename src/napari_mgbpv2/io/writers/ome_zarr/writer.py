@@ -17,15 +17,15 @@ import numpy.typing as npt
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import Cancelled, DestinationError
 from napari_mgbpv2.io.storage.journal import Index, Job, StoredShard
-from napari_mgbpv2.io.storage.local_transaction import Place
-from napari_mgbpv2.io.storage.object_stores import is_of_network
-from napari_mgbpv2.io.storage.partial_output import place_at, telling_errors
+from napari_mgbpv2.io.storage.local_transaction import OutputTransaction
+from napari_mgbpv2.io.storage.object_stores import is_network_error
+from napari_mgbpv2.io.storage.partial_output import open_transaction, translate_write_errors
 from napari_mgbpv2.io.writers.ome_zarr.layout import ImageLayout, Region
-from napari_mgbpv2.io.writers.ome_zarr.shards import DamagedShards, ShardStore, gone_missing
+from napari_mgbpv2.io.writers.ome_zarr.shards import DamagedShards, ShardStore, missing_files_error
 
-_CHECKED_AT_ONCE = 4  # shards of unfinished work
+_CONCURRENT_CHECKS = 4  # shards of unfinished work
 
-Finish = Callable[[Path, list[Any]], Path]
+MakeFile = Callable[[Path, list[Any]], Path]
 
 
 class OMEZarrWriter:
@@ -48,7 +48,7 @@ class OMEZarrWriter:
         All that decides about the pixels, JSON-able. Unfinished work is gone on with only by the same job.
     resume
         Go on with the work that an earlier writer of this job left unfinished, if there is some.
-    finish
+    make_file
         Makes a file of the complete levels, in the directory and from the arrays that it is given; the file, not the
         store, then appears at the destination.
     waiting
@@ -72,38 +72,40 @@ class OMEZarrWriter:
         overwrite: bool = False,
         job: Job | None = None,
         resume: bool = False,
-        finish: Finish | None = None,
-        waiting: Callable[[str], None] | None = None,
+        make_file: MakeFile | None = None,
+        on_wait: Callable[[str], None] | None = None,
         comparable: Callable[[Job], Job] | None = None,
     ) -> None:
         self.layout = layout
-        self._finish = finish
-        self._keeps = job is not None
+        self._make_file = make_file
+        self._resumable = job is not None
         self._comparable = comparable or dict
         counts = [layout.shard_counts(level) for level in range(len(layout.level_shapes()))]
         self._stored = [np.zeros(shape, bool) for shape in counts]
         self._sizes = [np.zeros(shape, np.int64) for shape in counts]  # bytes of those that are stored
-        self._touched = False  # whether anything has been changed at the destination
+        self._modified = False  # whether anything has been changed at the destination
         self._open = True
         self._failure = ""  # why the disk ended the work
         self._writing = 0  # calls under way
         self._changed = Condition()  # guards the three above and the ranges
         self._ranges: dict[int, tuple[float, float]] = {}  # lowest and highest value of each channel of level 0
-        self._place = place_at(destination, overwrite=overwrite, is_file=finish is not None, waiting=waiting)
-        self._journal = self._place.journal
+        self._transaction = open_transaction(
+            destination, overwrite=overwrite, is_file=make_file is not None, on_wait=on_wait
+        )
+        self._journal = self._transaction.journal
         try:
-            self.store = ShardStore(self._place.storage, layout)
-            with self._closing_on_os_errors():
+            self.store = ShardStore(self._transaction.storage, layout)
+            with self._close_on_errors():
                 self.store.check()
-                if self._may_resume(job, resume) and self._is_sound():
-                    self._take_over()
+                if self._can_resume(job, resume) and self._is_sound():
+                    self._restore_partial_output()
                 else:
-                    self._touched = True
-                    self._place.clear()
+                    self._modified = True
+                    self._transaction.clear()
                     self.store.create()
                     if job is not None:
                         self._journal.begin(job)
-                    self._place.begin_run()
+                    self._transaction.begin_run()
         except BaseException:
             self.close()
             raise
@@ -141,17 +143,17 @@ class OMEZarrWriter:
         """
         return self._store(lambda: self.store.write(region, data, level))
 
-    def build(self, index: Index, level: int) -> StoredShard:
+    def downsample_shard(self, index: Index, level: int) -> StoredShard:
         """Write a shard of a further level, from the stored level before it. Errors as `write` has them.
 
         Raises
         ------
         DamagedShards
-            Some of that level are not what was written: `forget` them, and make them again.
+            Some of that level are not what was written: `invalidate` them, and make them again.
         """
-        return self._store(lambda: self.store.build(index, level))
+        return self._store(lambda: self.store.downsample_shard(index, level))
 
-    def forget(self, shards: Iterable[tuple[int, Index]]) -> list[tuple[int, Index]]:
+    def invalidate(self, shards: Iterable[tuple[int, Index]]) -> list[tuple[int, Index]]:
         """Take shards for not stored, and all that may have been made from them.
 
         Parameters
@@ -165,15 +167,15 @@ class OMEZarrWriter:
             Level and position of those that were stored.
         """
         dropped = []
-        with self._closing_on_os_errors(), self._under_way():
+        with self._close_on_errors(), self._counted_call():
             for level, index in shards:
-                dropped += [(level, index)] if self._drop(index, level) else []
-                dropped += self._forget_above(index, level)
+                dropped += [(level, index)] if self._remove_shard(index, level) else []
+                dropped += self._invalidate_parents(index, level)
         return dropped
 
     def record(self, shard: StoredShard) -> None:
         """Note a shard that another process has stored. Errors as `write` has them."""
-        with self._closing_on_os_errors(), self._under_way():
+        with self._close_on_errors(), self._counted_call():
             self._note(shard)
 
     def is_complete(self) -> bool:
@@ -184,12 +186,12 @@ class OMEZarrWriter:
         """Whether all that a shard of a further level is made from is stored."""
         return self._is_ready(index, level)
 
-    def ready_above(self, shard: StoredShard) -> Index | None:
+    def ready_parent(self, shard: StoredShard) -> Index | None:
         """Return the shard of the next level that a shard belongs to, if all that it is made from is stored."""
         level = shard.level + 1
         if level >= len(self._stored):
             return None
-        above = self._above(shard.index, shard.level)
+        above = self._parent(shard.index, shard.level)
         return above if self._is_ready(above, level) else None
 
     def missing(self, level: int) -> Iterator[Index]:
@@ -233,8 +235,8 @@ class OMEZarrWriter:
         self._check_complete(level - 1)
         for index in self.missing(level):
             if cancelled is not None and cancelled():
-                raise Cancelled(f"{self._place.destination}: stopped before the image was complete")
-            stored = self.build(index, level)
+                raise Cancelled(f"{self._transaction.destination}: stopped before the image was complete")
+            stored = self.downsample_shard(index, level)
             if on_shard is not None:
                 on_shard(stored)
 
@@ -256,19 +258,19 @@ class OMEZarrWriter:
         """
         for level in range(len(self._stored)):
             self._check_complete(level)
-        with self._closing_on_os_errors(), self._under_way():
-            self._place.confirm()
+        with self._close_on_errors(), self._counted_call():
+            self._transaction.confirm()
             self._check_levels()
             self._check_files()
             self.store.finish(self._ranges)
             file = None
-            if self._finish is not None:
-                assert isinstance(self._place, Place)
-                file = self._finish(self._place.partial, self.store.levels())
+            if self._make_file is not None:
+                assert isinstance(self._transaction, OutputTransaction)
+                file = self._make_file(self._transaction.partial, self.store.levels())
             self._journal.close()
-            self._place.publish(file)
+            self._transaction.publish(file)
             self._open = False
-        return self._place.destination
+        return self._transaction.destination
 
     def close(self) -> None:
         """End the work: what is complete of a job is kept, anything else removed. Does nothing once it has ended."""
@@ -280,12 +282,12 @@ class OMEZarrWriter:
             keeps = True
             try:
                 self._journal.close()
-                keeps = not self._touched or self._keeps_work()
+                keeps = not self._modified or self._has_partial_output()
             finally:  # whatever happens, the lock is let go
                 if keeps:
-                    self._place.keep()
+                    self._transaction.keep()
                 else:
-                    self._place.give_up()
+                    self._transaction.discard()
 
     def __enter__(self) -> OMEZarrWriter:
         """Use the writer until it is left."""
@@ -297,35 +299,35 @@ class OMEZarrWriter:
         """Close what has not been committed."""
         self.close()
 
-    def _keeps_work(self) -> bool:
+    def _has_partial_output(self) -> bool:
         """Whether something has been done that is to be kept: whatever cannot be read may be hours of work."""
         try:
-            return self._keeps and self._place.kept() is not None
+            return self._resumable and self._transaction.partial_output() is not None
         except (OSError, MemoryError):
             return True
         except Exception as error:
-            if is_of_network(error):
+            if is_network_error(error):
                 return True
             raise
 
-    def _may_resume(self, job: Job | None, resume: bool) -> bool:
+    def _can_resume(self, job: Job | None, resume: bool) -> bool:
         """Whether there is work to go on with; work of hours is not thrown away unasked."""
-        kept, partial = self._place.kept(), self._place.storage.name
+        kept, partial = self._transaction.partial_output(), self._transaction.storage.name
         if kept is None:
             return False
-        overwrite = self._place.overwrite
+        overwrite = self._transaction.overwrite
         if job is None or not (resume or overwrite):
             if overwrite:
                 return False
             raise DestinationError(
-                f"{self._place.destination}: an earlier run left {partial}, which is not complete: "
+                f"{self._transaction.destination}: an earlier run left {partial}, which is not complete: "
                 "resume it, or ask to overwrite it"
             )
         if different := differences(self._comparable(kept.job), job):
             if overwrite:
                 return False
             raise DestinationError(
-                f"{self._place.destination}: {partial} cannot be resumed, it was begun with other settings: "
+                f"{self._transaction.destination}: {partial} cannot be resumed, it was begun with other settings: "
                 f"{different}; use those, or overwrite it"
             )
         return True
@@ -336,18 +338,20 @@ class OMEZarrWriter:
             self._check_levels()
             self.store.check_stored()
         except DestinationError:
-            if not self._place.overwrite:
+            if not self._transaction.overwrite:
                 raise
             return False
         return True
 
-    def _take_over(self) -> None:
+    def _restore_partial_output(self) -> None:
         """Note what is whole of the unfinished work, and remove what is damaged."""
-        self._touched = True
-        self._place.begin_run()
-        noted = list({(each.level, each.index): each for each in self._journal.resume() if self._is_one(each)}.values())
-        size_of = self.store.storage.sizes()
-        pool = ThreadPoolExecutor(_CHECKED_AT_ONCE)
+        self._modified = True
+        self._transaction.begin_run()
+        noted = list(
+            {(each.level, each.index): each for each in self._journal.resume() if self._is_known_shard(each)}.values()
+        )
+        size_of = self.store.storage.size_lookup()
+        pool = ThreadPoolExecutor(_CONCURRENT_CHECKS)
         try:
             for shard, is_whole in zip(
                 noted, pool.map(lambda each: self.store.is_whole(each, size_of), noted), strict=True
@@ -365,7 +369,7 @@ class OMEZarrWriter:
                 keys = self.store.keys(tuple(map(int, position)), level)
                 self.store.storage.remove(key for key in keys if size_of(key) is not None)
 
-    def _is_one(self, shard: StoredShard) -> bool:
+    def _is_known_shard(self, shard: StoredShard) -> bool:
         """Whether there is such a shard: a damaged journal may name others."""
         if not 0 <= shard.level < len(self._stored):
             return False
@@ -374,17 +378,17 @@ class OMEZarrWriter:
 
     def _check_levels(self) -> None:
         """Refuse an unfinished store that has lost the metadata of a level."""
-        size_of = self.store.storage.sizes()
+        size_of = self.store.storage.size_lookup()
         for level in range(len(self._stored)):
             if not self.store.has_level(level, size_of):
                 raise DestinationError(
-                    f"{self._place.destination}: level {level} of {self.store.storage.name} has gone; "
+                    f"{self._transaction.destination}: level {level} of {self.store.storage.name} has gone; "
                     "ask to overwrite it, and begin anew"
                 )
 
     def _check_files(self) -> None:
         """Refuse to publish what somebody has removed or changed a part of: readers would take that for black."""
-        size_of = self.store.storage.sizes()
+        size_of = self.store.storage.size_lookup()
         gone: list[str] = []
         cut: list[str] = []
         incomplete: list[tuple[Index, int]] = []
@@ -399,20 +403,20 @@ class OMEZarrWriter:
                 gone += missing
                 incomplete += [(index, level)] if missing else []
         for index, level in incomplete:
-            self._drop(index, level)
-            self._forget_above(index, level)
+            self._remove_shard(index, level)
+            self._invalidate_parents(index, level)
         if gone or cut:
-            raise gone_missing(self.store.storage, gone or cut, "went missing" if gone else "changed its size")
+            raise missing_files_error(self.store.storage, gone or cut, "went missing" if gone else "changed its size")
 
-    def _forget_above(self, index: Index, level: int) -> list[tuple[int, Index]]:
+    def _invalidate_parents(self, index: Index, level: int) -> list[tuple[int, Index]]:
         """Remove what may have been made from a shard that was not there; return what was stored of it."""
         dropped = []
         while level + 1 < len(self._stored):
-            index, level = self._above(index, level), level + 1
-            dropped += [(level, index)] if self._drop(index, level) else []
+            index, level = self._parent(index, level), level + 1
+            dropped += [(level, index)] if self._remove_shard(index, level) else []
         return dropped
 
-    def _drop(self, index: Index, level: int) -> bool:
+    def _remove_shard(self, index: Index, level: int) -> bool:
         """Remove a shard; tell whether it was stored."""
         with self._changed:
             was_stored = bool(self._stored[level][index])
@@ -420,20 +424,20 @@ class OMEZarrWriter:
         self.store.remove(index, level)
         return was_stored
 
-    def _above(self, index: Index, level: int) -> Index:
+    def _parent(self, index: Index, level: int) -> Index:
         """Shard of the next level that a shard belongs to."""
         steps = zip(self.layout.shard_region(index, level)[-2:], self.layout.shard_shape(level + 1)[-2:], strict=True)
         return (*index[:-2], *(part.start // 2 // step for part, step in steps))
 
     def _store(self, work: Callable[[], StoredShard]) -> StoredShard:
         # Ctrl-C ends the wait, not zarr's own threads: leaving the pool waits for them, so none writes after a close.
-        with self._closing_on_os_errors(), self._under_way(), ThreadPoolExecutor(1) as pool:
+        with self._close_on_errors(), self._counted_call(), ThreadPoolExecutor(1) as pool:
             shard = pool.submit(work).result()
             self._note(shard)
             return shard
 
     def _note(self, shard: StoredShard) -> None:
-        if self._keeps:
+        if self._resumable:
             self._journal.add(shard)
         with self._changed:
             self._mark(shard)
@@ -450,7 +454,7 @@ class OMEZarrWriter:
         steps = self.layout.shard_shape(level - 1)
         children = tuple(
             slice(part.start // step, -(-part.stop // step))
-            for part, step in zip(self.layout.parents(index, level), steps, strict=True)
+            for part, step in zip(self.layout.finer_region(index, level), steps, strict=True)
         )
         return bool(self._stored[level - 1][children].all())
 
@@ -460,13 +464,13 @@ class OMEZarrWriter:
             raise ValueError(f"level {level} is not complete: {done} of its {count} shards are written")
 
     @contextmanager
-    def _under_way(self) -> Iterator[None]:
+    def _counted_call(self) -> Iterator[None]:
         """Keep `close` waiting; refuse to begin once the writer is closed."""
         with self._changed:
             if self._failure:  # in another thread
                 raise DestinationError(self._failure)
             if not self._open:
-                raise ValueError(f"the writer of {self._place.destination} is closed")
+                raise ValueError(f"the writer of {self._transaction.destination} is closed")
             self._writing += 1
         try:
             yield
@@ -476,15 +480,15 @@ class OMEZarrWriter:
                 self._changed.notify_all()
 
     @contextmanager
-    def _closing_on_os_errors(self) -> Iterator[None]:
+    def _close_on_errors(self) -> Iterator[None]:
         try:
-            with telling_errors(self._place.destination):
+            with translate_write_errors(self._transaction.destination):
                 yield
         except DamagedShards:  # which does not end the work: they are made again
             raise
         except DestinationError as error:
             said = str(error)
-            if self._touched and error.__cause__ is not None and self._keeps_work():
+            if self._modified and error.__cause__ is not None and self._has_partial_output():
                 said += "; what is done is kept, and resuming goes on with it"
             with self._changed:
                 self._failure = self._failure or said
