@@ -282,7 +282,7 @@ class Soak:
             work()
             status = 0
         except OSError as error:
-            refused = "is being written already" in str(error)
+            refused = "is already being written" in str(error)
             status = REFUSED if refused else 1
             if not refused and "exists already" not in str(error):
                 print(error, file=sys.stderr)

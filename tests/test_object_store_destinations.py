@@ -177,7 +177,7 @@ class TestUnfinished:
         interrupt(source, destination, model)
         with pytest.raises(DestinationError, match=r"an earlier run left .* resume it, or ask to overwrite it"):
             mgbp.convert(source, destination, model=model, **OPTIONS)
-        with pytest.raises(DestinationError, match="begun with other settings: seed was 0 and is 1"):
+        with pytest.raises(DestinationError, match="started with other settings: seed was 0 and is 1"):
             mgbp.convert(source, destination, model=model, resume=True, seed=1, **OPTIONS)
         mgbp.convert(source, destination, model=model, overwrite=True, seed=1, **OPTIONS)
         assert bucket.content("result.ome.zarr") == on_disk(source, model, tmp_path, seed=1)
@@ -259,7 +259,7 @@ class TestRefusals:
     @pytest.mark.parametrize("key", ["notes.txt", "0/c/0/0", "sub/zarr.json"])
     def test_what_is_not_ours_is_in_the_way(self, source: Path, model: Path, bucket: TestBucket, key: str) -> None:
         bucket.put(f"result.ome.zarr/{key}", b"precious")
-        with pytest.raises(DestinationError, match=f"holds {key}, which is not ours"):
+        with pytest.raises(DestinationError, match=f"holds {key}, which was not written by this program"):
             mgbp.convert(source, f"{bucket.url}/result.ome.zarr", model=model, overwrite=True, **OPTIONS)
         assert bucket.content("") == {f"result.ome.zarr/{key}": b"precious"}
 
@@ -269,7 +269,7 @@ class TestRefusals:
         monkeypatch.setattr(lease, "LEASE_SECONDS", 4.0)
         held = lease.Lease(ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="first"))
         said: list[str] = []
-        with pytest.raises(DestinationError, match="is being written already, by another run"):
+        with pytest.raises(DestinationError, match="is already being written by another run"):
             lease.Lease(ObjectStoreBackend(f"{bucket.url}/r.ome.zarr", run="second"), said.append)
         assert "waiting up to 4 s" in said[0]
         held.confirm()
@@ -348,9 +348,9 @@ class TestRefusals:
         ("place", "message"),
         [
             ("{bucket}/a.tif", "a TIFF is written to a disk only"),
-            ("gs://bucket/a.ome.zarr", "only s3:// is written to"),
-            ("https://example.org/a.ome.zarr", "only s3:// is written to"),
-            ("s3://nobody/a.ome.zarr", "there is no such bucket"),
+            ("gs://bucket/a.ome.zarr", "only s3:// addresses can be written"),
+            ("https://example.org/a.ome.zarr", "only s3:// addresses can be written"),
+            ("s3://nobody/a.ome.zarr", "the bucket does not exist"),
         ],
     )
     def test_a_place_that_cannot_be_written_is_one_clear_sentence(

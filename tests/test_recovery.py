@@ -104,7 +104,7 @@ class TestUnreadableJournal:
         text[9] ^= 1
         (partial / JOURNAL).write_bytes(text)
         before = content(partial)
-        with pytest.raises(DestinationError, match="is damaged, so it is not known what is done already; nothing has"):
+        with pytest.raises(DestinationError, match="is damaged, so finished shards are unknown; nothing was"):
             OMEZarrWriter(path, layout_of(JOB), job=JOB, **options)
         assert content(partial) == before
 
@@ -218,7 +218,7 @@ class TestPublishing:
         (path.with_name(f"{path.name}.partial") / ".mgbpv2-publishing.json").write_text('{"file": null}')
         write_image(path.with_name("other.ome.zarr"), a_layout()).rename(path)
         before = content(path.parent)
-        with pytest.raises(DestinationError, match="has appeared while it was being replaced; the image of before is"):
+        with pytest.raises(DestinationError, match="appeared while it was being replaced; the old image is"):
             complete_interrupted_publish(path)
         assert content(path.parent) == before
 
@@ -259,7 +259,7 @@ class TestLock:
         process = subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(DestinationError, match="is being written already, by another run"):
+        with pytest.raises(DestinationError, match="is already being written by another run"):
             Lock(lock, Path("a"))
         process.kill()
         process.communicate()
@@ -298,7 +298,7 @@ class TestLock:
             flock(descriptor, operation)
 
         monkeypatch.setattr(fcntl, "flock", slow)
-        with pytest.raises(DestinationError, match="is being written already"):
+        with pytest.raises(DestinationError, match="is already being written"):
             Lock(path, Path("a"))
         held[0].release()
 
@@ -493,8 +493,8 @@ class TestVerifying:
         if what == "foreign":
             path.mkdir()
         words = {
-            "nothing": "there is nothing there",
-            "unfinished": "there is nothing but unfinished work, cells.ome.zarr.partial",
+            "nothing": "it does not exist",
+            "unfinished": "only unfinished work exists, cells.ome.zarr.partial",
             "foreign": "its metadata are damaged, or it is not a result of this package",
         }
         assert self.says(path, capsys) == [words[what]]

@@ -157,7 +157,7 @@ class TestWhatIsDoneIsNotDroppedUnasked:
         self, source: Path, destination: Path, changes: dict[str, Any], words: str
     ) -> None:
         interrupt(source, destination)
-        with pytest.raises(DestinationError, match=f"begun with other settings: .*{words}") as caught:
+        with pytest.raises(DestinationError, match=f"started with other settings: .*{words}") as caught:
             convert(source, destination, resume=True, **changes)
         assert "\n" not in str(caught.value)
 

@@ -14,7 +14,7 @@ _TEXTS, _MOST_CHUNKS = (b"tEXt", b"zTXt", b"iTXt"), 1000
 
 
 def is_result(path: str) -> bool:
-    """Tell whether there is an image that this program has made: complete, unfinished, or a picture of one.
+    """Return whether there is an image that this program has made: complete, unfinished, or a picture of one.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def long_unit(unit: object) -> str | None:
 
 
 def is_time(unit: str) -> bool:
-    """Tell whether a long name is one of a time; else it is one of a length."""
+    """Return whether a long name is one of a time; else it is one of a length."""
     return unit in _TIMES
 
 

@@ -285,7 +285,7 @@ def check_found(pattern: str | os.PathLike[str], found: Iterable[Search]) -> Non
 
 
 def is_zarr(folder: str) -> bool:
-    """Tell whether there is a Zarr array or group."""
+    """Return whether there is a Zarr array or group."""
     return any(os.path.exists(os.path.join(folder, marker)) for marker in ZARR_MARKERS)
 
 

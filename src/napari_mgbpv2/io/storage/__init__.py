@@ -1,1 +1,1 @@
-"""Where results are stored: folders and object stores behind one output transaction."""
+"""Storage of results: folders and object stores behind one output transaction."""

@@ -1,4 +1,8 @@
-"""What the files of an unfinished image are written to: here, a folder of a disk. Keys are those of Zarr."""
+"""Storage backends for partial outputs: the protocol, and the backend for local folders.
+
+Files are addressed by Zarr keys. This module owns how a file is written atomically, flushed and removed. It does not
+own locks, journals or publishing: those belong to the output transactions.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,22 @@ from typing import Any, Protocol
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import DestinationError
 
-MARKER = "napari_mgbpv2"  # the attribute that tells our stores from others
-ROOTS = ("zarr.json", ".zgroup", ".zarray")  # one of these makes a folder a Zarr
+MARKER = "napari_mgbpv2"  # attribute that identifies stores of this package
+ROOTS = ("zarr.json", ".zgroup", ".zarray")  # a folder with one of these files is a Zarr node
 METADATA = (*ROOTS, ".zattrs")
-RUN_FOLDER_PREFIX = ".mgbpv2-run-"  # and the token of a run: its files are written in there before they get their names
-RUN_ENDED_MESSAGE = "{} was removed, or taken over by another run, while it was written; begin again"
-ENDED_RUN_PREFIX = ".mgbpv2-ended-"  # and anything: a folder of a run that has ended, to be deleted
-_ZARR_TEMPORARY_FILE = re.compile(r".*\.[0-9a-f]{32}\.partial")  # the names under which zarr writes before it renames
+RUN_FOLDER_PREFIX = ".mgbpv2-run-"  # followed by the token of the run; files are staged in this folder
+RUN_ENDED_MESSAGE = "{} was removed, or taken over by another run, while it was written; start again"
+ENDED_RUN_PREFIX = ".mgbpv2-ended-"  # prefix of folders of ended runs, which can be deleted
+_ZARR_TEMPORARY_FILE = re.compile(r".*\.[0-9a-f]{32}\.partial")  # temporary files of zarr, which it renames
 
 
 def provenance_in(read: Callable[[str], bytes]) -> dict[str, Any] | None:
-    """Return how a store of ours came to be; None of anything else.
+    """Return the provenance that a store of this package records; None for any other store.
 
     Parameters
     ----------
     read
-        Gives a file at the root; raises `OSError` where there is none.
+        Reads a file at the root of the store by its key; raises `OSError` if it is missing.
     """
     for name, inner in (("zarr.json", "attributes"), (".zattrs", None)):
         try:
@@ -43,7 +47,7 @@ def provenance_in(read: Callable[[str], bytes]) -> dict[str, Any] | None:
 
 
 def write_small(path: Path, content: bytes) -> None:
-    """Write a small file of ours so that it is whole and on the disk, or not there at all."""
+    """Write a small file atomically and flush it to disk."""
     staged = path.with_name(f"{path.name}.tmp")
     with staged.open("wb") as file:
         file.write(content)
@@ -54,7 +58,7 @@ def write_small(path: Path, content: bytes) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Bring the names in a directory down to the disk, where the system can."""
+    """Flush the entries of a directory to disk, if the operating system supports it."""
     with suppress(OSError):  # Windows does not open directories
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -64,68 +68,68 @@ def flush_directory(directory: Path) -> None:
 
 
 class StorageBackend(Protocol):
-    """Files by their keys. It travels to other processes, which open it for themselves."""
+    """Files by their keys. Can be pickled: other processes open the storage themselves."""
 
-    writes_atomically: bool  # whether a file that is there is all there, whatever happened to who wrote it
+    writes_atomically: bool  # whether an existing file is always complete, even after a crash
 
     @property
     def name(self) -> str:
-        """What people find it under."""
+        """Name for messages."""
 
     @property
     def destination(self) -> Destination:
-        """Where the finished image is to appear."""
+        """Path or address of the finished image."""
 
     def zarr(self) -> Any:
-        """Return what zarr takes for a store."""
+        """Return a store that zarr accepts."""
 
     def exists_here(self) -> bool:
-        """Whether this process sees it."""
+        """Return whether this process can access the storage."""
 
     def size_lookup(self) -> Callable[[str], int | None]:
-        """Return a function that gives the size of a file, in bytes, or None where there is none."""
+        """Return a function from a key to the size of its file in bytes, or None if it is missing."""
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return those of some files that are not there."""
+        """Return the keys without a file."""
 
     def put(self, key: str, content: bytes) -> None:
-        """Write a file whole, to where a power cut does not lose it, if the run that this was opened for goes on.
+        """Write a file atomically and durably, if the run that this backend was opened for is still active.
 
         Raises
         ------
         DestinationError
-            The run has ended: another one has taken over, or what it writes has been removed.
+            The run has ended: another run has taken over, or its output was removed.
         """
 
     def fsync(self, key: str) -> int:
-        """Bring a file to where a power cut does not lose it; return its size."""
+        """Flush a file to durable storage; return its size in bytes."""
 
     def read(self, key: str) -> bytes:
-        """Return all of a file; `FileNotFoundError` if there is none."""
+        """Read a whole file. Raises `FileNotFoundError` if it is missing."""
 
     def read_tail(self, key: str, length: int) -> bytes:
-        """Read the last bytes of a file."""
+        """Read the last ``length`` bytes of a file."""
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Delete files that may be there."""
+        """Delete files; missing ones are ignored."""
 
     def remove_temporaries(self) -> None:
-        """Delete what processes that were killed have left half-written."""
+        """Delete temporary files of killed processes."""
 
 
 @dataclass(frozen=True)
 class LocalBackend:
-    """A folder of a disk.
+    """A local folder.
 
-    A file is written in a folder of its run, and moved to its name when it is whole. Where that folder is missing, the
-    move fails: so ending a run, by whoever takes over, ends its tasks on all machines too, wherever they have stopped.
+    A file is first written to the folder of its run, then renamed. If the folder of the run is missing, the rename
+    fails. Removing that folder therefore stops all tasks of the run, on every machine and at any point.
 
     Parameters
     ----------
     path
         The folder.
     run
-        Token of the run that writes; empty where nothing is written.
+        Token of the writing run; empty for read-only use.
     """
 
     path: Path
@@ -134,12 +138,12 @@ class LocalBackend:
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the folder."""
         return self.path.name
 
     @property
     def destination(self) -> Path:
-        """The folder without the ending that tells that it is unfinished."""
+        """The folder without the suffix of unfinished output."""
         return self.path.with_suffix("")
 
     def zarr(self) -> Path:
@@ -147,35 +151,41 @@ class LocalBackend:
         return self.path
 
     def exists_here(self) -> bool:
-        """Whether this process sees the folder, and that of the run: another machine may have a folder of that name."""
+        """Return whether this process sees the folder of the run; another machine may have one of the same name."""
         return (self.path / f"{RUN_FOLDER_PREFIX}{self.run}" if self.run else self.path).is_dir()
 
     def size_lookup(self) -> Callable[[str], int | None]:
-        """Return a function that looks at a file."""
+        """Return a function that reads the size of a file."""
         return self._size
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return those of some files that are not there."""
+        """Return the keys without a file."""
         return [key for key in keys if self._size(key) is None]
 
     def begin_run(self) -> None:
-        """End all runs that have written here, and let that of `run` begin."""
+        """End all earlier runs and start the run named by `run`."""
         self.end_runs()
         (self.path / f"{RUN_FOLDER_PREFIX}{self.run}").mkdir()
 
     def end_runs(self) -> None:
-        """Let no task of a run write here any more; what is being written is dropped."""
+        """Stop the tasks of all runs from writing here; files in progress are discarded."""
         with suppress(FileNotFoundError, NotADirectoryError):
             for name in os.listdir(self.path):
                 if name.startswith(RUN_FOLDER_PREFIX):
-                    with suppress(FileNotFoundError):  # a folder of that name is what makes a task's file get its own
+                    with suppress(FileNotFoundError):  # tasks can rename their files only while it exists
                         os.rename(self.path / name, self.path / f"{ENDED_RUN_PREFIX}{uuid.uuid4().hex}")
             for name in os.listdir(self.path):
                 if name.startswith(ENDED_RUN_PREFIX):
                     shutil.rmtree(self.path / name, ignore_errors=True)
 
     def put(self, key: str, content: bytes) -> None:
-        """Write a file whole, down to the disk, and rename it if the run has not ended. Errors as `StorageBackend`."""
+        """Write a file to disk, then rename it if the run has not ended.
+
+        Raises
+        ------
+        DestinationError
+            The run has ended.
+        """
         target, staged = self.path / key, self.path / f"{RUN_FOLDER_PREFIX}{self.run}" / uuid.uuid4().hex
         try:
             with staged.open("xb") as file:
@@ -197,28 +207,28 @@ class LocalBackend:
             raise
 
     def fsync(self, key: str) -> int:
-        """Flush a file, and its name, down to the disk."""
+        """Flush a file to disk; return its size in bytes."""
         with (self.path / key).open("r+b") as opened:
             os.fsync(opened.fileno())
             return os.fstat(opened.fileno()).st_size
 
     def read(self, key: str) -> bytes:
-        """Return all of a file."""
+        """Read a whole file."""
         return (self.path / key).read_bytes()
 
     def read_tail(self, key: str, length: int) -> bytes:
-        """Read the last bytes of a file."""
+        """Read the last ``length`` bytes of a file."""
         with (self.path / key).open("rb") as opened:
             opened.seek(max(0, os.fstat(opened.fileno()).st_size - length))
             return opened.read(length)
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Delete files that may be there."""
+        """Delete files; missing ones are ignored."""
         for key in keys:
             (self.path / key).unlink(missing_ok=True)
 
     def remove_temporaries(self) -> None:
-        """Delete the files that zarr has not come to rename."""
+        """Delete temporary files that zarr did not rename."""
         for left in self.path.rglob("*.partial"):
             if _ZARR_TEMPORARY_FILE.fullmatch(left.name):
                 left.unlink(missing_ok=True)

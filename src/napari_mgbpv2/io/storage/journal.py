@@ -1,9 +1,9 @@
-"""The journal of an unfinished image: what it is to become, and which of its shards are stored.
+"""The journal of a partial output: the job, and the shards that are stored.
 
-JSON lines: first the job, then one line a shard, each with a checksum. On a disk they are a file within the unfinished
-store, each brought down to the disk before the next one; what a power cut leaves of the last line is ignored. So is a
-damaged line between others: its shard is made again. Without a first line nothing is known of the work, and it is left
-alone.
+The format is JSON lines: the job first, then one line per shard, each with a checksum. On a local disk the journal is a
+file inside the unfinished store, and each line is flushed before the next one is written. Incomplete and damaged lines
+of shards are ignored, and those shards are computed again. Without a valid first line the partial output is unknown; it
+is refused and left untouched.
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class StoredShard:
-    """A shard that has been written.
+    """A stored shard.
 
     Attributes
     ----------
     level, index
-        Which one.
+        Pyramid level, and position of the shard along each axis.
     size
-        Bytes of its files.
+        Size of its files in bytes.
     low, high
-        Lowest and highest finite value of a shard of level 0 whose channel is shown with a window of its own; else
-        None.
+        Lowest and highest finite value of a level 0 shard whose channel has its own display range; else None.
     """
 
     level: int
@@ -52,16 +51,16 @@ class StoredShard:
 
 @dataclass(frozen=True)
 class PartialOutput:
-    """Unfinished work that can be gone on with.
+    """Partial output that can be resumed.
 
     Attributes
     ----------
     location
-        Where, for people.
+        Path or address, for messages.
     job
-        What it is to become.
+        The recorded job.
     shards
-        How many are stored.
+        Number of stored shards.
     """
 
     location: str
@@ -70,28 +69,28 @@ class PartialOutput:
 
 
 class Journal(Protocol):
-    """A journal that can be opened; several threads may add to it."""
+    """A journal of stored shards. `add` is thread-safe."""
 
     def begin(self, job: Job) -> None:
-        """Start an empty one."""
+        """Start an empty journal."""
 
     def resume(self) -> list[StoredShard]:
-        """Read which shards are stored, and go on behind them."""
+        """Read the stored shards, and append from then on."""
 
     def add(self, shard: StoredShard) -> None:
-        """Note a shard."""
+        """Append a shard."""
 
     def close(self) -> None:
-        """End; the journal stays."""
+        """Close the journal without deleting it."""
 
 
 class FileJournal:
-    """A journal on a disk.
+    """A journal on a local disk.
 
     Parameters
     ----------
     store
-        The unfinished store.
+        Folder of the unfinished store.
     """
 
     def __init__(self, store: Path) -> None:
@@ -100,12 +99,12 @@ class FileJournal:
         self._file: IO[bytes] | None = None
 
     def begin(self, job: Job) -> None:
-        """Start an empty journal, which has its first line as soon as it has its name."""
+        """Start a journal; the file appears together with its first line."""
         write_small(self._path, encode_line(job_line(job)))
         self._file = self._path.open("ab")
 
     def resume(self) -> list[StoredShard]:
-        """Read which shards are stored, and go on behind the last whole line."""
+        """Read the stored shards, and append after the last complete line."""
         content = self._path.read_bytes()
         self._file = self._path.open("r+b")
         length = content.rfind(b"\n") + 1
@@ -114,13 +113,13 @@ class FileJournal:
         return parse_shards(decode_lines(content)[1:])
 
     def add(self, shard: StoredShard) -> None:
-        """Note a shard, down to the disk."""
+        """Append a shard and flush it to disk."""
         self._write(shard_line(shard))
 
     def close(self) -> None:
-        """Close the file; the journal stays."""
+        """Close the file without deleting it."""
         if self._file is not None:
-            with suppress(OSError):  # of a line that could not be written, which has been said
+            with suppress(OSError):  # a failed write has already been reported
                 self._file.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -134,17 +133,17 @@ class FileJournal:
 
 
 def job_line(job: Job) -> dict[str, Any]:
-    """Return the first line of a journal."""
+    """Return the first line of a journal, which records the job."""
     return {"job": dict(job)}
 
 
 def shard_line(shard: StoredShard) -> dict[str, Any]:
-    """Return the line that notes a shard."""
+    """Return the journal line of a shard."""
     return {"level": shard.level, "index": list(shard.index), "stored": [shard.size, shard.low, shard.high]}
 
 
 def parse_shards(lines: Iterable[Mapping[str, Any]]) -> list[StoredShard]:
-    """Read what `shard_line` has written; what is no such line is left out."""
+    """Parse lines made by `shard_line`; skip all others."""
     found = []
     for line in lines:
         try:
@@ -156,12 +155,12 @@ def parse_shards(lines: Iterable[Mapping[str, Any]]) -> list[StoredShard]:
 
 
 def encode_line(line: Mapping[str, Any]) -> bytes:
-    """Return a line with its checksum."""
+    """Encode a line with its checksum."""
     return json.dumps({**line, "crc32c": _checksum(line)}).encode() + b"\n"
 
 
 def decode_lines(content: bytes) -> list[dict[str, Any]]:
-    """Return all lines that are whole and as they were written, the older ones without a checksum among them."""
+    """Decode all complete, undamaged lines. Lines without a checksum, from earlier versions, are accepted."""
     found = []
     for text in content.split(b"\n")[:-1]:
         try:
@@ -176,13 +175,12 @@ def decode_lines(content: bytes) -> list[dict[str, Any]]:
 
 
 def read_partial_output(store: Path) -> PartialOutput | None:
-    """Tell what an unfinished store on a disk holds: work that would be lost with it. None where there is none.
+    """Return the partial output in an unfinished local store; None if no shard is stored.
 
     Raises
     ------
     DestinationError
-        There is a journal, and it cannot be read, or is damaged: nothing is known of the work, and nothing is to be
-        deleted.
+        The journal cannot be read or is damaged. Nothing must be deleted then.
     """
     try:
         content = (store / NAME).read_bytes()
@@ -190,28 +188,34 @@ def read_partial_output(store: Path) -> PartialOutput | None:
         return None
     except OSError as error:
         raise DestinationError(
-            f"{store / NAME} cannot be read ({error.strerror or error}), so it is not known what is done already; "
-            f"nothing has been touched: try again, or move {store.name} away"
+            f"{store / NAME} cannot be read ({error.strerror or error}), so finished shards are unknown; "
+            f"nothing was changed: try again, or move {store.name} away"
         ) from error
-    if b"\n" not in content and not _has_shards(store):  # killed as it began, by a version before
+    if b"\n" not in content and not _has_shards(store):  # an earlier version was killed as it started
         return None
     return parse_partial_output(str(store), store / NAME, decode_lines(content))
 
 
 def parse_partial_output(place: str, journal: Path | str, lines: Sequence[Mapping[str, Any]]) -> PartialOutput | None:
-    """Tell what the lines of a journal say. Errors as `read_partial_output` has them."""
+    """Return the partial output that journal lines describe; None if no shard is stored.
+
+    Raises
+    ------
+    DestinationError
+        The first line is missing or damaged.
+    """
     job = lines[0].get("job") if lines else None
     if not isinstance(job, dict):
         raise DestinationError(
-            f"{journal} is damaged, so it is not known what is done already; nothing has been touched: "
-            f"move {place.rpartition('/')[2]} away to begin anew"
+            f"{journal} is damaged, so finished shards are unknown; nothing was changed: "
+            f"move {place.rpartition('/')[2]} away to start again"
         )
     shards = parse_shards(lines[1:])
     return PartialOutput(place, job, len({(shard.level, shard.index) for shard in shards})) if shards else None
 
 
 def remove_journal(store: Path) -> None:
-    """Delete the journal of a store that has been published since."""
+    """Delete the journal of a published store."""
     (store / NAME).unlink(missing_ok=True)
 
 

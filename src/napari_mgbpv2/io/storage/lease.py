@@ -1,9 +1,9 @@
-"""A lock on a destination in an object store: an object that counts as long as its holder renews it.
+"""Locks on destinations in object stores: an object that its holder renews.
 
-No process can ask another machine whether a run is alive. So the holder writes the object anew every
-`HEARTBEAT_SECONDS`, and who finds it waits until it has seen it unchanged for `LEASE_SECONDS`, by its own clock: no two
-clocks are compared. Every write depends on the version of the object that was seen last, so that of two who find it
-expired only one takes it.
+A process cannot check whether a run on another machine is alive. The holder therefore rewrites the object every
+`HEARTBEAT_SECONDS`. A process that finds it treats it as expired after seeing it unchanged for `LEASE_SECONDS` by its
+own clock, so clocks are never compared. Every write is conditional on the version that was last read: if two processes
+find an expired lock, only one of them can take it.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 15.0
-_POLL_SECONDS = 1.0  # between looks at a lock that may have expired
+_POLL_SECONDS = 1.0  # between checks of a lock that may have expired
 
-_released_tokens: set[str] = set()  # tokens of this process that it could not say to have let go: without the network
+_released_tokens: set[str] = set()  # of this process, whose release may not have reached the store
 
 
 class Lease:
-    """The lock; it is ours, and renewed by a thread of its own, until `release`.
+    """A held lock, renewed by a background thread until `release`.
 
     Parameters
     ----------
     bucket
-        What is locked. Its `run` is written into the lock: tasks of the run look for it.
+        The locked storage. The lock records its `run`; tasks of the run check it.
     waiting
-        Called with a sentence where the lock of a run that may have died has to be waited for.
+        Called with a message before waiting for the lock of a run that may have died.
 
     Raises
     ------
     DestinationError
-        Another run holds it, and renews it.
+        Another run holds and renews the lock.
     """
 
     def __init__(self, backend: ObjectStoreBackend, on_wait: Callable[[str], None] | None = None) -> None:
         self._backend, self._on_wait = backend, on_wait
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the next three attributes
         self._content = b""
         self._e_tag: str | None = None
         self._lost = False
@@ -60,7 +60,7 @@ class Lease:
         self._thread.start()
 
     def confirm(self) -> None:
-        """Renew now.
+        """Renew the lock now.
 
         Raises
         ------
@@ -72,13 +72,13 @@ class Lease:
             raise DestinationError(RUN_ENDED_MESSAGE.format(self._backend.url))
 
     def release(self, *, delete: bool = False) -> None:
-        """Let go, as far as the network lets us.
+        """Release the lock; network errors are ignored.
 
         Parameters
         ----------
         delete
-            Whether the object is to be deleted, where nothing else is left. No request deletes a given version of an
-            object, so it is first renewed: whoever finds it then waits, and it is gone before that is over.
+            Whether to delete the lock object, if nothing else is left. A given version of an object cannot be deleted
+            conditionally, so the lock is renewed first: other processes then wait until it is deleted.
         """
         if self._ended.is_set():
             return
@@ -107,12 +107,12 @@ class Lease:
             elif _is_free(found) or time.monotonic() - seen > LEASE_SECONDS:
                 if self._write({}, {"e_tag": e_tag}):
                     return
-                raise self._held_error()  # by who has been faster
+                raise self._held_error()  # another process was faster
             elif not announced and self._on_wait is not None:
                 announced = True
                 self._on_wait(
-                    f"{self._backend.url} is locked by an earlier run, or by one that works: "
-                    f"waiting up to {LEASE_SECONDS:.0f} s to see which"
+                    f"{self._backend.url} is locked by an earlier run that may have ended: "
+                    f"waiting up to {LEASE_SECONDS:.0f} s to find out"
                 )
             time.sleep(min(_POLL_SECONDS, LEASE_SECONDS / 10))
             again, e_tag = self._backend.read_versioned(LOCK)
@@ -124,11 +124,11 @@ class Lease:
 
     def _held_error(self) -> DestinationError:
         return DestinationError(
-            f"{self._backend.url} is being written already, by another run; wait for its end, or choose another name"
+            f"{self._backend.url} is already being written by another run; wait for it to end, or choose another name"
         )
 
     def _write(self, more: dict[str, Any], mode: PutMode) -> bool:
-        """Write the lock anew; tell whether it is ours."""
+        """Write the lock; return whether this process holds it."""
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         owner = {
@@ -143,7 +143,7 @@ class Lease:
             e_tag = self._backend.write(LOCK, content, mode)
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
             found, e_tag = self._backend.read_versioned(LOCK)
-            if found != content:  # else the answer to our request was lost, and it was made again
+            if found != content:  # equal content: our request succeeded, but its response was lost and it was retried
                 return False
         self._content, self._e_tag = content, e_tag
         return True
@@ -152,19 +152,19 @@ class Lease:
         with self._lock:
             if self._lost or self._ended.is_set() or self._write({}, self._mode):
                 return
-            # deleted by somebody; nobody else has it as long as we are first to make it again
+            # Something deleted the lock. It is still ours if we are the first to create it again.
             self._lost = self._backend.find(LOCK) is not None or not self._write({}, "create")
 
     def _renew_periodically(self) -> None:
         while not self._ended.wait(min(HEARTBEAT_SECONDS, LEASE_SECONDS / 4)):
-            with suppress(Exception):  # the network may come back; what is lost meanwhile, the next one finds
+            with suppress(Exception):  # the network may recover; the next renewal detects a lost lock
                 self._renew()
 
 
 def _is_free(found: bytes) -> bool:
-    """Whether who has written a lock has let it go."""
+    """Return whether the holder of a lock has released it."""
     try:
         owner = json.loads(found)
         return bool(owner.get("released")) or owner.get("token") in _released_tokens
-    except (ValueError, AttributeError):  # none of ours: it counts as long as any other
+    except (ValueError, AttributeError):  # written by other software: it expires like any other
         return False

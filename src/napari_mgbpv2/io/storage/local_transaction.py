@@ -1,9 +1,12 @@
-"""The place on disk: a name for the unfinished thing, a lock on it, and its move to where it is wanted.
+"""Output transactions on local disks: lock a destination, stage the output, publish it.
 
-Beside a destination stand, while it is written, ``<destination>.partial`` (the unfinished store),
-``<destination>.lock`` (who writes it) and, for the moment of replacing it, ``<destination>.replaced`` (the old one).
-Within the unfinished store, `PUBLISHING` says that it is complete and about to be moved: what a kill leaves of that is
-completed by the next run.
+While a destination is written, these names exist next to it: ``<destination>.partial`` (the unfinished store),
+``<destination>.lock`` (the lock of the writing run) and, briefly during a replacement, ``<destination>.replaced`` (the
+old output). The file `PUBLISHING` inside the unfinished store marks it as complete and about to be moved. If a run is
+killed at that point, the next run completes the move.
+
+This module owns locking, publishing and discarding. It does not own file access (`backends`) or the journal format
+(`journal`).
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from napari_mgbpv2.io.storage.locks import Lock
 from napari_mgbpv2.paths import explain_write_error
 
 PUBLISHING = ".mgbpv2-publishing.json"
-DISCARDING = ".mgbpv2-discarding"  # in a store of which all is to be deleted
+DISCARDING = ".mgbpv2-discarding"  # marks a store that is being deleted
 
 _METADATA_FILES = re.compile(
     r"zarr\.json|\.z(array|group|attrs|metadata)|(zarr|\.z\w+)\.[0-9a-f]{32}\.partial|\.DS_Store|\.mgbpv2-.*"
@@ -45,7 +48,7 @@ _CHUNKS = re.compile(r"c|(c\.)?\d+(\.\d+)*(\.[0-9a-f]{32}\.partial)?")  # files 
 
 
 def free_disk_space(path: str | os.PathLike[str]) -> int:
-    """Free bytes on the disk that holds `path`, or would hold it once it is created."""
+    """Return the free bytes on the disk of `path`, which need not exist yet."""
     place = Path(os.path.abspath(path))
     while not place.exists():
         place = place.parent
@@ -54,7 +57,7 @@ def free_disk_space(path: str | os.PathLike[str]) -> int:
 
 @contextmanager
 def translate_os_errors(destination: Destination) -> Iterator[None]:
-    """Say in one sentence what the operating system refuses."""
+    """Convert `OSError` to a one-sentence `DestinationError`."""
     try:
         yield
     except DestinationError:
@@ -64,21 +67,21 @@ def translate_os_errors(destination: Destination) -> Iterator[None]:
 
 
 class OutputTransaction:
-    """A destination that is ours until `publish`, `keep` or `discard`, with a name beside it to work under.
+    """A transaction on a local destination, which it locks until `publish`, `keep` or `discard`.
 
     Parameters
     ----------
     destination
-        Where the finished thing is to appear; the parent is created if missing.
+        Path of the finished output; its parent is created if missing.
     overwrite
-        Whether it may replace what is there: a Zarr store, or a TIFF where one is to be written.
+        Whether the output may replace an existing Zarr store, or an existing TIFF if the output is a TIFF.
     is_file
-        Whether the finished thing is a TIFF file, not a Zarr store.
+        Whether the finished output is a TIFF file instead of a Zarr store.
 
     Raises
     ------
     DestinationError
-        If there is something that may not be replaced, if somebody else is writing there, or nobody can.
+        If the destination exists and may not be replaced, another run is writing it, or it is not writable.
     """
 
     def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool, is_file: bool = False) -> None:
@@ -88,7 +91,7 @@ class OutputTransaction:
         self.storage = LocalBackend(self.partial, run=uuid.uuid4().hex)
         self.journal: Journal = FileJournal(self.partial)
         if self.destination.suffix in (".partial", ".replaced", ".lock"):
-            raise DestinationError(f"{self.destination}: a name with this ending is kept for unfinished work")
+            raise DestinationError(f"{self.destination}: names with this ending are reserved for unfinished output")
         with translate_os_errors(self.destination):
             _make_folder(self.destination)
             _check_name(self.destination)
@@ -98,31 +101,31 @@ class OutputTransaction:
                 self._check_destination()
                 if os.path.lexists(self.partial) and not _is_unfinished(self.partial):
                     raise DestinationError(
-                        f"{self.partial} is in the way and not an unfinished image of ours: move it away"
+                        f"{self.partial} is not unfinished output of this program but has its name: move it away"
                     )
             except BaseException:
                 self._lock.release()
                 raise
 
     def begin_run(self) -> None:
-        """Let tasks of this run write, and none of another one."""
-        (self.partial / PUBLISHING).unlink(missing_ok=True)  # of an attempt that did not come to move anything
+        """Allow tasks of this run to write; stop those of all other runs."""
+        (self.partial / PUBLISHING).unlink(missing_ok=True)  # left by an attempt that moved nothing
         flush_directory(self.partial)
         self.storage.begin_run()
 
     def confirm(self) -> None:
-        """Do nothing: the lock is ours until we let it go."""
+        """Do nothing: a local lock cannot be lost."""
 
     def publish(self, finished: Path | None = None) -> None:
-        """Move the finished thing to its destination; if that fails, what was there is there again.
+        """Move the finished output to its destination; if that fails, restore the old output.
 
         Parameters
         ----------
         finished
-            A file within the unfinished store; by default the store itself.
+            A file in the unfinished store; by default the store itself.
         """
         self.storage.end_runs()
-        self._check_destination()  # something may have appeared while we wrote
+        self._check_destination()  # it may have been created meanwhile
         name = None if finished is None else finished.name
         write_small(self.partial / PUBLISHING, json.dumps({"file": name}).encode())
         replaced = _sibling(self.destination, ".replaced")
@@ -141,11 +144,11 @@ class OutputTransaction:
         self._lock.release()
 
     def partial_output(self) -> PartialOutput | None:
-        """Return the partial output of an earlier run, or None. Errors as `read_partial_output`."""
+        """Return the partial output of an earlier run, if any."""
         return read_partial_output(self.partial)
 
     def keep(self) -> None:
-        """Leave the unfinished store to whoever goes on with it."""
+        """Keep the unfinished store for a later run to resume."""
         with suppress(OSError):
             self.storage.end_runs()
         self._lock.release()
@@ -158,11 +161,11 @@ class OutputTransaction:
         self._lock.release()
 
     def clear(self) -> None:
-        """Remove what another run left unfinished; nobody is at work there, we hold the lock."""
+        """Remove the partial output of another run. It has ended, since this transaction holds the lock."""
         self.storage.end_runs()
         discard(self.partial)
         if os.path.lexists(self.partial):
-            raise DestinationError(f"{self.partial}, left by a run that was stopped, cannot be removed: delete it")
+            raise DestinationError(f"{self.partial}, left by a stopped run, cannot be removed: delete it")
 
     def _check_destination(self) -> None:
         if not os.path.lexists(self.destination):
@@ -173,35 +176,35 @@ class OutputTransaction:
             ) from FileExistsError(self.destination)
         objection = _not_tiff(self.destination) if self.is_file else _not_zarr(self.destination)
         if objection := objection or _not_movable(self.destination):
-            raise DestinationError(f"{self.destination} is not overwritten: {objection}")
+            raise DestinationError(f"{self.destination} was not overwritten: {objection}")
 
 
 def has_leftovers(destination: Path) -> bool:
-    """Whether a run was killed in the middle of publishing, or before it had deleted what it needed no more."""
+    """Return whether a run was killed while publishing or cleaning up."""
     partial, inside = partial_path(destination), (destination / name for name in (JOURNAL, PUBLISHING))
     beside = (_sibling(destination, ".replaced"), partial / PUBLISHING, partial / DISCARDING)
     return any(map(os.path.lexists, (*beside, *inside))) or (partial.is_dir() and not any(partial.iterdir()))
 
 
 def complete_publishing(destination: Path, *, is_file: bool) -> None:
-    """Complete the publishing that a killed run was in the middle of. The caller holds the lock.
+    """Complete the publishing of a killed run. The caller holds the lock.
 
-    At every moment the old image, the new one or both are whole, under the name of the destination or beside it. Where
-    the destination has neither, the new one gets its place; where it has the new one, all else goes.
+    At any time the old output, the new output or both are complete, at the destination or next to it. If the
+    destination is missing, the new output is moved there. If it already holds the new output, leftovers are deleted.
 
     Raises
     ------
     DestinationError
-        Somebody has put something else there in between, or something that is not ours has one of our names.
+        Something else was created at the destination, or a reserved name is used by other data.
     """
     replaced, partial = _sibling(destination, ".replaced"), partial_path(destination)
     finished = _finished_in(partial)
     for left in (replaced, partial):
         if left == partial and finished is not None and os.path.lexists(replaced):
-            continue  # what it was about to be moved to is looked at first
+            continue  # first find out whether it was moved
         if (left / DISCARDING).is_file():
             discard(left)
-        with suppress(OSError):  # it is not there, not empty, or no folder
+        with suppress(OSError):  # missing, not empty, or not a folder
             left.rmdir()
     if finished is not None:
         if _is_published(finished, destination):
@@ -213,8 +216,8 @@ def complete_publishing(destination: Path, *, is_file: bool) -> None:
             _check_ours(replaced, is_file)
             if os.path.lexists(destination):
                 raise DestinationError(
-                    f"{destination} has appeared while it was being replaced; the image of before is {replaced}, and "
-                    f"the new one {finished}: move away which of them you do not need"
+                    f"{destination} appeared while it was being replaced; the old image is {replaced}, and "
+                    f"the new one {finished}: move away the ones that you do not need"
                 )
             _move(finished, destination)
             flush_directory(destination.parent)
@@ -225,16 +228,16 @@ def complete_publishing(destination: Path, *, is_file: bool) -> None:
         if os.path.lexists(destination):
             _check_ours(destination, is_file)
             discard(replaced)
-        else:  # nothing says that there is a new one
+        else:  # no new output is recorded
             os.replace(replaced, destination)
             flush_directory(destination.parent)
     if not is_file and is_zarr_node(destination) and not destination.is_symlink():
         remove_journal(destination)
-        (destination / PUBLISHING).unlink(missing_ok=True)  # last
+        (destination / PUBLISHING).unlink(missing_ok=True)  # must be last: it marks the cleanup as unfinished
 
 
 def _finished_in(partial: Path) -> Path | None:
-    """Return what was about to be moved to the destination; None if nothing was."""
+    """Return the finished output that was about to be moved, if any."""
     try:
         name = json.loads((partial / PUBLISHING).read_bytes())["file"]
     except (FileNotFoundError, NotADirectoryError):
@@ -245,7 +248,7 @@ def _finished_in(partial: Path) -> Path | None:
 
 
 def _is_published(finished: Path, destination: Path) -> bool:
-    """Whether a finished file has its place; where a store has it, its unfinished name is not there any more."""
+    """Return whether finished output is at its destination; a moved store no longer has its unfinished name."""
     if not os.path.lexists(destination):
         return False
     return not os.path.lexists(finished) or (finished.is_file() and os.path.samefile(finished, destination))
@@ -253,11 +256,11 @@ def _is_published(finished: Path, destination: Path) -> bool:
 
 def _check_ours(path: Path, is_file: bool) -> None:
     if objection := _not_tiff(path) if is_file else _not_zarr(path):
-        raise DestinationError(f"{path} is in the way: {objection}; move it away")
+        raise DestinationError(f"{path} has a reserved name, but {objection}; move it away")
 
 
 def _move(finished: Path, destination: Path) -> None:
-    """Give the finished thing its name, which nobody else has; of a file, a rename would replace that silently."""
+    """Move finished output to an unused destination. Files are linked, since a rename could overwrite silently."""
     if finished.is_file():
         try:
             os.link(finished, destination)
@@ -266,24 +269,26 @@ def _move(finished: Path, destination: Path) -> None:
             raise DestinationError(
                 f"{destination} exists already: choose another name or ask to overwrite it"
             ) from error
-        except OSError:  # no second names there
+        except OSError:  # the file system has no hard links
             pass
     os.replace(finished, destination)
 
 
 def _check_name(destination: Path) -> None:
-    """Refuse a name to which nothing can be added, before hours of work."""
+    """Refuse a name that is too long for the suffixes of staged files, before hours of work."""
     try:
         longest = os.pathconf(destination.parent, "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # Windows, or a file system that does not say
+    except (AttributeError, OSError, ValueError):  # Windows, or a file system without that information
         return
     spare = longest - len(os.fsencode(destination.name)) - len(".replaced")
     if spare < 0 <= spare + len(".replaced"):
-        raise DestinationError(f"{destination}: the name is too long for what stands beside it: shorten it by {-spare}")
+        raise DestinationError(
+            f"{destination}: the name is too long for temporary names next to it: shorten it by {-spare}"
+        )
 
 
 def _not_movable(path: Path) -> str:
-    """Say why something cannot be moved aside, which would show only at the end; empty if nothing is known of that."""
+    """Return why a path cannot be renamed, to fail before the work instead of after it; empty if it can."""
     if os.path.ismount(path):
         return "another file system is mounted there"
     if not hasattr(os, "geteuid") or os.geteuid() == 0:
@@ -295,9 +300,9 @@ def _not_movable(path: Path) -> str:
 
 
 def discard(store: Path) -> None:
-    """Delete a store, or a file.
+    """Delete a store or a file.
 
-    A deletion that is cut short is recognised by `DISCARDING`, which goes last, and completed.
+    `DISCARDING` is deleted last. A later run recognises an interrupted deletion by it, and completes it.
     """
     if not store.is_dir() or store.is_symlink():
         store.unlink(missing_ok=True)
@@ -317,12 +322,12 @@ def discard(store: Path) -> None:
 
 
 def partial_path(destination: Path) -> Path:
-    """Name under which a destination is written until it is complete."""
+    """Return the path of the unfinished output of a destination."""
     return _sibling(destination, ".partial")
 
 
 def _make_folder(destination: Path) -> None:
-    """Make the folder of a destination."""
+    """Create the parent folder of a destination."""
     if file := next((folder for folder in destination.parents if folder.exists() and not folder.is_dir()), None):
         raise DestinationError(f"{destination}: {file} is a file, not a folder; choose another place")
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -340,8 +345,8 @@ def _is_unfinished(path: Path) -> bool:
         or provenance_in(lambda name: (path / name).read_bytes()) is not None
     ):
         return True
-    # killed before the root metadata were whole, or while all was deleted: there are folders without files, and the
-    # names under which zarr and we write
+    # A run that was killed before it wrote the root metadata, or while it deleted everything, leaves empty folders and
+    # temporary files.
     found = ((Path(at), name) for at, _, files in os.walk(path) for name in files)
     return all(
         ENDED_RUN_PREFIX in str(at.relative_to(path))
@@ -351,7 +356,7 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _not_tiff(path: Path) -> str:
-    """Say why a path is not a TIFF that may be replaced; empty if it is one."""
+    """Return why a path is not a TIFF that may be replaced; empty if it is."""
     if path.is_symlink() or not path.is_file():
         return "it is not a file"
     with path.open("rb") as file:
@@ -359,13 +364,13 @@ def _not_tiff(path: Path) -> str:
 
 
 def _not_zarr(path: Path) -> str:
-    """Say why a path is not a Zarr store that may be deleted; empty if it is one."""
+    """Return why a path is not a Zarr store that may be deleted; empty if it is."""
     if path.is_symlink() or not path.is_dir():
         return "it is not a directory"
     if not is_zarr_node(path):
         return "it is not a Zarr store"
     is_array = _is_array(path)
-    for entry in path.iterdir():  # somebody's folder may have been made a Zarr group by mistake
+    for entry in path.iterdir():  # a folder of the user may have become a Zarr group by mistake
         if entry.is_dir():
             known = entry.name == "OME" or is_zarr_node(entry)
         else:
@@ -376,7 +381,7 @@ def _not_zarr(path: Path) -> str:
 
 
 def is_zarr_node(path: Path) -> bool:
-    """Whether a directory holds the metadata of a Zarr array or group."""
+    """Return whether a directory holds the metadata of a Zarr array or group."""
     return any((path / name).is_file() for name in ROOTS)
 
 

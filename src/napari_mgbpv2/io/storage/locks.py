@@ -1,4 +1,4 @@
-"""A lock on a destination of a disk, which the operating system keeps: it ends with the process that holds it."""
+"""Locks on local destinations. The operating system releases a lock when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _HELD_ELSEWHERE = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 _NO_LOCKS = tuple(
     getattr(errno, name) for name in ("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "ENOLCK") if hasattr(errno, name)
 )
-_open_here: set[int] = set()  # descriptors of the locks that this process holds
+_open_here: set[int] = set()  # descriptors of locks held by this process
 
 
 class Lock:
-    """A file that one process at a time has locked. Whatever its content is, and whoever made it, does not matter.
+    """An exclusive lock on a file. The content and owner of the file are irrelevant.
 
-    Nothing is guessed from host names or process numbers: the kernel lets a lock go when its process ends, in whatever
-    way, also where containers or the machines of a network file system share a folder.
+    The kernel releases the lock whenever the process ends, also if containers or machines share the folder over a
+    network file system. Host names and process numbers are not needed.
 
     Parameters
     ----------
     path
-        The file; it is deleted when the lock is let go.
+        The lock file; deleted on release.
     destination
-        What is locked, for the message.
+        The locked destination, for messages.
 
     Raises
     ------
     DestinationError
-        Somebody else holds it.
+        Another process holds the lock.
     OSError
-        The file cannot be made.
+        The lock file cannot be created.
     """
 
     def __init__(self, path: Path, destination: Path) -> None:
@@ -49,28 +49,28 @@ class Lock:
         self._descriptor = _lock(path)
         if self._descriptor is None:
             raise DestinationError(
-                f"{destination} is being written already, by another run; wait for its end, or choose another name"
+                f"{destination} is already being written by another run; wait for it to end, or choose another name"
             )
 
     def release(self) -> None:
-        """Delete the file, and let go. Does nothing the second time."""
+        """Delete the lock file and release the lock. Further calls do nothing."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
         with suppress(OSError):
-            # While it is held: whoever has opened the file already finds that it has no name any more, and tries again.
+            # Delete while locked: a process that has already opened the file sees that it is unlinked, and retries.
             if sys.platform != "win32" and _is_named(descriptor, self.path):
                 os.unlink(self.path)
         _open_here.discard(descriptor)
         with suppress(OSError):
             os.close(descriptor)
-        if sys.platform == "win32":  # which deletes no file that is open
+        if sys.platform == "win32":  # Windows cannot delete open files
             with suppress(OSError):
                 os.unlink(self.path)
 
 
 def _lock(path: Path) -> int | None:
-    """Return a descriptor of the locked file; None where somebody else holds it."""
+    """Return a descriptor of the locked file; None if another process holds the lock."""
     while True:
         descriptor = _open(path)
         try:
@@ -83,7 +83,7 @@ def _lock(path: Path) -> int | None:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was deleted by who held it, between our opening and our locking it
+        os.close(descriptor)  # the previous holder deleted it before we locked it
 
 
 def _open(path: Path) -> int:
@@ -93,7 +93,7 @@ def _open(path: Path) -> int:
     except PermissionError:
         if not path.exists():
             raise
-        return os.open(path, os.O_RDONLY | flags, 0o666)  # left by another user, in a folder that both may write to
+        return os.open(path, os.O_RDONLY | flags, 0o666)  # left by another user in a shared folder
 
 
 def _try(descriptor: int, path: Path) -> bool:
@@ -108,7 +108,7 @@ def _try(descriptor: int, path: Path) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
         warnings.warn(
-            f"{path.parent}: this file system has no locks; make sure that nobody else writes {path.stem}",
+            f"{path.parent}: this file system has no locks; make sure that no other process writes {path.stem}",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -116,7 +116,7 @@ def _try(descriptor: int, path: Path) -> bool:
 
 
 def _is_named(descriptor: int, path: Path) -> bool:
-    """Whether the file that is open is the one that has the name now."""
+    """Return whether the open file is still the one at ``path``."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def _is_named(descriptor: int, path: Path) -> bool:
 
 
 def _close_in_a_fork() -> None:
-    """Close the copies that a forked process has: they would hold the locks beyond the end of this one."""
+    """Close the descriptors that a fork inherited, which would hold the locks after the parent ends."""
     for descriptor in _open_here:
         with suppress(OSError):
             os.close(descriptor)

@@ -1,8 +1,8 @@
-"""An unfinished image in an object store.
+"""Storage backend for partial outputs in object stores.
 
-Objects cannot be renamed there, but each appears at once and whole. So shards are written where they will stay, and
-the metadata without which no reader takes them for an image are held back under `HIDDEN`, until `publish` puts them in
-their places, those of the root last.
+Objects cannot be renamed, but each one is written atomically. Shards are therefore written to their final keys. The
+metadata, without which no reader recognises an image, are staged under `HIDDEN` until `publish` copies them to their
+final keys, the root metadata last.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
     from napari_mgbpv2.io.storage.object_stores import Upstream
 
-HIDDEN = ".mgbpv2"  # all beside shards, until the image is complete
+HIDDEN = ".mgbpv2"  # prefix of everything but shards until the image is complete
 LOCK = f"{HIDDEN}/lock.json"
 _STAGED_METADATA = f"{HIDDEN}/metadata/"
 
 
 @dataclass(frozen=True)
 class ObjectStoreBackend:
-    """What is below an address of an object store.
+    """The objects below an address of an object store.
 
     Parameters
     ----------
     url
-        s3://bucket/place
+        Address, s3://bucket/key.
     patient
-        Whether requests are made again for minutes, as in work of hours, or for seconds.
+        Whether to retry failed requests for minutes, as in long conversions, instead of seconds.
     run
-        Token of the run that writes; empty where nothing is written.
+        Token of the writing run; empty for read-only use.
     """
 
     url: str
@@ -55,38 +55,38 @@ class ObjectStoreBackend:
 
     @property
     def name(self) -> str:
-        """Of the unfinished image: it has the one of the finished."""
+        """Address for messages; unfinished and finished images share it."""
         return self.url
 
     @property
     def destination(self) -> str:
-        """The address."""
+        """Address of the finished image."""
         return self.url
 
     def zarr(self) -> ObjectStore[Any]:
-        """Return a store that holds metadata back."""
+        """Return a store that stages metadata."""
         return _StagedMetadataStore(self._upstream)
 
     def finished(self) -> ObjectStore[Any]:
-        """Return a store to read a finished image from."""
+        """Return a read-only store of the finished image."""
         return ObjectStore(self._upstream, read_only=True)
 
     def exists_here(self) -> bool:
-        """Whether this process may read something of an unfinished image."""
+        """Return whether this process can read the unfinished image."""
         try:
             return bool(self.list_sizes(HIDDEN))
         except Exception as error:
-            if is_network_error(error):  # it has no credentials, or another network
+            if is_network_error(error):  # no credentials, or another network
                 return False
             raise
 
     def size_lookup(self) -> Callable[[str], int | None]:
-        """List everything once: asking for each object would take hours where there are many."""
+        """Return a function from a key to a size in bytes; one listing is faster than a request per object."""
         known = self.list_sizes()
         return lambda key: known.get(_staged_key(key))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Return those of some objects that are not there."""
+        """Return the keys without an object."""
         import obstore
 
         gone = []
@@ -98,10 +98,15 @@ class ObjectStoreBackend:
         return gone
 
     def put(self, key: str, content: bytes) -> None:
-        """Write an object if the run has not ended, and never over one that it has not seen.
+        """Write an object if the run has not ended, and never overwrite an unknown version.
 
-        Nothing makes a request depend on another object, so a task that has found its run alive might still write late.
-        Hence an object is only ever created, or replaced where it is the very one that has been compared with this one.
+        A request cannot be conditional on another object, so a task may write after its run has ended. An object is
+        therefore only created, or replaced if its version is the one that was just compared.
+
+        Raises
+        ------
+        DestinationError
+            The run has ended.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -122,7 +127,7 @@ class ObjectStoreBackend:
                 self._check_run()
                 obstore.put(self._upstream, key, content, mode={"e_tag": e_tag}, use_multipart=False)
                 return
-            except (FileNotFoundError, PreconditionError):  # another task was faster: look again
+            except (FileNotFoundError, PreconditionError):  # another task was faster: read again
                 continue
 
     def _check_run(self) -> None:
@@ -135,28 +140,28 @@ class ObjectStoreBackend:
             raise DestinationError(RUN_ENDED_MESSAGE.format(self.url))
 
     def fsync(self, key: str) -> int:
-        """Return the size of an object, which is safe once it is there."""
+        """Return the size of an object in bytes. Stored objects are durable."""
         import obstore
 
         return int(obstore.head(self._upstream, _staged_key(key))["size"])
 
     def read_tail(self, key: str, length: int) -> bytes:
-        """Read the last bytes of an object."""
+        """Read the last ``length`` bytes of an object."""
         import obstore
 
         found = obstore.get(self._upstream, _staged_key(key), options={"range": {"suffix": length}})
         return bytes(found.bytes())
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Delete objects that may be there."""
+        """Delete objects; missing ones are ignored."""
         self.delete(map(_staged_key, keys))
 
     def remove_temporaries(self) -> None:
-        """Do nothing: an object is there or not."""
+        """Do nothing: writes are atomic."""
 
     @contextmanager
     def metadata_folder(self) -> Iterator[Path]:
-        """Copy the metadata of a finished image into a folder that is deleted afterwards."""
+        """Copy the metadata of a finished image to a temporary folder."""
         with tempfile.TemporaryDirectory() as folder:
             for key in self.list_sizes():
                 if key.rpartition("/")[2] not in METADATA or key.startswith(HIDDEN):
@@ -167,7 +172,7 @@ class ObjectStoreBackend:
             yield Path(folder)
 
     def publish(self) -> None:
-        """Put the metadata in their places, the root's last, and delete all that is hidden but the lock."""
+        """Copy the staged metadata to their final keys, the root last, and delete all hidden objects but the lock."""
         keys = sorted(
             (key.removeprefix(_STAGED_METADATA) for key in self.list_sizes(_STAGED_METADATA)), key=_depth_first
         )
@@ -176,25 +181,25 @@ class ObjectStoreBackend:
         self.delete(key for key in self.list_sizes(HIDDEN) if key != LOCK)
 
     def list_sizes(self, prefix: str = "") -> dict[str, int]:
-        """Return the sizes of all objects below a prefix, in bytes, by their keys."""
+        """Return the size in bytes of each object below a prefix, by key."""
         import obstore
 
         check_not_forked()
         return {each["path"]: each["size"] for some in obstore.list(self._upstream, prefix or None) for each in some}
 
     def read(self, key: str) -> bytes:
-        """Return all of an object; `FileNotFoundError` if there is none."""
+        """Read a whole object. Raises `FileNotFoundError` if it is missing."""
         import obstore
 
         check_not_forked()
         return bytes(obstore.get(self._upstream, _staged_key(key)).bytes())
 
     def find(self, key: str) -> bytes | None:
-        """Return a small object, wherever it is; None if there is none."""
+        """Return the content of a small object; None if it is missing. Keys are not redirected to staged metadata."""
         return self.read_versioned(key)[0]
 
     def read_versioned(self, key: str) -> tuple[bytes | None, str | None]:
-        """Return a small object, and the tag of its version; None if there is none."""
+        """Return the content of a small object and its ETag; None if it is missing."""
         import obstore
 
         check_not_forked()
@@ -205,14 +210,14 @@ class ObjectStoreBackend:
             return None, None
 
     def write(self, key: str, content: bytes, mode: PutMode = "overwrite") -> str | None:
-        """Write a small object; return the tag of its version."""
+        """Write a small object; return its ETag."""
         import obstore
 
         check_not_forked()
         return obstore.put(self._upstream, key, content, mode=mode, use_multipart=False)["e_tag"]
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects, as many as a request can."""
+        """Delete objects in as few requests as possible."""
         import obstore
 
         if found := list(keys):
@@ -227,7 +232,7 @@ class ObjectStoreBackend:
 
 
 class _StagedMetadataStore(ObjectStore["Upstream"]):
-    """Reads and writes metadata where they are held back, and all else where it is."""
+    """A store that redirects metadata keys to their staged keys."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         check_not_forked()
@@ -252,5 +257,5 @@ def _staged_key(key: str) -> str:
 
 
 def _depth_first(key: str) -> tuple[int, bool]:
-    """Sort by depth, the deepest first; in a folder, the attributes before what makes it a Zarr."""
+    """Return a sort key: deepest first; in a folder, attributes before the metadata that make it a Zarr node."""
     return -key.count("/"), key.rpartition("/")[2] != ".zattrs"

@@ -1,7 +1,7 @@
-"""The place in an object store: a lock on it, a journal in parts, and the metadata that appear last.
+"""Output transactions in object stores: lock an address, write shards and a journal, publish the metadata.
 
-Beside the shards stand, until the image is complete, below ``.mgbpv2/``: ``lock.json`` (who writes it), ``journal/``
-(what is done) and ``metadata/`` (what makes it an image).
+Until the image is complete, the prefix ``.mgbpv2/`` holds ``lock.json`` (the lock of the writing run), ``journal/``
+(the stored shards) and ``metadata/`` (the staged metadata).
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from napari_mgbpv2.io.storage.object_store_backend import HIDDEN, LOCK, ObjectSt
 from napari_mgbpv2.io.storage.object_stores import is_network_error
 
 _JOURNAL = f"{HIDDEN}/journal"
-# Hidden things, shards, and what a stop while publishing has put in its place already.
+# Hidden objects, shards, and metadata that an interrupted `publish` has already copied.
 _OWN_KEYS = re.compile(rf"{re.escape(HIDDEN)}/.*|(\d+/)?((c/)?\d+(/\d+)*|{'|'.join(map(re.escape, METADATA))})")
-_JOURNAL_FLUSH_SECONDS = 5.0  # between two parts of the journal: a kill loses what is noted in them
+_JOURNAL_FLUSH_SECONDS = 5.0  # interval between journal parts: a kill loses the entries of one interval
 
 
 class ObjectStoreTransaction:
-    """A destination in an object store that is ours until `publish`, `keep` or `discard`.
+    """A transaction on an address in an object store, which it locks until `publish`, `keep` or `discard`.
 
     Parameters
     ----------
     url
-        Where the finished thing is to appear.
+        Address of the finished output.
     overwrite
-        Whether unfinished work may be dropped. A finished image is never replaced: there is no moment at which the new
-        one could take its place.
+        Whether partial output may be discarded. A finished image is never replaced, since that cannot be done
+        atomically.
     waiting
-        As `Lease` has it.
+        Called with a message before waiting for the lock of a run that may have died.
 
     Raises
     ------
     DestinationError
-        If there is something already, or if somebody else is writing there.
+        If the address is in use, or another run is writing there.
     """
 
     def __init__(self, url: str, *, overwrite: bool, on_wait: Callable[[str], None] | None = None) -> None:
@@ -66,64 +66,66 @@ class ObjectStoreTransaction:
         self._check_destination()
         self._lock = Lease(self._short_retry_storage, on_wait)
         try:
-            self._check_destination()  # somebody may have completed it before we had the lock
+            self._check_destination()  # another run may have completed it before we got the lock
         except BaseException:
             self._lock.release()
             raise
 
     def begin_run(self) -> None:
-        """Do nothing: tasks look for the token in the lock."""
+        """Do nothing: tasks check the token in the lock."""
 
     def confirm(self) -> None:
-        """Raise `DestinationError` if the lock is ours no more: it was not renewed for too long."""
+        """Raise `DestinationError` if the lock was lost because it was not renewed in time."""
         self._lock.confirm()
 
     def publish(self, finished: Path | None = None) -> None:
-        """Let the finished thing appear."""
-        assert finished is None, "a file is not made there"
-        self._check_destination()  # something may have appeared while we wrote
+        """Publish the staged metadata, which makes the image visible."""
+        assert finished is None, "object stores hold no TIFF files"
+        self._check_destination()  # it may have been created meanwhile
         self.confirm()
         self.storage.publish()
         self._lock.release(delete=True)
 
     def partial_output(self) -> PartialOutput | None:
-        """Tell what an earlier run has left unfinished; None where it has left nothing."""
+        """Return the partial output of an earlier run, if any."""
         return read_partial_output_in_store(self._short_retry_storage)
 
     def keep(self) -> None:
-        """Leave the unfinished work to whoever goes on with it."""
+        """Keep the partial output for a later run to resume."""
         self._lock.release()
 
     def discard(self) -> None:
-        """Delete the unfinished work, as far as the network lets us."""
+        """Delete the partial output; network errors are ignored."""
         with suppress_network_errors():
             self.clear()
         self._lock.release(delete=True)
 
     def clear(self) -> None:
-        """Delete what another run left unfinished; nobody is at work there, we hold the lock."""
+        """Delete the partial output of another run. It has ended, since this transaction holds the lock."""
         found = [key for key in self.storage.list_sizes() if _OWN_KEYS.fullmatch(key)]
         self.storage.delete(key for key in found if not key.startswith(HIDDEN))
-        # last, so that a deletion that is cut short is recognised and completed
+        # Last: a later run recognises an interrupted deletion by these, and completes it.
         self.storage.delete(key for key in self.storage.list_sizes(HIDDEN) if key != LOCK)
 
     def _check_destination(self) -> None:
         objects = self._short_retry_storage.list_sizes()
         if any(name in objects for name in ROOTS):
-            said = "what is in an object store is never overwritten" if self.overwrite else "exists already"
+            reason = "objects in an object store are never overwritten" if self.overwrite else "exists already"
             raise DestinationError(
-                f"{self.destination}: {said}: choose another name, or delete it first"
+                f"{self.destination}: {reason}: choose another name, or delete it first"
             ) from FileExistsError(self.destination)
         other = next((key for key in objects if not _OWN_KEYS.fullmatch(key)), None)
         if other is None and objects and not any(key.startswith(HIDDEN) for key in objects):
-            other = next(iter(objects))  # shards of whatever it was
+            other = next(iter(objects))  # chunks of other software
         if other is not None:
-            raise DestinationError(f"{self.destination} holds {other}, which is not ours: choose another name")
+            raise DestinationError(
+                f"{self.destination} holds {other}, which was not written by this program: choose another name"
+            )
 
 
 @contextmanager
 def suppress_network_errors() -> Iterator[None]:
-    """Go on where a request has failed."""
+    """Ignore errors of network requests."""
     try:
         yield
     except Exception as error:
@@ -132,17 +134,17 @@ def suppress_network_errors() -> Iterator[None]:
 
 
 class ObjectStoreJournal:
-    """A journal of an object store, where nothing can be added to an object: a new part every few seconds.
+    """A journal in an object store. Objects cannot be appended to, so a new part is written every few seconds.
 
     Parameters
     ----------
     bucket
-        The unfinished store.
+        Storage of the partial output.
     """
 
     def __init__(self, backend: ObjectStoreBackend) -> None:
         self._backend = backend
-        self._lock = threading.Lock()  # guards all below
+        self._lock = threading.Lock()  # guards all attributes below
         self._number = 0  # of the next part
         self._pending: list[Mapping[str, Any]] = []
         self._written = time.monotonic()
@@ -154,21 +156,21 @@ class ObjectStoreJournal:
             self._write()
 
     def resume(self) -> list[StoredShard]:
-        """Read which shards are stored, and go on in new parts."""
+        """Read the stored shards, and append in new parts."""
         with self._lock:
             parts = _parts(self._backend)
             self._number = 1 + max(parts)
             return parse_shards(_lines(self._backend, parts)[1:])
 
     def add(self, shard: StoredShard) -> None:
-        """Note a shard, and write what has been noted every few seconds."""
+        """Append a shard; pending entries are written every few seconds."""
         with self._lock:
             self._pending.append(shard_line(shard))
             if time.monotonic() - self._written > _JOURNAL_FLUSH_SECONDS:
                 self._write()
 
     def close(self) -> None:
-        """Write what has been noted, as far as the network lets us; what is not noted is made again."""
+        """Write pending entries; network errors are ignored, since unrecorded shards are computed again."""
         with self._lock, suppress_network_errors():
             if self._pending:
                 self._backend = replace(self._backend, long_retries=False)
@@ -183,21 +185,21 @@ class ObjectStoreJournal:
 
 
 def read_partial_output_in_store(backend: ObjectStoreBackend) -> PartialOutput | None:
-    """Tell what an unfinished store holds: work that would be lost with it. None where there is none.
+    """Return the partial output in an object store; None if no shard is stored.
 
     Raises
     ------
     DestinationError
-        There is a journal, and it is damaged: nothing is to be deleted.
+        The journal is damaged. Nothing must be deleted then.
     """
     parts = _parts(backend)
-    if any(backend.find(name) is not None for name in METADATA):  # published: what is left of the journal is litter
+    if any(backend.find(name) is not None for name in METADATA):  # published: leftovers of the journal do not count
         return None
     return parse_partial_output(backend.url, f"{backend.url}/{_JOURNAL}", _lines(backend, parts)) if parts else None
 
 
 def _parts(backend: ObjectStoreBackend) -> list[int]:
-    """Return the numbers of all parts of a journal, ascending."""
+    """Return the numbers of all parts of the journal in ascending order."""
     names = (key.rpartition("/")[2].removesuffix(".jsonl") for key in backend.list_sizes(_JOURNAL))
     return sorted(int(name) for name in names if name.isdecimal())
 

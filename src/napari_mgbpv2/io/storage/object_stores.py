@@ -1,6 +1,6 @@
-"""Object stores and web servers through obstore: opened by their address, and what they refuse in a few words.
+"""Object stores and web servers through obstore: opening them by address, and short messages for their errors.
 
-Keys and passwords are taken from the environment of the process that opens a store, and never travel.
+Credentials are read from the environment of the process that opens a store. They are never pickled.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     Upstream = HTTPStore | S3Store
 
 _SHORT_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-_LONG_RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}  # in steps of up to 15 seconds
-_REQUEST_TIMEOUT_SECONDS = 300  # for a chunk over a slow line
-# Either of them says that there is somebody to sign requests for.
+_LONG_RETRIES: RetryConfig = {
+    "max_retries": 10,
+    "retry_timeout": timedelta(minutes=3),
+}  # retries are up to 15 seconds apart
+_REQUEST_TIMEOUT_SECONDS = 300  # enough for one chunk over a slow connection
+# Requests are signed if one of these is set.
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -34,11 +37,11 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 class ForkedError(MGBPv2Error):
-    """A forked process wants to use the network after the first one has."""
+    """A forked process tried to use the network after its parent did."""
 
 
 def open_upstream(url: str, error: type[MGBPv2Error], *, long_retries: bool) -> Upstream:
-    """Open a store by its address; nothing is asked of it yet.
+    """Open a store by its address, without sending a request.
 
     Parameters
     ----------
@@ -46,9 +49,9 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, long_retries: bool) -> 
         https://, http:// or s3://. For S3, the usual variables of the environment apply (AWS_REGION, AWS_ENDPOINT_URL,
         AWS_ACCESS_KEY_ID, ...); without credentials there, requests are not signed.
     error
-        Raised where obstore is not installed or the address is none.
+        Raised if obstore is not installed or the address is invalid.
     patient
-        Whether requests are tried again for minutes, as for pixels in work of hours, or for seconds.
+        Whether to retry failed requests for minutes, as in long conversions, instead of seconds.
     """
     scheme = url.partition("://")[0].lower()
     try:
@@ -61,9 +64,9 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, long_retries: bool) -> 
     try:
         password = urlsplit(url).password
     except ValueError as refused:
-        raise error(f"{address}: is no address of a Zarr ({refused}); check it.") from None
+        raise error(f"{address}: is not the address of a Zarr ({refused}); check it.") from None
     if password:
-        raise error("the address holds a password, which others can read as long as this runs; give it without.")
+        raise error("the address holds a password, which other users can see while this runs; remove it.")
     options: dict[str, Any] = {
         "client_options": {"allow_http": _may_be_plain(scheme), "timeout": timedelta(seconds=_REQUEST_TIMEOUT_SECONDS)},
         "retry_config": _LONG_RETRIES if long_retries else _SHORT_RETRIES,
@@ -71,31 +74,33 @@ def open_upstream(url: str, error: type[MGBPv2Error], *, long_retries: bool) -> 
     try:
         if scheme != "s3":
             return HTTPStore.from_url(url, **options)
-        # Given only where it is so: otherwise obstore looks into the environment, also where it is unpickled.
+        # Set only without credentials: otherwise obstore reads the environment, also after unpickling.
         anonymous: dict[str, Any] = {} if any(name in os.environ for name in _CREDENTIALS) else {"skip_signature": True}
         return S3Store.from_url(url, **options, **anonymous)
     except Exception as refused:  # each part of an address is refused in its own way
-        raise error(f"{address}: is no address of a Zarr ({short_reason(refused)}); check it.") from redacted(refused)
+        raise error(f"{address}: is not the address of a Zarr ({short_reason(refused)}); check it.") from redacted(
+            refused
+        )
 
 
 def _may_be_plain(scheme: str) -> bool:
-    """Tell whether requests may go without encryption; those that begin with it are not led to where there is none."""
+    """Return whether unencrypted requests are allowed: only for addresses and endpoints that start with http://."""
     endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
     return scheme == "http" or (scheme == "s3" and endpoint.lower().startswith("http://"))
 
 
 def check_redirect(url: str, key: str, error: type[MGBPv2Error]) -> None:
-    """Refuse a server that leads requests to another host, which would get what proves who asks.
+    """Refuse a server that redirects requests to another host, which would receive the credentials.
 
-    obstore follows redirections and sends along where they came from, with the query, and the session token of S3. So
-    the first document is asked for once without either.
+    obstore follows redirects, and forwards the query of the address and the session token of S3. The first document is
+    therefore requested once without following redirects.
 
     Parameters
     ----------
     url, key
-        The address, and what is read below it.
+        The address, and the key of the first document below it.
     error
-        Raised where the answer is a redirection to another host, or to one without encryption.
+        Raised if the response redirects to another host, or from https to http.
     """
     target = _first_request(url, key)
     if target is None:
@@ -105,7 +110,7 @@ def check_redirect(url: str, key: str, error: type[MGBPv2Error]) -> None:
     try:
         with requests.get(target, allow_redirects=False, stream=True, timeout=10) as answer:
             location = answer.headers.get("Location", "") if answer.is_redirect else ""
-    except (requests.RequestException, ValueError):  # obstore says it better
+    except (requests.RequestException, ValueError):  # obstore reports it more clearly
         return
     if not location:
         return
@@ -113,13 +118,13 @@ def check_redirect(url: str, key: str, error: type[MGBPv2Error]) -> None:
     unencrypted = (here.scheme, there.scheme) == ("https", "http")
     if (here.hostname, here.port) != (there.hostname, there.port) or unencrypted:
         raise error(
-            f"{public_address(url)}: the server leads to another one, {public_address(there.geturl())}, which must not "
-            "get the credentials for this one; give the address there."
+            f"{public_address(url)}: the server redirects to {public_address(there.geturl())}, which must not "
+            "receive the credentials for this one; give the address there."
         )
 
 
 def _first_request(url: str, key: str) -> str | None:
-    """Return the address that is asked first, where credentials go along; None where none do."""
+    """Return the first address that is requested with credentials; None if no credentials are sent."""
     if url.lower().startswith("s3://"):
         endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
         signed = any(name in os.environ for name in _CREDENTIALS)
@@ -132,34 +137,34 @@ def _first_request(url: str, key: str) -> str | None:
 
 
 def redacted(error: Exception) -> Exception:
-    """Return an error of obstore without what is secret in its addresses, which tracebacks show; others as they are."""
+    """Return a copy of an obstore error without secrets, for tracebacks; other errors are returned unchanged."""
     if not type(error).__module__.startswith("obstore") or redact(str(error)) == str(error):
         return error
     return type(error)(redact(str(error))).with_traceback(error.__traceback__)
 
 
 def is_network_error(error: BaseException) -> bool:
-    """Tell an error of a request from others."""
+    """Return whether an error comes from a network request."""
     return type(error).__module__.startswith("obstore") or isinstance(error, ForkedError)
 
 
 def short_reason(error: BaseException) -> str:
-    """Say in a few words what went wrong; what obstore says of a request has many lines."""
+    """Return the reason of an error in a few words; messages of obstore have many lines."""
     text = redact(str(error))
     if not type(error).__module__.startswith("obstore"):
         return text
     if "configured region" in text:
         return "the bucket is in another region: set AWS_REGION"
     if "NoSuchBucket" in text:
-        return "there is no such bucket"
+        return "the bucket does not exist"
     if "dns error" in text:
-        return "there is no such host"
+        return "the host does not exist"
     if "kind: Connect" in text:
         return "no connection"
     if "Range request not supported" in text:
-        return "the server gives no parts of files"
+        return "the server does not support range requests"
     answer = re.search(r"status code: (\d{3}[ A-Za-z-]*)", text)
-    return f"the server answers {answer[1]}" if answer else text.partition("\n")[0].rpartition(" - ")[2]
+    return f"the server responds with {answer[1]}" if answer else text.partition("\n")[0].rpartition(" - ")[2]
 
 
 _used_in: int | None = None  # the process that used the network first
@@ -168,7 +173,7 @@ _used_in: int | None = None  # the process that used the network first
 def check_not_forked() -> None:
     """Refuse the network in a fork of a process that has used it.
 
-    The threads of obstore do not come along there, and requests would wait for them forever.
+    A fork does not inherit the threads of obstore, so requests would wait forever.
     """
     global _used_in
     _used_in = _used_in or os.getpid()

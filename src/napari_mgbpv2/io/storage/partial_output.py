@@ -1,4 +1,4 @@
-"""Images by their destination, wherever that is: finished ones, and work that has been kept."""
+"""Outputs by destination, on disks and in object stores: open transactions, find partial and finished outputs."""
 
 from __future__ import annotations
 
@@ -35,16 +35,23 @@ def open_transaction(
     is_file: bool = False,
     on_wait: Callable[[str], None] | None = None,
 ) -> OutputTransaction | ObjectStoreTransaction:
-    """Take hold of a destination, on a disk or in an object store.
+    """Open a transaction on a destination, on a disk or in an object store.
 
     Parameters
     ----------
     destination
         Path or address.
-    overwrite, is_file
-        As `OutputTransaction` has them, and so are the errors.
+    overwrite
+        Whether the output may replace an existing one of the same kind.
+    is_file
+        Whether the finished output is a TIFF file instead of a Zarr store.
     waiting
-        Called with a sentence where the lock of a run that may have died has to be waited for.
+        Called with a message before waiting for the lock of a run that may have died.
+
+    Raises
+    ------
+    DestinationError
+        If the destination exists and may not be replaced, another run is writing it, or it is not writable.
     """
     found = parse_destination(destination)
     if isinstance(found, Path):
@@ -59,7 +66,7 @@ def open_transaction(
 
 
 def find_partial_output(destination: Destination) -> PartialOutput | None:
-    """Tell what work is kept that has not been completed; None where there is none."""
+    """Return the partial output of a destination, if any."""
     if isinstance(destination, Path):
         return read_partial_output(partial_path(destination))
     from napari_mgbpv2.io.storage.object_store_backend import ObjectStoreBackend
@@ -71,7 +78,7 @@ def find_partial_output(destination: Destination) -> PartialOutput | None:
 
 
 def provenance_of(destination: Destination) -> dict[str, Any] | None:
-    """Return how a store of ours came to be; None of anything else."""
+    """Return the provenance that a store of this package records; None for any other store."""
     if isinstance(destination, Path):
         return provenance_in(lambda name: (destination / name).read_bytes())
     from napari_mgbpv2.io.storage.object_store_backend import ObjectStoreBackend
@@ -82,19 +89,19 @@ def provenance_of(destination: Destination) -> dict[str, Any] | None:
 
 
 def complete_interrupted_publish(destination: Destination, *, is_file: bool = False) -> None:
-    """Complete the publishing that a kill has cut short, and delete what it has left beside a finished image.
+    """Complete the publishing of a killed run, and delete its leftovers next to a finished image.
 
     Parameters
     ----------
     destination
         Path or address.
     is_file
-        Whether the finished thing is a TIFF.
+        Whether the finished output is a TIFF.
 
     Raises
     ------
     DestinationError
-        Somebody is writing there.
+        Another run is writing there.
     """
     if isinstance(destination, Path):
         if has_leftovers(destination):
@@ -114,18 +121,18 @@ def complete_interrupted_publish(destination: Destination, *, is_file: bool = Fa
 
 
 def free_space(destination: Destination) -> int | None:
-    """Free bytes on the disk of a destination; None in an object store, which has no such bound."""
+    """Return the free bytes on the disk of a destination; None for object stores."""
     return free_disk_space(destination) if isinstance(destination, Path) else None
 
 
 @contextmanager
 def translate_write_errors(destination: Destination) -> Iterator[None]:
-    """Say in one sentence what the operating system refuses, or the network.
+    """Convert errors of the operating system and the network to a one-sentence `DestinationError`.
 
     Raises
     ------
     DestinationError
-        It does.
+        The operating system or the network reports an error.
     """
     try:
         with translate_os_errors(destination):
@@ -143,4 +150,4 @@ def translate_write_errors(destination: Destination) -> Iterator[None]:
 
 def _check_address(url: str) -> None:
     if not url.lower().startswith("s3://"):
-        raise DestinationError(f"{url}: only s3:// is written to; write to a disk, and upload it")
+        raise DestinationError(f"{url}: only s3:// addresses can be written; write to a disk, and upload it")

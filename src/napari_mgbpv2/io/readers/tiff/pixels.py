@@ -150,7 +150,7 @@ def _bare(path: str, tif: tifffile.TiffFile, own: PageFile, note: str) -> Opened
 
 
 def is_companion(path: str) -> bool:
-    """Whether a file is OME-XML by its content, as the companion of OME-TIFFs is."""
+    """Return whether a file is OME-XML by its content, as the companion of OME-TIFFs is."""
     with open(path, "rb") as file:
         start = file.read(4096).lstrip(b"\xef\xbb\xbf \r\n\t")
     return start.startswith((b"<?xml", b"<OME", b"<ome:OME")) and re.search(rb"<(\w+:)?OME\b", start) is not None

@@ -270,7 +270,7 @@ class OmeFileSet:
         return sum(len(file) for file in (self._own, *self._files.values()) if file is not None)
 
     def is_own(self, block: PlaneBlock) -> bool:
-        """Whether planes are in the file that is opened."""
+        """Return whether planes are in the file that is opened."""
         return self._own is not None and is_own_block(self._path, self._uuid, block)
 
     def of(self, block: PlaneBlock) -> PageFile | None:
@@ -292,7 +292,7 @@ class OmeFileSet:
 
 
 def is_own_block(path: str, uuid: str | None, block: PlaneBlock) -> bool:
-    """Whether planes are in a file of this path and UUID, which may have got another name since it was written."""
+    """Return whether planes are in a file of this path and UUID; the UUID still matches if the file was renamed."""
     if block.file is None or (uuid and block.uuid == uuid):
         return True
     return block.file.lower() == os.path.basename(path).lower()
@@ -361,7 +361,7 @@ class OmeSeries(_LazySeries):
 
     @property
     def fits(self) -> bool:
-        """Whether its pages have the size that the OME-XML says."""
+        """True if its pages have the size that the OME-XML says."""
         page = [size for axis, size in zip(self.axes, self.shape, strict=True) if axis in "YXS"]
         return list(self.keyframe.shape) == page
 

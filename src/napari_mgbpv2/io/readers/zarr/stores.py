@@ -82,7 +82,7 @@ class Bounds:
 
 
 def unpacks_to_more(content: Any, most: int, codecs: frozenset[str]) -> bool:
-    """Tell whether compressed bytes unpack to more than so many; nothing larger than a megabyte is made of them.
+    """Return whether compressed bytes unpack to more than so many; nothing larger than a megabyte is made of them.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ def faults_in_tiff(path: Path, *, thorough: bool = True) -> Iterator[str]:
     import tifffile
 
     if not path.exists():
-        yield "there is nothing there"
+        yield "it does not exist"
         return
     try:
         if (provenance := read_provenance(path)) is None:

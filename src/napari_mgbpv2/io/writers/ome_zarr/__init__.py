@@ -1,4 +1,4 @@
-"""Writing OME-Zarr: whole shards, a pyramid of stored levels, and all of it visible at once; after a stop, the rest."""
+"""OME-Zarr writer: complete shards, a stored pyramid, atomic publishing, and resuming after a stop."""
 
 from napari_mgbpv2.io.storage.backends import StorageBackend
 from napari_mgbpv2.io.storage.journal import Index, PartialOutput, StoredShard

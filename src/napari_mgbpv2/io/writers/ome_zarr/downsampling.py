@@ -1,4 +1,4 @@
-"""The mean of each 2 x 2 pixels: how one level of a pyramid follows from the one before."""
+"""Downsampling of pyramid levels by the mean of each 2 x 2 pixels."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ Pixels = npt.NDArray[Any]
 
 
 def halve_visible(image: Pixels, samples: int) -> Pixels:
-    """Halve as `halve` does an image whose last sample is alpha: a colour counts as much as it is seen.
+    """Halve an image with alpha as its last sample; colours are weighted by alpha.
 
-    Where the pixels of a mean are equally opaque, and where none is seen, it is the mean of `halve`, bit for bit.
+    If the four pixels have the same alpha, the result equals that of `halve` bit for bit.
 
     Parameters
     ----------
     image
-        (..., y, x) of an integer or float type.
+        Shape (..., y, x), of an integer or float type.
     samples
-        Number of the axis of the samples, before y and x.
+        Index of the axis of the samples, before y and x.
 
     Returns
     -------
     ndarray
-        (..., ceil(y / 2), ceil(x / 2)) of the same type.
+        Shape (..., ceil(y / 2), ceil(x / 2)), of the same type.
     """
     result = halve(image)
     *colours, alpha = np.moveaxis(image, samples, 0)
@@ -48,39 +48,40 @@ def halve_visible(image: Pixels, samples: int) -> Pixels:
 
 
 def _quarters(image: Pixels) -> list[Pixels]:
-    """Return the four pixels of each mean; at an odd edge, one that exists stands for one that does not."""
+    """Return the four pixels of each mean; at an odd edge, the last row or column is repeated."""
     height, width = image.shape[-2:]
-    if height % 2 or width % 2:  # a row or column given twice leaves the mean of the existing ones
+    if height % 2 or width % 2:  # repeating a row or column keeps the mean of the existing pixels
         image = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, height % 2), (0, width % 2)], mode="edge")
     return [image[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
 
 
 def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Mean of each 2 x 2 pixels over the last two axes; at an odd edge, of those that exist.
+    """Return the mean of each 2 x 2 pixels over the last two axes; at an odd edge, of the existing pixels.
 
-    Integers: the exact mean, halves rounded up. Floats: summed in float64 for float64, else float32; NaN spreads.
+    Integers: the exact mean, with halves rounded up. Floats: summed in float64 for float64, else in float32; NaN
+    propagates.
 
     Parameters
     ----------
     image
-        (..., y, x) of an integer or float type.
+        Shape (..., y, x), of an integer or float type.
 
     Returns
     -------
     ndarray
-        (..., ceil(y / 2), ceil(x / 2)) of the same type.
+        Shape (..., ceil(y / 2), ceil(x / 2)), of the same type.
     """
     first, *others = _quarters(image)
     if image.dtype.kind == "f":
         wide = np.promote_types(image.dtype, np.float32)
-        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, and that is meant
-            # quarters are exact, and their sum cannot overflow
+        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as intended
+            # division by 4 is exact, and the sum of quarters cannot overflow
             total: npt.NDArray[Any] = np.multiply(first, 0.25, dtype=wide)
             for other in others:
                 total += np.multiply(other, 0.25, dtype=wide)
         return total.astype(image.dtype, copy=False)
     quarters: npt.NDArray[Any] = first >> 2
-    rest = first & 3  # a value is 4 quarters + rest, and no sum of these leaves the type
+    rest = first & 3  # value = 4 * quarter + rest; sums of either fit into the type
     for other in others:
         quarters += other >> 2
         rest += other & 3
@@ -89,14 +90,14 @@ def halve(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def is_half(half: Pixels, image: Pixels) -> bool:
-    """Whether pixels are what halving an image gives, whichever of its axes holds samples with alpha, if one does.
+    """Return whether pixels equal a halved image, with or without alpha weighting.
 
     Parameters
     ----------
     half
-        (..., ceil(y / 2), ceil(x / 2))
+        Shape (..., ceil(y / 2), ceil(x / 2)).
     image
-        (..., y, x) of any type that `halve` takes; ``half`` has the same, or a wider one.
+        Shape (..., y, x), of an integer or float type. ``half`` has the same type or a wider one.
     """
     samples = [axis for axis, size in enumerate(image.shape[:-2]) if size in ALPHA_SAMPLES]
     for halved in (halve(image), *(halve_visible(image, axis) for axis in samples)):

@@ -1,4 +1,4 @@
-"""What is written: the shapes of levels, chunks and shards."""
+"""Layout of a written image: format, calibration, and the shapes of levels, chunks and shards."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from napari_mgbpv2.imaging.alpha import ALPHA_SAMPLES
 
 Region = tuple[slice, ...]
 
-SMALLEST = 256  # the pyramid ends where y and x are both at most this many pixels
+SMALLEST = 256  # the last level of the pyramid has at most this many pixels along y and x
 FORMATS = ("0.5", "0.4", "zarr")
 CODECS = ("zstd", "lz4", "zstd-9", "none")
 
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """What is written: the image, its place in space, and how it is cut.
+    """Layout of a written image: its shape, calibration, and division into chunks and shards.
 
     Attributes
     ----------
     shape
         Size of level 0 along each axis.
     dtype
-        An integer type, or a float of 16, 32 or 64 bits; kept in the machine's byte order.
+        An integer type, or a float of 16, 32 or 64 bits, in native byte order.
     axes
-        One letter per axis out of "tczyx", in that order; y and x are always there.
+        One letter per axis out of "tczyx", in that order; y and x are required.
     pixel_size, units, translation
-        One per axis, at level 0; the units are NGFF's long names ("micrometer") or None. For c: 1.0, None, 0.0.
+        One value per axis, at level 0. Units are NGFF long names ("micrometer") or None. For c: 1.0, None, 0.0.
     name
         Name of the image.
     channel_names, channel_colors
-        One per channel, or None for defaults; colours as "RRGGBB".
+        One value per channel, or None for defaults; colours are "RRGGBB".
     provenance
-        How the image came to be; JSON-able.
+        How the image was made; JSON-able.
     chunk, shard
-        Pixels along y and x in what is read at once and in what is one file; the shard a multiple of the chunk.
+        Size in pixels, along y and x, of a chunk and of a shard (one file). The shard is a multiple of the chunk.
     colour
-        Whether c holds the samples of one colour image: grey and alpha, R, G, B, or R, G, B, A. They share a chunk.
+        Whether c holds the samples of a colour image: grey and alpha, RGB or RGBA. They share a chunk.
     interleaved
-        Whether the channels share a chunk though they are no colours.
+        Whether channels that are not colours share a chunk.
     levels
         Number of pyramid levels; None halves y and x until both are at most 256.
     format
-        One of `FORMATS`: OME-Zarr 0.5 (Zarr version 3, shards), OME-Zarr 0.4 (Zarr version 2, one file a chunk), or
+        One of `FORMATS`: OME-Zarr 0.5 (Zarr version 3, shards), OME-Zarr 0.4 (Zarr version 2, one file per chunk), or
         a plain Zarr array (version 3, shards, one level).
     codec
-        One of `CODECS`, how chunks are compressed.
+        One of `CODECS`, the compression of chunks.
     checksums
-        Whether each chunk in a shard has a CRC-32C, so that readers find damage. OME-Zarr 0.4 has none.
+        Whether each chunk in a shard has a CRC-32C, by which readers detect damage. Not supported by OME-Zarr 0.4.
 
     Raises
     ------
     DestinationError
-        If OME-Zarr cannot hold the dtype, the image cannot be halved into that many levels, or the format or codec is
+        If OME-Zarr does not support the dtype, the image is too small for that many levels, or the format or codec is
         unknown.
     ValueError
-        If the attributes do not fit together.
+        If the attributes contradict each other.
     TypeError
         If the provenance is not JSON-able.
     """
@@ -89,7 +89,7 @@ class ImageLayout:
     checksums: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be written."""
+        """Validate the attributes."""
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
         if not re.fullmatch("t?c?z?yx", self.axes):
             raise ValueError(f'axes must be letters of "tczyx" in that order with y and x, not {self.axes!r}')
@@ -110,7 +110,7 @@ class ImageLayout:
                 raise ValueError(f"{len(per_channel)} channel names or colours for {self.channels} channels")
         if not all(re.fullmatch("[0-9A-Fa-f]{6}", color) for color in self.channel_colors or ()):
             raise ValueError('channel colours must be "RRGGBB"')
-        json.dumps(dict(self.provenance), allow_nan=False)  # fails now rather than after hours of writing
+        json.dumps(dict(self.provenance), allow_nan=False)  # fail now rather than after hours of writing
         if self.dtype.kind not in "uif" or self.dtype.itemsize > 8:
             raise DestinationError(f"images of type {self.dtype} are not written: use integers or floats up to 64 bits")
         for kind, given, known in (("format", self.format, FORMATS), ("codec", self.codec, CODECS)):
@@ -132,28 +132,28 @@ class ImageLayout:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the last channel is the alpha of the others."""
+        """True if the last channel is the alpha of the others."""
         return self.colour and self.channels in ALPHA_SAMPLES
 
     @property
     def uncompressed_bytes(self) -> int:
-        """Bytes of all levels before compression."""
+        """Size of all levels in bytes before compression."""
         return sum(map(math.prod, self.level_shapes())) * self.dtype.itemsize
 
     def level_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of all levels: y and x are halved, rounded up; nothing else shrinks."""
+        """Return the shapes of all levels. Each level halves y and x, rounded up."""
         *others, height, width = self.shape
         count = 1 if self.format == "zarr" else self.levels or ((max(height, width) - 1) // SMALLEST).bit_length() + 1
         return tuple((*others, -(-height // 2**level), -(-width // 2**level)) for level in range(count))
 
     def chunk_shape(self, level: int = 0) -> tuple[int, ...]:
-        """Shape of what is compressed and read at once."""
+        """Return the shape of a chunk, which is compressed and read as a whole."""
         *_, height, width = self.level_shapes()[level]
         others = (self.channels if axis == "c" and (self.colour or self.interleaved) else 1 for axis in self.axes[:-2])
         return (*others, min(self.chunk, height), min(self.chunk, width))
 
     def shard_shape(self, level: int = 0) -> tuple[int, ...]:
-        """Shape of one file: whole chunks, no more than the level needs."""
+        """Return the shape of a shard, which is one file: a multiple of the chunk, no larger than the level needs."""
         shape, chunks = self.level_shapes()[level], self.chunk_shape(level)
         height, width = (
             min(self.shard, -(-size // chunk) * chunk) for size, chunk in zip(shape[-2:], chunks[-2:], strict=True)
@@ -166,17 +166,17 @@ class ImageLayout:
         return tuple(-(-size // step) for size, step in zip(shape, shard, strict=True))
 
     def shards(self, level: int = 0) -> Iterator[Region]:
-        """Regions of all whole shards of a level in raster order, generated as they are asked for."""
+        """Yield the regions of all shards of a level in raster order."""
         shape, shard = self.level_shapes()[level], self.shard_shape(level)
         for index in itertools.product(*map(range, self.shard_counts(level))):
             yield _shard_region(index, shape, shard)
 
     def shard_region(self, index: tuple[int, ...], level: int = 0) -> Region:
-        """Region of the shard at a position among the shards of its level."""
+        """Return the region of a shard by its position among the shards of its level."""
         return _shard_region(index, self.level_shapes()[level], self.shard_shape(level))
 
     def finer_region(self, index: tuple[int, ...], level: int) -> Region:
-        """Region of the level before it whose means a shard holds."""
+        """Return the region of the level before from which a shard is downsampled."""
         region, finer = self.shard_region(index, level), self.level_shapes()[level - 1]
         return (
             *region[:-2],
@@ -187,12 +187,12 @@ class ImageLayout:
         )
 
     def shard_index(self, region: Region, level: int = 0) -> tuple[int, ...]:
-        """Position of a shard among the shards of its level.
+        """Return the position of a shard among the shards of its level.
 
         Raises
         ------
         ValueError
-            If the region is not one whole shard.
+            If the region is not one complete shard.
         """
         shape, shard = self.level_shapes()[level], self.shard_shape(level)
         if len(region) == len(shape):

@@ -1,4 +1,4 @@
-"""The OME metadata of an image: where its pixels lie, and how its channels are called and shown."""
+"""OME metadata of an image: calibration, channel names and display settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _GREY_SAMPLES = (("Gray", "FFFFFF"), ("Alpha", "FFFFFF"))
 
 
 def ome_attributes(layout: ImageLayout, ranges: Ranges) -> dict[str, Any]:
-    """Describe an image as attributes of its group: OME-NGFF 0.5 or 0.4; none for a plain Zarr array.
+    """Return the OME-NGFF 0.5 or 0.4 attributes of an image; empty for a plain Zarr array.
 
     Parameters
     ----------
     layout
-        The image.
+        Layout of the image.
     ranges
-        Lowest and highest finite value of a channel, by its number, where known.
+        Lowest and highest finite value of each channel, by its number, if known.
     """
     if layout.format == "zarr":
         return {}
@@ -39,7 +39,7 @@ def ome_attributes(layout: ImageLayout, ranges: Ranges) -> dict[str, Any]:
     ]
     multiscale = {"name": layout.name, "axes": axes, "datasets": datasets, "type": "mean"}
     omero = {"channels": [_channel(layout, number, ranges.get(number)) for number in range(layout.channels)]}
-    channels = {"omero": omero} if layout.channels else {}  # readers stumble over channels where there is no such axis
+    channels = {"omero": omero} if layout.channels else {}  # readers fail on channels without a channel axis
     if layout.format == "0.4":
         return {"multiscales": [{"version": "0.4", **multiscale}], **channels}
     return {"ome": {"version": "0.5", "multiscales": [multiscale], **channels}}
@@ -48,7 +48,7 @@ def ome_attributes(layout: ImageLayout, ranges: Ranges) -> dict[str, Any]:
 def _transformations(layout: ImageLayout, factor: int) -> list[dict[str, Any]]:
     factors = [factor if axis in "yx" else 1 for axis in layout.axes]
     scale = [float(size * times) for size, times in zip(layout.pixel_size, factors, strict=True)]
-    # Positions are of pixel centres: the centre of the first `factor` pixels lies (factor - 1) / 2 of them further.
+    # Positions refer to pixel centres: `factor` pixels have their centre (factor - 1) / 2 pixels beyond the first one.
     translation = [
         float(start + size * (times - 1) / 2)
         for start, size, times in zip(layout.translation, layout.pixel_size, factors, strict=True)
@@ -65,12 +65,12 @@ def _channel(layout: ImageLayout, number: int, values: tuple[float, float] | Non
     if layout.channel_colors is not None:
         color = layout.channel_colors[number]
     start, end = lowest, highest = (0.0, 1.0) if layout.dtype.kind == "f" else _integer_range(layout.dtype)
-    if values is not None and values[0] < values[1]:  # else 16 bits of which 2 % are used would show as black
+    if (
+        values is not None and values[0] < values[1]
+    ):  # otherwise 16-bit images that use 2 % of the range would look black
         start, end = values
     window = {"start": start, "end": end, "min": min(start, lowest), "max": max(end, highest)}
-    alpha = (
-        layout.has_alpha and number == layout.channels - 1
-    )  # shown as a channel of its own it would turn the image white
+    alpha = layout.has_alpha and number == layout.channels - 1  # shown as a channel, alpha would turn the image white
     return {"label": label, "color": color.upper(), "window": window, "active": not alpha}
 
 

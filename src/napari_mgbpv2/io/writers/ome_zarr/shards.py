@@ -1,8 +1,8 @@
-"""The stored arrays of an image, shard by shard: what any process may write to without knowing of the others.
+"""Stored arrays of an image, shard by shard. Several processes may write to them without coordination.
 
-One call writes one whole shard. Part of a shard would be read, changed and written back, and two that did so to one
-shard would lose each other's pixels. A shard is one file; in OME-Zarr 0.4, which has none, it is a block of chunks,
-each of them a file.
+Each call writes one complete shard. A partial write would read, change and write back the shard, and two such writers
+could lose each other's pixels. A shard is one file. OME-Zarr 0.4 has no shards: there it is a block of chunks, each in
+its own file.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from napari_mgbpv2.io.writers.ome_zarr.validation import validate_documents
 SizeOf = Callable[[str], int | None]
 
 _BLOSC = {"zstd": ("zstd", 1, "shuffle"), "lz4": ("lz4", 5, "bitshuffle"), "zstd-9": ("zstd", 9, "shuffle")}
-_EMPTY = 2**64 - 1  # in the index of a shard: a chunk that is not there
+_EMPTY = 2**64 - 1  # index entry of a missing chunk
 
 
 class DamagedShards(DestinationError):
-    """Shards of unfinished work cannot be read as they were written: they are to be made again.
+    """Shards of a partial output are damaged and must be written again.
 
     Attributes
     ----------
     shards
-        Level and position of each.
+        Level and position of each damaged shard.
     """
 
     shards: tuple[tuple[int, Index], ...] = ()
@@ -51,21 +51,21 @@ class DamagedShards(DestinationError):
 
 @dataclass(frozen=True)
 class ShardStore:
-    """The stored arrays of an image. It travels to other processes, which open them for themselves.
+    """The stored arrays of an image. Can be pickled: other processes open the arrays themselves.
 
     Parameters
     ----------
     storage
-        Where they lie.
+        Storage backend of the files.
     layout
-        The image.
+        Shape, type and format of the image.
     """
 
     storage: StorageBackend
     layout: ImageLayout
 
     def create(self) -> None:
-        """Make all arrays, without pixels. The root says how the image comes to be, but not yet that it is one."""
+        """Create all arrays without pixels. The root records the provenance, but not yet the image metadata."""
         attributes: dict[str, Any] = {MARKER: dict(self.layout.provenance)}
         version: Literal[2, 3] = 2 if self.layout.format == "0.4" else 3
         if self.layout.format != "zarr":
@@ -85,20 +85,20 @@ class ShardStore:
                 compressors=_compressors(self.layout, version),
                 fill_value=0,
                 zarr_format=version,
-                config={"write_empty_chunks": True},  # a shard without a file is one that was never written
+                config={"write_empty_chunks": True},  # a missing file then always means that the shard was not written
                 attributes=attributes if self.layout.format == "zarr" else None,
                 **(unsharded if version == 2 else sharded),
             )
 
     def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> StoredShard:
-        """Write one whole shard, to where a power cut does not lose it.
+        """Write one complete shard durably.
 
         Parameters
         ----------
         region
-            One of the layout's `shards`.
+            Region of the shard, as yielded by `ImageLayout.shards`.
         data
-            Its pixels, of the region's shape and the layout's dtype.
+            Pixels with the shape of the region and the dtype of the layout.
         level
             Pyramid level.
 
@@ -107,9 +107,9 @@ class ShardStore:
         DestinationError
             If the run that this store belongs to has ended.
         OSError
-            If the disk is full or fails. Of an object store, the errors are obstore's.
+            If the disk is full or fails. Object stores raise the errors of obstore.
         ValueError
-            If the region is not one whole shard, or the data does not fit it.
+            If the region is not one complete shard, or the data does not match it.
         """
         index = self.layout.shard_index(region, level)
         shape = tuple(part.stop - part.start for part in region)
@@ -123,16 +123,16 @@ class ShardStore:
         return StoredShard(level, index, size, low, high)
 
     def downsample_shard(self, index: Index, level: int) -> StoredShard:
-        """Write a shard of a further level: the 2 x 2 means of the stored level before.
+        """Write a shard of a level above 0 as the 2 x 2 means of the level before it.
 
         Raises
         ------
         DamagedShards
-            If something of the level before is not what was written: it is not built into the pyramid.
+            If shards of the level before are damaged.
         DestinationError
-            If something of the level before has gone: it would be read as black.
-        OSError, ValueError
-            As `write` raises them.
+            If files of the level before are missing, which would be read as black; or if the run has ended.
+        OSError
+            If the disk is full or fails. Object stores raise the errors of obstore.
         """
         region = self.layout.finer_region(index, level)
         steps = self.layout.shard_shape(level - 1)
@@ -145,7 +145,7 @@ class ShardStore:
         return self.write(self.layout.shard_region(index, level), halved, level)
 
     def keys(self, index: Index, level: int) -> Iterator[str]:
-        """Files of a shard, whether they are there or not."""
+        """Yield the keys of the files of a shard, existing or not."""
         array = self._arrays[level]
         keys = [range(number, number + 1) for number in index]
         if array.shards is None:
@@ -158,14 +158,14 @@ class ShardStore:
             yield self._key(level, array.metadata.encode_chunk_key(key))
 
     def is_whole(self, shard: StoredShard, size_of: SizeOf) -> bool:
-        """Whether a shard is stored as it was written: of that size, and with a sound index.
+        """Return whether a shard is complete: it has the recorded size and a valid index.
 
         Parameters
         ----------
         shard
-            What was written.
+            The recorded shard.
         size_of
-            What `Storage.sizes` gives.
+            Function from a key to the size of its file in bytes, or None; see `StorageBackend.size_lookup`.
         """
         keys = list(self.keys(shard.index, shard.level))
         sizes = [size_of(key) for key in keys]
@@ -185,16 +185,16 @@ class ShardStore:
         self.storage.remove(self.keys(index, level))
 
     def has_level(self, level: int, size_of: SizeOf) -> bool:
-        """Whether the metadata of a level are there."""
+        """Return whether the metadata of a level exist."""
         return any(size_of(self._key(level, name)) is not None for name in METADATA)
 
     def check(self) -> None:
-        """Refuse, before hours of work, an image whose metadata OME-Zarr does not allow.
+        """Validate the OME-Zarr metadata of the image before hours of work.
 
         Raises
         ------
         DestinationError
-            It does not.
+            If OME-Zarr does not allow them.
         """
         if self.layout.format == "zarr":
             return
@@ -204,12 +204,12 @@ class ShardStore:
         trial.describe(dict.fromkeys(range(self.layout.channels), (0.25, 0.75)))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what should be so, and need not
+                warnings.simplefilter("ignore")  # recommendations that are not required
                 validate_documents({key: content.to_bytes() for key, content in files.items()})
         except ValueError as error:
-            said = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise DestinationError(
-                f"{self.storage.destination}: OME-Zarr {self.layout.format} does not allow such an image: {said}"
+                f"{self.storage.destination}: OME-Zarr {self.layout.format} does not allow such an image: {reason}"
             ) from error
 
     def describe(self, ranges: Ranges) -> None:
@@ -218,14 +218,20 @@ class ShardStore:
         Parameters
         ----------
         ranges
-            Lowest and highest finite value of a channel, by its number, where known.
+            Lowest and highest finite value of each channel, by its number, if known.
         """
         if self.layout.format != "zarr":
             group = zarr.open_group(self.storage.zarr(), mode="r+")
             group.attrs.update(ome_attributes(self.layout, ranges))
 
     def finish(self, ranges: Ranges) -> None:
-        """Add the metadata that make the store an image, and bring them down to the disk. Parameters as `describe`."""
+        """Add the metadata that make the store an image, and flush them to disk.
+
+        Parameters
+        ----------
+        ranges
+            Lowest and highest finite value of each channel, by its number, if known.
+        """
         self.storage.remove_temporaries()
         self.describe(ranges)
         size_of = self.storage.size_lookup()
@@ -235,35 +241,35 @@ class ShardStore:
                 self.storage.fsync(key)
 
     def check_stored(self) -> None:
-        """Refuse unfinished work whose metadata are damaged or those of another image.
+        """Check that the metadata of the partial output are intact and match the layout.
 
         Raises
         ------
         DestinationError
-            They are.
+            If they are damaged, or belong to another image.
         """
         level = ""
         try:
             if provenance_in(self.storage.read) is None:
-                raise ValueError("they do not say how the image comes to be")
+                raise ValueError("the provenance is missing")
             for number, array in enumerate(self._arrays):
                 level = f" of level {number}"
                 layout = self.layout
                 shards = None if layout.format == "0.4" else layout.shard_shape(number)
                 found = array.shape, array.dtype, array.chunks, array.shards
                 if found != (layout.level_shapes()[number], layout.dtype, layout.chunk_shape(number), shards):
-                    raise ValueError("they are those of another array")
+                    raise ValueError("they belong to another array")
         except Exception as error:
             if isinstance(error, (OSError, MemoryError)) or is_network_error(error):
                 raise
-            said = " ".join(str(error).split())[:100] or type(error).__name__
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
             raise DestinationError(
-                f"{self.storage.destination}: the metadata{level} of {self.storage.name} are damaged ({said}), so it "
-                f"cannot be resumed; nothing has been touched: move {self.storage.name} away, or ask to overwrite it"
+                f"{self.storage.destination}: the metadata{level} of {self.storage.name} are damaged ({reason}), so it "
+                f"cannot be resumed; nothing was changed: move {self.storage.name} away, or ask to overwrite it"
             ) from error
 
     def levels(self) -> list[Any]:
-        """Arrays of all levels, to read."""
+        """Return the arrays of all levels."""
         return list(self._arrays)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -273,10 +279,12 @@ class ShardStore:
     def _arrays(self) -> list[zarr.Array[Any]]:
         names = (self._name(level) for level in range(len(self.layout.level_shapes())))
         arrays = [zarr.open_array(self.storage.zarr(), path=name, mode="r+") for name in names]
-        return [array.with_config({"write_empty_chunks": True}) for array in arrays]  # not kept in the metadata
+        return [
+            array.with_config({"write_empty_chunks": True}) for array in arrays
+        ]  # the metadata do not store this setting
 
     def _encoded(self, region: Region, data: npt.NDArray[Any], level: int) -> dict[str, bytes]:
-        """Return the files of a shard; none that is there is read."""
+        """Return the encoded files of a shard by key, without reading existing ones."""
         files: dict[str, Any] = {}
         stored = self._arrays[level]
         path = StorePath(MemoryStore(files), self._name(level))
@@ -286,17 +294,23 @@ class ShardStore:
         return {key: content.to_bytes() for key, content in files.items()}
 
     def _read(self, region: Region, level: int, shards: Sequence[Index]) -> npt.NDArray[Any]:
-        """Read a region that some shards cover."""
+        """Read a region of a level.
+
+        Raises
+        ------
+        DamagedShards
+            If some of the given shards, which cover the region, cannot be decoded.
+        """
         array = self._arrays[level]
         try:
             return np.asarray(array[region])
-        except Exception as error:  # each codec has its own
+        except Exception as error:  # codecs raise errors of many types
             if isinstance(error, (OSError, MemoryError)) or is_network_error(error):
                 raise
             if damaged := [index for index in shards if not self._is_readable(index, level)]:
                 found = DamagedShards(
                     f"{self.storage.destination}: {len(damaged)} shard{'s' * (len(damaged) > 1)} of level {level} of "
-                    f"{self.storage.name} cannot be read as written; resuming makes them again"
+                    f"{self.storage.name} are damaged; resuming writes them again"
                 )
                 found.shards = tuple((level, index) for index in damaged)
                 raise found from error
@@ -320,7 +334,7 @@ class ShardStore:
     def _range(self, data: npt.NDArray[Any]) -> tuple[float | None, float | None]:
         if (
             "c" not in self.layout.axes or self.layout.colour or self.layout.interleaved
-        ):  # colours are shown as they are
+        ):  # colours need no display range
             return None, None
         values = data[np.isfinite(data)] if data.dtype.kind == "f" else data
         return (values.min().item(), values.max().item()) if values.size else (None, None)
@@ -328,7 +342,7 @@ class ShardStore:
 
 @dataclass(frozen=True)
 class _InMemoryBackend:
-    """A store in memory, to try out what will be written."""
+    """A storage backend in memory, for validating metadata."""
 
     store: MemoryStore
 
@@ -337,7 +351,7 @@ class _InMemoryBackend:
 
 
 def _compressors(layout: ImageLayout, version: int) -> Any:
-    """Return the codecs of a chunk; in shards, the last one is a checksum."""
+    """Return the codecs of a chunk. In Zarr version 3 the last one is a checksum, if the layout has checksums."""
     name, level, shuffle = _BLOSC.get(layout.codec, ("", 0, ""))
     if version == 2:
         kinds: Mapping[str, int] = {"shuffle": numcodecs.Blosc.SHUFFLE, "bitshuffle": numcodecs.Blosc.BITSHUFFLE}
@@ -347,25 +361,25 @@ def _compressors(layout: ImageLayout, version: int) -> Any:
 
 
 def has_checksums(array: zarr.Array[Any]) -> bool:
-    """Whether each chunk of an array has a checksum."""
+    """Return whether each chunk of an array has a checksum."""
     return any(isinstance(codec, Crc32cCodec) for codec in array.compressors)
 
 
 def index_length(array: zarr.Array[Any]) -> int:
-    """Bytes of the index at the end of a shard: 16 a chunk, and a CRC."""
+    """Return the bytes of the index at the end of a shard: 16 per chunk, and 4 for a CRC-32C."""
     assert array.shards is not None
     return 16 * int(np.prod(np.floor_divide(array.shards, array.chunks))) + 4
 
 
 def faults_of_shard(content: bytes, array: zarr.Array[Any]) -> list[str]:
-    """Say what is wrong with a shard that this package has written, by its index and checksums; empty if nothing is.
+    """Check the index and checksums of a shard of this package; return its faults, one sentence each.
 
     Parameters
     ----------
     content
-        All of the file.
+        The whole file.
     array
-        The array that it is of.
+        The array of the shard.
     """
     length = index_length(array)
     if len(content) < length or not _is_sound(content[-length:], len(content) - length):
@@ -386,14 +400,14 @@ def _is_checked(chunk: memoryview) -> bool:
 
 
 def _is_sound(stored: bytes, end: int) -> bool:
-    """Check the index of a shard: 16 bytes a chunk, where it starts and how long it is, and a CRC.
+    """Check the index of a shard: 16 bytes per chunk for its offset and length, and a CRC-32C.
 
     Parameters
     ----------
     stored
-        The index, the last bytes of the file.
+        The index: the last bytes of the file.
     end
-        Bytes before it, those of the chunks.
+        Number of bytes before the index.
     """
     if google_crc32c.value(stored[:-4]) != int.from_bytes(stored[-4:], "little"):
         return False
@@ -403,10 +417,10 @@ def _is_sound(stored: bytes, end: int) -> bool:
 
 
 def missing_files_error(storage: StorageBackend, keys: Sequence[str], what: str = "went missing") -> DestinationError:
-    """Return the error for files that were written and are not there any more, or not as they were."""
+    """Return the error for written files that are missing or changed."""
     error = DestinationError(
         f"{storage.destination}: {len(keys)} file{'s' * (len(keys) > 1)} of {storage.name} {what} while it was "
-        "written; leave it alone"
+        "written; do not change it"
     )
     error.__cause__ = FileNotFoundError(keys[0])
     return error

@@ -1,4 +1,4 @@
-"""Validation of OME-Zarr metadata in a folder, whatever characters are in its path."""
+"""Validation of OME-Zarr metadata in a folder, for paths with any characters."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ _DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 def validate_folder(folder: Path) -> None:
-    """Hold the metadata of a Zarr in a folder against the OME-Zarr specification.
+    """Validate the metadata of a Zarr in a folder against the OME-Zarr specification.
 
-    The validator opens paths by fsspec, for which ``[x]``, ``*`` and ``::`` have a meaning. So it is given a copy of
-    the metadata, of the root and of the nodes below it, in memory.
+    The validator opens paths through fsspec, which interprets ``[x]``, ``*`` and ``::``. It therefore receives a copy
+    of the metadata of the root and of the nodes below it in memory.
 
     Parameters
     ----------
     folder
-        The Zarr.
+        Folder of the Zarr.
 
     Raises
     ------
     ValueError
-        The metadata are not those of an OME-Zarr.
+        The metadata are not valid OME-Zarr metadata.
     OSError
-        They cannot be read.
+        The metadata cannot be read.
     """
     nodes = [folder, *(entry for entry in folder.iterdir() if entry.is_dir())]
     documents = {
@@ -38,7 +38,13 @@ def validate_folder(folder: Path) -> None:
 
 
 def validate_documents(documents: Mapping[str, bytes]) -> None:
-    """Hold the metadata of a Zarr, by their keys, against the OME-Zarr specification. Errors as `validate_folder`."""
+    """Validate the metadata documents of a Zarr, by key, against the OME-Zarr specification.
+
+    Raises
+    ------
+    ValueError
+        The metadata are not valid OME-Zarr metadata.
+    """
     import fsspec  # type: ignore[import-untyped, unused-ignore]
     from yaozarrs import validate_zarr_store
 

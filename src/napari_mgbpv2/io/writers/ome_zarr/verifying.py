@@ -1,4 +1,4 @@
-"""Whether a finished image is all there, and as it was written: by its own metadata, its sizes and its checksums."""
+"""Verification of finished Zarr images by their metadata, file sizes, checksums and pixels."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from napari_mgbpv2.io.writers.ome_zarr.layout import SMALLEST
 from napari_mgbpv2.io.writers.ome_zarr.shards import SizeOf, faults_of_shard, has_checksums, index_length
 from napari_mgbpv2.io.writers.ome_zarr.validation import validate_folder
 
-_AT_ONCE = 4  # files that are read at a time
-_MOST_LINES = 1000  # faults of one level that are named
-_BLOSC_HEADER = 16  # bytes; the last four are the size of all of it
+_AT_ONCE = 4  # files that are read at once
+_MOST_LINES = 1000  # faults that are listed per level
+_BLOSC_HEADER = 16  # bytes; the last four hold the size of the chunk
 
 
 def faults_in_zarr(destination: Destination, *, thorough: bool = True) -> Iterator[str]:
-    """Name what is wrong with a finished image of this package, a line each; nothing where nothing is.
+    """Yield the faults of a finished image of this package, one line each.
 
     Parameters
     ----------
     destination
         Folder or address.
     thorough
-        Whether all pixels are read: their checksums, that they can be decoded, and that each level holds the means of
-        the one before it. Else only what is there and how large it is.
+        Whether to read all pixels: check their checksums, decode them, and compare each level with the means of the one
+        before it. Otherwise only the existence and size of files are checked.
     """
     storage: StorageBackend = (
         LocalBackend(destination) if isinstance(destination, Path) else ObjectStoreBackend(destination)
@@ -44,7 +44,7 @@ def faults_in_zarr(destination: Destination, *, thorough: bool = True) -> Iterat
     try:
         provenance = provenance_in(storage.read if isinstance(storage, LocalBackend) else _reader(destination))
         if provenance is None:
-            yield _why_no_result(destination, storage)
+            yield _missing_result_reason(destination, storage)
             return
         arrays = yield from _levels(destination, provenance)
         size_of, keys = storage.size_lookup(), set()
@@ -62,7 +62,7 @@ def faults_in_zarr(destination: Destination, *, thorough: bool = True) -> Iterat
 
 
 def describe(destination: Destination) -> str:
-    """Say what a finished image without faults consists of, for people."""
+    """Summarise the levels, files and checksums of an intact image in words."""
     levels = _levels(destination, {})
     while True:
         try:
@@ -82,27 +82,25 @@ def _reader(url: Any) -> Any:
     return lambda key: ObjectStoreBackend(url).find(key) or b""
 
 
-def _why_no_result(destination: Destination, storage: StorageBackend) -> str:
+def _missing_result_reason(destination: Destination, storage: StorageBackend) -> str:
     if isinstance(destination, Path):
         if not destination.exists():
             beside = destination.with_name(f"{destination.name}.partial")
-            return (
-                f"there is nothing but unfinished work, {beside.name}" if beside.exists() else "there is nothing there"
-            )
+            return f"only unfinished work exists, {beside.name}" if beside.exists() else "it does not exist"
         if (destination / PUBLISHING).exists() or destination.name.endswith(".partial"):
             return "it is unfinished work"
     elif storage.exists_here():
-        return f"there is nothing but unfinished work, below {HIDDEN}/"
+        return f"only unfinished work exists, below {HIDDEN}/"
     return "its metadata are damaged, or it is not a result of this package"
 
 
 def _levels(destination: Destination, provenance: dict[str, Any]) -> Generator[str, None, list[zarr.Array[Any]]]:
-    """Open all levels, as a generator of what is wrong with the metadata whose result are the arrays."""
+    """Open all levels: yield the faults of their metadata, and return the arrays."""
     store: Any = destination if isinstance(destination, Path) else ObjectStoreBackend(destination).finished()
     try:
         root: Any = zarr.open(store, mode="r")
-    except Exception as error:  # of zarr's, json's, and whatever else damaged metadata lead to
-        yield f"its metadata cannot be read ({_words(error)})"
+    except Exception as error:  # damaged metadata cause errors of many types
+        yield f"its metadata cannot be read ({_short_message(error)})"
         return []
     names: list[str] = [""]
     if isinstance(root, zarr.Group):
@@ -118,10 +116,10 @@ def _levels(destination: Destination, provenance: dict[str, Any]) -> Generator[s
         try:
             array = root if isinstance(root, zarr.Array) else root[name]
             if not isinstance(array, zarr.Array):
-                raise TypeError("it is no array")
+                raise TypeError("it is not an array")
             arrays.append(array)
         except Exception as error:
-            yield f"level {name}: its metadata cannot be read ({_words(error)})"
+            yield f"level {name}: its metadata cannot be read ({_short_message(error)})"
             return arrays
     yield from _faults_of_shapes(arrays, provenance)
     return arrays
@@ -136,12 +134,12 @@ def _faults_of_schema(destination: Destination) -> Iterator[str]:
             else:
                 with ObjectStoreBackend(destination).metadata_folder() as folder:
                     validate_folder(folder)
-    except Exception as error:  # pydantic's, and of damaged metadata any
-        yield f"its metadata are not those of an OME-Zarr ({_words(error)})"
+    except Exception as error:  # damaged metadata cause errors of many types
+        yield f"its metadata are not valid OME-Zarr metadata ({_short_message(error)})"
 
 
 def _faults_of_shapes(arrays: Sequence[zarr.Array[Any]], provenance: dict[str, Any]) -> Iterator[str]:
-    """Compare levels with each other, and with what was to be made."""
+    """Compare the shapes of levels with each other and with the provenance."""
     output = provenance.get("output", {})
     for number, (finer, coarser) in enumerate(itertools.pairwise(arrays), 1):
         expected = (*finer.shape[:-2], *(-(-size // 2) for size in finer.shape[-2:]))
@@ -156,13 +154,13 @@ def _faults_of_shapes(arrays: Sequence[zarr.Array[Any]], provenance: dict[str, A
             if len(arrays) != (output["levels"] or natural):
                 yield f"it has {len(arrays)} levels, and was to have {output['levels'] or natural}"
     except (KeyError, TypeError, AttributeError) as error:
-        yield f"how it was made is damaged (no {error})"
+        yield f"its provenance is damaged (no {error})"
 
 
 def _faults_of_level(
     number: int, array: zarr.Array[Any], storage: StorageBackend, size_of: SizeOf, *, thorough: bool
 ) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Name the faults of the files of a level, each with the position of the file."""
+    """Yield the faults of the files of a level, each with the position of the file."""
     shape = array.shards or array.chunks
     counts = [-(-size // step) for size, step in zip(array.shape, shape, strict=True)]
     prefix = f"{array.path}/".lstrip("/")
@@ -176,7 +174,7 @@ def _faults_of_level(
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         indices = itertools.product(*map(range, counts))
-        while some := list(itertools.islice(indices, 64)):  # not all at once: there may be hundreds of thousands
+        while some := list(itertools.islice(indices, 64)):  # in batches: there may be hundreds of thousands
             for index, faults in pool.map(look, some):
                 yield from ((index, line) for line in faults)
 
@@ -202,7 +200,7 @@ def _faults_of_file(
 
 
 def _faults_of_size(ending: bytes, size: int, array: zarr.Array[Any]) -> list[str]:
-    """Check the index of a shard, and that the file has the size that it says."""
+    """Check that the index of a shard matches the size of its file."""
     if len(ending) < index_length(array):
         return ["it is cut short"]
     used = np.frombuffer(ending[:-4], "<u8").reshape(-1, 2)
@@ -213,7 +211,7 @@ def _faults_of_size(ending: bytes, size: int, array: zarr.Array[Any]) -> list[st
 
 
 def _faults_of_count(content: bytes, index: tuple[int, ...], array: zarr.Array[Any]) -> list[str]:
-    """Check that no chunk of the image is left out, which a reader would take for black."""
+    """Check that no chunk is missing, which readers would show as black."""
     assert array.shards is not None
     stored = np.frombuffer(content[-index_length(array) : -4], "<u8").reshape(-1, 2)
     count = int((stored[:, 0] != 2**64 - 1).sum())
@@ -223,7 +221,7 @@ def _faults_of_count(content: bytes, index: tuple[int, ...], array: zarr.Array[A
 
 
 def _faults_of_chunk(key: str, size: int, array: zarr.Array[Any], storage: StorageBackend) -> list[str]:
-    """Check the size of a chunk that is a file, which has no checksum."""
+    """Check the size of a chunk in its own file, without a checksum."""
     if not array.compressors:
         expected = math.prod(array.chunks) * array.dtype.itemsize
     else:
@@ -235,11 +233,11 @@ def _faults_of_chunk(key: str, size: int, array: zarr.Array[Any], storage: Stora
 
 
 def _faults_of_pyramid(arrays: Sequence[zarr.Array[Any]], known: set[tuple[int, Any]]) -> Iterator[str]:
-    """Decode all pixels, and compare each level with the means of the one before it."""
+    """Decode all pixels and compare each level with the means of the one before it."""
     damaged = {level for level, _ in known}
     for number, array in enumerate(arrays):
         if number in damaged:
-            continue  # which has been said, and more of it would be the same
+            continue  # already reported
         step = array.shards or array.chunks
         finer = arrays[number - 1] if number and number - 1 not in damaged else None
         for region in _regions(array.shape, step):
@@ -249,11 +247,11 @@ def _faults_of_pyramid(arrays: Sequence[zarr.Array[Any]], known: set[tuple[int, 
                     continue
                 above = (*region[:-2], *(slice(2 * part.start, 2 * part.stop) for part in region[-2:]))
                 before = np.asarray(finer[above])
-            except Exception as error:  # each codec has its own
-                yield f"level {number}: the pixels {_place(region)} cannot be decoded ({_words(error)})"
+            except Exception as error:  # codecs raise errors of many types
+                yield f"level {number}: the pixels {_format_region(region)} cannot be decoded ({_short_message(error)})"
                 continue
             if not is_half(pixels, before):
-                yield f"level {number}: the pixels {_place(region)} are not the means of those of level {number - 1}"
+                yield f"level {number}: the pixels {_format_region(region)} are not the means of those of level {number - 1}"
 
 
 def _regions(shape: Sequence[int], step: Sequence[int]) -> Iterator[tuple[slice, ...]]:
@@ -264,10 +262,10 @@ def _regions(shape: Sequence[int], step: Sequence[int]) -> Iterator[tuple[slice,
         )
 
 
-def _place(region: Sequence[slice]) -> str:
+def _format_region(region: Sequence[slice]) -> str:
     return "[" + ", ".join(f"{part.start}:{part.stop}" for part in region) + "]"
 
 
-def _words(error: BaseException) -> str:
-    """Say in a few words what a library has said in several lines."""
+def _short_message(error: BaseException) -> str:
+    """Shorten the message of a library error to one line."""
     return " ".join(str(error).split())[:150] or type(error).__name__

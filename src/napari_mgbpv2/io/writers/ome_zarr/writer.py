@@ -1,4 +1,9 @@
-"""The writer: whole shards in, a pyramid of stored levels, a commit at the end; after a stop, the rest."""
+"""Writer of one OME-Zarr image: shards of level 0, downsampled levels, and a commit that publishes everything.
+
+This module owns which shards are stored, how a partial output is resumed, and what is invalidated with a damaged
+shard. It does not own array access (`shards`), levels and metadata (`layout`, `metadata`), or locking and publishing
+(the output transactions in `napari_mgbpv2.io.storage`).
+"""
 
 from __future__ import annotations
 
@@ -23,45 +28,45 @@ from napari_mgbpv2.io.storage.partial_output import open_transaction, translate_
 from napari_mgbpv2.io.writers.ome_zarr.layout import ImageLayout, Region
 from napari_mgbpv2.io.writers.ome_zarr.shards import DamagedShards, ShardStore, missing_files_error
 
-_CONCURRENT_CHECKS = 4  # shards of unfinished work
+_CONCURRENT_CHECKS = 4  # shards of partial output that are checked at once
 
 MakeFile = Callable[[Path, list[Any]], Path]
 
 
 class OMEZarrWriter:
-    """Writes one OME-Zarr image: all shards of level 0, those of each further level, then `commit`.
+    """Writer of one OME-Zarr image: all shards of level 0, then those of each further level, then `commit`.
 
-    A context manager. Leaving it without `commit` leaves nothing behind; with a ``job``, whatever is complete of it is
-    kept, so that a writer that is opened with ``resume`` goes on with it. Several threads may write different shards at
-    once, and so may other processes through `store`, whose shards are then to be told to `record`.
+    A context manager. Without `commit`, nothing is left behind on exit, unless a ``job`` is given: complete shards are
+    then kept, and a writer opened with ``resume`` continues from them. Several threads may write different shards at
+    the same time. Other processes may write through `store`; their shards must be passed to `record`.
 
     Parameters
     ----------
     destination
-        Directory to appear when all is written; its parent is created if missing. Or an address, s3://...
+        Directory that appears when the image is complete; its parent is created if missing. Or an address, s3://...
     layout
-        What is written.
+        Shape, type and format of the image.
     overwrite
-        Replace what is there already, once the new image is complete; and what another job left unfinished. What this
-        job left is gone on with.
+        Replace an existing image once the new one is complete, and discard partial output of other jobs. Partial
+        output of this job is resumed.
     job
-        All that decides about the pixels, JSON-able. Unfinished work is gone on with only by the same job.
+        All settings that determine the pixels; JSON-able. Partial output is resumed only by an equal job.
     resume
-        Go on with the work that an earlier writer of this job left unfinished, if there is some.
+        Resume the partial output of this job, if any.
     make_file
-        Makes a file of the complete levels, in the directory and from the arrays that it is given; the file, not the
-        store, then appears at the destination.
+        Function from a directory and the arrays of all levels to a file that it writes in the directory. This file is
+        then published instead of the store.
     waiting
-        Called with a sentence where the lock of an earlier run has to be waited for, in object stores.
+        Called with a message before waiting for the lock of an earlier run; for object stores only.
     comparable
-        Makes of a job that was noted, by this version or an earlier one, what is compared with ``job``.
+        Converts a recorded job, possibly of an earlier version, for the comparison with ``job``.
 
     Raises
     ------
     DestinationError
-        If the destination exists (and, with `overwrite`, is of another kind), is being written by somebody else, cannot
-        be written, or holds unfinished work that is not to be resumed, of another job, or that cannot be read. Nothing
-        has been touched then.
+        If the destination exists (or, with ``overwrite``, is not of the same kind), is being written by another run or
+        is not writable; or if its partial output must not be resumed, is of another job or cannot be read. Nothing is
+        changed then.
     """
 
     def __init__(
@@ -82,12 +87,12 @@ class OMEZarrWriter:
         self._comparable = comparable or dict
         counts = [layout.shard_counts(level) for level in range(len(layout.level_shapes()))]
         self._stored = [np.zeros(shape, bool) for shape in counts]
-        self._sizes = [np.zeros(shape, np.int64) for shape in counts]  # bytes of those that are stored
-        self._modified = False  # whether anything has been changed at the destination
+        self._sizes = [np.zeros(shape, np.int64) for shape in counts]  # bytes of each stored shard
+        self._modified = False  # whether the destination was changed
         self._open = True
-        self._failure = ""  # why the disk ended the work
-        self._writing = 0  # calls under way
-        self._changed = Condition()  # guards the three above and the ranges
+        self._failure = ""  # message of the error that closed the writer
+        self._writing = 0  # number of active calls
+        self._changed = Condition()  # guards the three attributes above and the ranges
         self._ranges: dict[int, tuple[float, float]] = {}  # lowest and highest value of each channel of level 0
         self._transaction = open_transaction(
             destination, overwrite=overwrite, is_file=make_file is not None, on_wait=on_wait
@@ -111,26 +116,26 @@ class OMEZarrWriter:
             raise
 
     def shards(self, level: int = 0) -> Iterator[Region]:
-        """Regions of all whole shards of a level in raster order, generated as they are asked for."""
+        """Yield the regions of all shards of a level in raster order."""
         return self.layout.shards(level)
 
     def is_stored(self, index: Index, level: int = 0) -> bool:
-        """Whether a shard is on the disk."""
+        """Return whether a shard is stored."""
         return bool(self._stored[level][index])
 
     def stored(self, level: int = 0) -> Iterator[Index]:
-        """All shards of a level that are on the disk."""
+        """Yield the positions of all stored shards of a level."""
         return (tuple(map(int, index)) for index in np.argwhere(self._stored[level]))
 
     def write(self, region: Region, data: npt.NDArray[Any], level: int = 0) -> StoredShard:
-        """Write one whole shard, down to the disk.
+        """Write one complete shard durably.
 
         Parameters
         ----------
         region
-            One of `shards`.
+            Region of the shard, as yielded by `shards`.
         data
-            Its pixels, of the region's shape and the layout's dtype.
+            Pixels with the shape of the region and the dtype of the layout.
         level
             Pyramid level.
 
@@ -139,32 +144,34 @@ class OMEZarrWriter:
         DestinationError
             If the disk is full or fails. The writer is then closed.
         ValueError
-            If the region is not one whole shard, the data does not fit it, or the writer is closed.
+            If the region is not one complete shard, the data does not match it, or the writer is closed.
         """
         return self._store(lambda: self.store.write(region, data, level))
 
     def downsample_shard(self, index: Index, level: int) -> StoredShard:
-        """Write a shard of a further level, from the stored level before it. Errors as `write` has them.
+        """Write a shard of a level above 0 by downsampling the level before it.
 
         Raises
         ------
         DamagedShards
-            Some of that level are not what was written: `invalidate` them, and make them again.
+            If shards of the level before are damaged: `invalidate` them, and write them again.
+        DestinationError
+            If the disk is full or fails. The writer is then closed.
         """
         return self._store(lambda: self.store.downsample_shard(index, level))
 
     def invalidate(self, shards: Iterable[tuple[int, Index]]) -> list[tuple[int, Index]]:
-        """Take shards for not stored, and all that may have been made from them.
+        """Mark shards, and all shards downsampled from them, as not stored, and delete their files.
 
         Parameters
         ----------
         shards
-            Level and position of each.
+            Level and position of each shard.
 
         Returns
         -------
         list of tuple
-            Level and position of those that were stored.
+            Level and position of each shard that was stored.
         """
         dropped = []
         with self._close_on_errors(), self._counted_call():
@@ -174,20 +181,26 @@ class OMEZarrWriter:
         return dropped
 
     def record(self, shard: StoredShard) -> None:
-        """Note a shard that another process has stored. Errors as `write` has them."""
+        """Record a shard that another process has stored.
+
+        Raises
+        ------
+        DestinationError
+            If the disk is full or fails. The writer is then closed.
+        """
         with self._close_on_errors(), self._counted_call():
             self._note(shard)
 
     def is_complete(self) -> bool:
-        """Whether all shards of all levels are stored."""
+        """Return whether all shards of all levels are stored."""
         return all(bool(stored.all()) for stored in self._stored)
 
     def is_ready(self, index: Index, level: int) -> bool:
-        """Whether all that a shard of a further level is made from is stored."""
+        """Return whether all shards from which a shard is downsampled are stored."""
         return self._is_ready(index, level)
 
     def ready_parent(self, shard: StoredShard) -> Index | None:
-        """Return the shard of the next level that a shard belongs to, if all that it is made from is stored."""
+        """Return the shard of the next level that covers a shard, if it is ready to be downsampled."""
         level = shard.level + 1
         if level >= len(self._stored):
             return None
@@ -195,7 +208,7 @@ class OMEZarrWriter:
         return above if self._is_ready(above, level) else None
 
     def missing(self, level: int) -> Iterator[Index]:
-        """Shards of a further level that are not stored, though all that they are made from is."""
+        """Yield the positions of shards of a level above 0 that are not stored but ready to be downsampled."""
         ready = self._stored[level - 1]
         for axis in (-2, -1):
             side, finer = self.layout.shard_shape(level)[axis], self.layout.shard_shape(level - 1)[axis]
@@ -210,25 +223,25 @@ class OMEZarrWriter:
         cancelled: Callable[[], bool] | None = None,
         on_shard: Callable[[StoredShard], None] | None = None,
     ) -> None:
-        """Fill what is missing of a level with the 2 x 2 means of the stored level before it, shard by shard.
+        """Write all missing shards of a level as 2 x 2 means of the level before it.
 
         Parameters
         ----------
         level
-            1 or more; the level before it is complete.
+            Pyramid level, at least 1. The level before it must be complete.
         cancelled
-            Asked before each shard; True stops the work.
+            Called before each shard; True stops the work.
         on_shard
-            Called with each shard that has been written.
+            Called with each written shard.
 
         Raises
         ------
         Cancelled
-            If `cancelled` says so.
+            If ``cancelled`` returns True.
         DestinationError
             If the disk is full or fails. The writer is then closed.
         ValueError
-            If there is no such level, the one before it is not complete, or the writer is closed.
+            If the level does not exist, the one before it is not complete, or the writer is closed.
         """
         if not 1 <= level < len(self._stored):
             raise ValueError(f"level {level} is not one of 1 to {len(self._stored) - 1}")
@@ -241,18 +254,18 @@ class OMEZarrWriter:
                 on_shard(stored)
 
     def commit(self) -> Destination:
-        """Add the metadata, and let the finished image appear at its destination.
+        """Write the metadata and publish the image at its destination.
 
         Returns
         -------
         Path or str
-            The destination: absolute, or its address.
+            The destination: an absolute path, or an address.
 
         Raises
         ------
         DestinationError
-            If the disk or the network fails, something that was written has been removed since, or something has
-            appeared at the destination meanwhile. An old image that was to be replaced is still there then.
+            If the disk or the network fails, written files are missing or changed, or the destination was created
+            meanwhile. An old image that was to be replaced is still present then.
         ValueError
             If a level is not complete, or the writer is closed.
         """
@@ -273,7 +286,7 @@ class OMEZarrWriter:
         return self._transaction.destination
 
     def close(self) -> None:
-        """End the work: what is complete of a job is kept, anything else removed. Does nothing once it has ended."""
+        """Close the writer. Complete shards of a job are kept, anything else is deleted. Further calls do nothing."""
         with self._changed:
             was_open, self._open = self._open, False
             self._changed.wait_for(lambda: not self._writing)
@@ -283,24 +296,24 @@ class OMEZarrWriter:
             try:
                 self._journal.close()
                 keeps = not self._modified or self._has_partial_output()
-            finally:  # whatever happens, the lock is let go
+            finally:  # release the lock in any case
                 if keeps:
                     self._transaction.keep()
                 else:
                     self._transaction.discard()
 
     def __enter__(self) -> OMEZarrWriter:
-        """Use the writer until it is left."""
+        """Return the writer."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close what has not been committed."""
+        """Close the writer; without `commit`, the image is not published."""
         self.close()
 
     def _has_partial_output(self) -> bool:
-        """Whether something has been done that is to be kept: whatever cannot be read may be hours of work."""
+        """Return whether there is output to keep. An unreadable output counts, since it may be hours of work."""
         try:
             return self._resumable and self._transaction.partial_output() is not None
         except (OSError, MemoryError):
@@ -311,7 +324,7 @@ class OMEZarrWriter:
             raise
 
     def _can_resume(self, job: Job | None, resume: bool) -> bool:
-        """Whether there is work to go on with; work of hours is not thrown away unasked."""
+        """Return whether to resume partial output; raise an error if it would otherwise be discarded unasked."""
         kept, partial = self._transaction.partial_output(), self._transaction.storage.name
         if kept is None:
             return False
@@ -327,13 +340,13 @@ class OMEZarrWriter:
             if overwrite:
                 return False
             raise DestinationError(
-                f"{self._transaction.destination}: {partial} cannot be resumed, it was begun with other settings: "
+                f"{self._transaction.destination}: {partial} cannot be resumed, it was started with other settings: "
                 f"{different}; use those, or overwrite it"
             )
         return True
 
     def _is_sound(self) -> bool:
-        """Whether the metadata of unfinished work are as they should be; it is an error only if it has to be kept."""
+        """Return whether the metadata of a partial output are intact; raise an error if it must not be discarded."""
         try:
             self._check_levels()
             self.store.check_stored()
@@ -344,7 +357,7 @@ class OMEZarrWriter:
         return True
 
     def _restore_partial_output(self) -> None:
-        """Note what is whole of the unfinished work, and remove what is damaged."""
+        """Mark the complete shards of the partial output as stored, and delete the damaged ones."""
         self._modified = True
         self._transaction.begin_run()
         noted = list(
@@ -360,7 +373,7 @@ class OMEZarrWriter:
                     self._mark(shard)
         finally:
             pool.shutdown(cancel_futures=True)
-        for level in range(1, len(self._stored)):  # what was made of a shard that is not whole may be damaged like it
+        for level in range(1, len(self._stored)):  # discard shards downsampled from damaged ones
             for index in list(self.stored(level)):
                 if not self._is_ready(index, level):
                     self._stored[level][index] = False
@@ -370,24 +383,24 @@ class OMEZarrWriter:
                 self.store.storage.remove(key for key in keys if size_of(key) is not None)
 
     def _is_known_shard(self, shard: StoredShard) -> bool:
-        """Whether there is such a shard: a damaged journal may name others."""
+        """Return whether a shard exists in the layout; a damaged journal may list others."""
         if not 0 <= shard.level < len(self._stored):
             return False
         shape = self._stored[shard.level].shape
         return len(shard.index) == len(shape) and all(0 <= n < size for n, size in zip(shard.index, shape, strict=True))
 
     def _check_levels(self) -> None:
-        """Refuse an unfinished store that has lost the metadata of a level."""
+        """Refuse a partial output without the metadata of a level."""
         size_of = self.store.storage.size_lookup()
         for level in range(len(self._stored)):
             if not self.store.has_level(level, size_of):
                 raise DestinationError(
-                    f"{self._transaction.destination}: level {level} of {self.store.storage.name} has gone; "
-                    "ask to overwrite it, and begin anew"
+                    f"{self._transaction.destination}: level {level} of {self.store.storage.name} is missing; "
+                    "ask to overwrite it, and start again"
                 )
 
     def _check_files(self) -> None:
-        """Refuse to publish what somebody has removed or changed a part of: readers would take that for black."""
+        """Refuse to publish if files were removed or changed: readers would show missing chunks as black."""
         size_of = self.store.storage.size_lookup()
         gone: list[str] = []
         cut: list[str] = []
@@ -409,7 +422,7 @@ class OMEZarrWriter:
             raise missing_files_error(self.store.storage, gone or cut, "went missing" if gone else "changed its size")
 
     def _invalidate_parents(self, index: Index, level: int) -> list[tuple[int, Index]]:
-        """Remove what may have been made from a shard that was not there; return what was stored of it."""
+        """Remove all shards downsampled from a shard; return those that were stored."""
         dropped = []
         while level + 1 < len(self._stored):
             index, level = self._parent(index, level), level + 1
@@ -417,7 +430,7 @@ class OMEZarrWriter:
         return dropped
 
     def _remove_shard(self, index: Index, level: int) -> bool:
-        """Remove a shard; tell whether it was stored."""
+        """Remove a shard; return whether it was stored."""
         with self._changed:
             was_stored = bool(self._stored[level][index])
             self._stored[level][index] = False
@@ -425,12 +438,12 @@ class OMEZarrWriter:
         return was_stored
 
     def _parent(self, index: Index, level: int) -> Index:
-        """Shard of the next level that a shard belongs to."""
+        """Return the shard of the next level that covers a shard."""
         steps = zip(self.layout.shard_region(index, level)[-2:], self.layout.shard_shape(level + 1)[-2:], strict=True)
         return (*index[:-2], *(part.start // 2 // step for part, step in steps))
 
     def _store(self, work: Callable[[], StoredShard]) -> StoredShard:
-        # Ctrl-C ends the wait, not zarr's own threads: leaving the pool waits for them, so none writes after a close.
+        # Ctrl-C interrupts only the wait. Leaving the pool waits for the threads of zarr, so none writes after a close.
         with self._close_on_errors(), self._counted_call(), ThreadPoolExecutor(1) as pool:
             shard = pool.submit(work).result()
             self._note(shard)
@@ -446,7 +459,7 @@ class OMEZarrWriter:
         self._stored[shard.level][shard.index] = True
         self._sizes[shard.level][shard.index] = shard.size
         if shard.low is not None and shard.high is not None:
-            channel = shard.index[self.layout.axes.index("c")]  # a shard holds one channel
+            channel = shard.index[self.layout.axes.index("c")]  # each shard holds one channel
             low, high = self._ranges.get(channel, (shard.low, shard.high))
             self._ranges[channel] = min(shard.low, low), max(shard.high, high)
 
@@ -465,9 +478,9 @@ class OMEZarrWriter:
 
     @contextmanager
     def _counted_call(self) -> Iterator[None]:
-        """Keep `close` waiting; refuse to begin once the writer is closed."""
+        """Let `close` wait for this call; refuse to start once the writer is closed."""
         with self._changed:
-            if self._failure:  # in another thread
+            if self._failure:  # set by another thread
                 raise DestinationError(self._failure)
             if not self._open:
                 raise ValueError(f"the writer of {self._transaction.destination} is closed")
@@ -484,30 +497,30 @@ class OMEZarrWriter:
         try:
             with translate_write_errors(self._transaction.destination):
                 yield
-        except DamagedShards:  # which does not end the work: they are made again
+        except DamagedShards:  # these shards can be written again
             raise
         except DestinationError as error:
-            said = str(error)
+            message = str(error)
             if self._modified and error.__cause__ is not None and self._has_partial_output():
-                said += "; what is done is kept, and resuming goes on with it"
+                message += "; what is done is kept, and resuming goes on with it"
             with self._changed:
-                self._failure = self._failure or said
+                self._failure = self._failure or message
             self.close()
-            raise DestinationError(said) from error
+            raise DestinationError(message) from error
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say in what two jobs differ, for people; empty if they do not."""
-    told = []
+    """Describe in words how two jobs differ; empty if they are equal."""
+    found = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name), now.get(name)
-        words = name.replace("_", " ") if name.isidentifier() else name  # which is a path
+        words = name.replace("_", " ") if name.isidentifier() else name  # other names are paths
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = differences(old, new)
-            told += [f"{words}: {inner}"] if inner else []
+            found += [f"{words}: {inner}"] if inner else []
         elif old != new:
-            told.append(f"{words} was {_short(old)} and is {_short(new)}")
-    return "; ".join(told)
+            found.append(f"{words} was {_short(old)} and is {_short(new)}")
+    return "; ".join(found)
 
 
 def _short(value: Any) -> str:
