@@ -91,7 +91,7 @@ class TestUnreadableJournal:
         with monkeypatch.context() as patched:
             patched.setattr(Path, "read_bytes", failing)
             with pytest.raises(
-                DestinationError, match=r"jsonl cannot be read \(Input/output error\).* nothing has been"
+                DestinationError, match=r"jsonl cannot be read \(Input/output error\).* nothing was changed"
             ):
                 OMEZarrWriter(path, layout_of(JOB), job=JOB, **options)
         assert content(partial) == before

@@ -204,7 +204,7 @@ class TestTrouble:
             (403, "may not be read, or is not there"),
             (
                 500,
-                r"cannot be read \(the server responds with 500 Internal Server Error\); check the address and the network",
+                r"cannot be read \(the server responds with 500 Internal Server Error\); check the address and the",
             ),
         ],
     )

@@ -658,7 +658,7 @@ class TestDamagedTiff:
     def test_missing_file_of_several(self, tmp_path: Path) -> None:
         xml = MULTIFILE_OME.replace("THIS", "urn:uuid:1")
         tifffile.imwrite(tmp_path / "one.ome.tif", pixels(40, 50), description=xml, metadata=None, compression="zlib")
-        with pytest.raises(SourceError, match="1 of the 2 planes that its metadata announce are not there"):
+        with pytest.raises(SourceError, match="1 of the 2 planes that its metadata announce are missing"):
             open_source(tmp_path / "one.ome.tif")
 
     def test_complex_pixels_are_refused(self, tmp_path: Path) -> None:

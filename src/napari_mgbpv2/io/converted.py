@@ -1,4 +1,4 @@
-"""Pixels that mean something else than what their file has."""
+"""Lazy pixels that are converted when they are read."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Win
 
 
 class ConvertedArray(FileArray):
-    """Pixels that are converted one by one when they are read.
+    """Pixels of a file with a pixelwise conversion.
 
     Parameters
     ----------
     pixels
-        As they are in the file.
+        Pixels of the file.
     convert
-        Gives the values for those of the file, with the samples behind them where there are several.
+        Function from stored to converted values; with several samples, they are the last axis of its result.
     dtype
-        Of what it gives.
+        Type of the converted values.
     reopen
-        As `FileArray` has it.
+        A module-level function and its arguments that build the same array again.
     samples
-        How many it gives for each value.
+        Number of converted samples per stored value.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class ConvertedArray(FileArray):
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """As in the file, with all samples."""
+        """Shape of a block in the file, with all samples."""
         return self._pixels.chunk_shape + self._samples
 
     @property
     def decoding_bytes(self) -> int:
-        """As in the file."""
+        """Peak memory in bytes for decoding one block of the file."""
         return self._pixels.decoding_bytes
 
     def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
-        """As in the file."""
+        """Return the memory for reading the file."""
         return self._pixels.reading_memory(window[: self._pixels.ndim], readers)
 
     def identity(self) -> dict[str, Any]:
-        """What the pixels come from."""
+        """Return the identity of the file."""
         return self._pixels.identity()
 
     def _read(self, window: Window) -> Pixels:

@@ -1,4 +1,4 @@
-"""Pixels of files that have no windows: they are decoded whole."""
+"""Lazy pixels of formats that can only be decoded as a whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_mgbpv2.io.image import FileArray, Pixels, ReadingMemory, Reopen, Win
 
 
 class DecodedArray(FileArray):
-    """Pixels that are decoded at the first access, all of them, and kept; parameters as `FileArray` has them."""
+    """Pixels that are decoded as a whole at the first access and retained in memory."""
 
     reads_its_file = False
 
@@ -25,11 +25,11 @@ class DecodedArray(FileArray):
 
     @property
     def retained_bytes(self) -> int:
-        """Bytes that stay once it is decoded."""
+        """Size of the decoded pixels in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
-        """Return the memory that decoding takes, and the decoded pixels."""
+        """Return the peak memory of decoding, and the memory of the decoded pixels."""
         return ReadingMemory(self.decoding_bytes, self.retained_bytes)
 
     def _read(self, window: Window) -> Pixels:

@@ -1,4 +1,4 @@
-"""What tells one source from another: small enough to be kept as JSON, and compared when work is taken up again."""
+"""Fingerprints of sources: small JSON documents that are compared when a conversion is resumed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from napari_mgbpv2.addresses import display_path, escape_undecodable
 from napari_mgbpv2.errors import SourceError
 
-_HASHED_BYTES = 256 * 2**20  # of an array in memory; more would take seconds
+_HASHED_BYTES = 256 * 2**20  # largest array in memory that is hashed; more would take seconds
 
 
 def identity_of_files(path: str, files: Iterable[str]) -> dict[str, Any]:
-    """Tell files by their paths, sizes and times of change; what is in them is not read.
+    """Identify files by their paths, sizes and modification times, without reading them.
 
     Parameters
     ----------
     path
-        Of the source.
+        Path of the source.
     files
-        Paths of the files that it consists of, or, where they are many, of those that change with it.
+        Paths of the files of the source; if there are many, of those that change with it.
 
     Raises
     ------
     SourceError
-        One of them has gone.
+        A file is missing.
     """
     found = {}
     for file in sorted(set(files)):
@@ -43,9 +43,10 @@ def identity_of_files(path: str, files: Iterable[str]) -> dict[str, Any]:
 
 
 def identity_of_array(array: Any) -> dict[str, Any]:
-    """Tell an array in memory by its content, where that is a NumPy array of some hundred megabytes at the most.
+    """Identify an array in memory by the hash of its content.
 
-    Anything else has no ``sha256``, None: then it cannot be told from another array of the same shape and type.
+    ``sha256`` is None for NumPy arrays over 256 MiB and for other arrays, which are then identified by shape and type
+    only.
     """
     if not isinstance(array, np.ndarray) or array.nbytes > _HASHED_BYTES:
         return {"sha256": None}
@@ -53,7 +54,7 @@ def identity_of_array(array: Any) -> dict[str, Any]:
 
 
 def recorded_source(path: str) -> str:
-    """Return what a record may say of where an image is: a file's name, or scheme, host and path of an address."""
+    """Return the location of an image for records: a file name, or scheme, host and path of an address."""
     return (
         escape_undecodable(display_path(path).rstrip("/" + os.sep).rpartition(os.sep)[2])
         if "://" not in path
@@ -62,12 +63,12 @@ def recorded_source(path: str) -> str:
 
 
 def without_folders(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a fingerprint that says no more of the user's folders than names below the one of the source.
+    """Remove the user's folders from a fingerprint; names below the folder of the source are kept.
 
     Parameters
     ----------
     identity
-        As `ImageSource.fingerprint` gives it, or what this has made of one, which stays as it is.
+        Result of `ImageSource.fingerprint`, or of this function, which is returned unchanged.
     """
     if "path" not in identity:
         return dict(identity)

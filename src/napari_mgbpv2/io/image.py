@@ -1,4 +1,8 @@
-"""What an opened image is, whatever its format, and the rules that formats share: axes, units, dtypes."""
+"""Opened images and the rules that all formats share.
+
+This module owns `ImageSource` (pixels and calibration), `FileArray` (lazy pixels of a file) and the checks of dtype,
+axes and memory. It does not read any format: the readers do.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +32,19 @@ Window = tuple[slice, ...]
 Pixels = npt.NDArray[Any]
 Reopen = tuple[Callable[..., Any], tuple[Any, ...]]  # a module-level function and its arguments
 
-LEAST_LENGTH, MOST_LENGTH = 1e-100, 1e100  # of a pixel in any unit: what is beyond overflows when it is divided
-_CHUNKS_AT_ONCE = 10  # that zarr decodes for one window
+LEAST_LENGTH, MOST_LENGTH = 1e-100, 1e100  # limits of a pixel size in any unit; values beyond overflow in divisions
+_CHUNKS_AT_ONCE = 10  # that zarr decodes concurrently for one window
 
 
 class ReadingMemory(NamedTuple):
-    """Memory in bytes that reading an image takes, beyond the windows that are returned.
+    """Memory in bytes for reading an image, beyond the returned windows.
 
     Attributes
     ----------
     first
-        At the peak of the first read, during which all other reads wait.
+        Peak of the first read, for which all other reads wait.
     steady
-        At the peak of all later reads together, with what is kept between them.
+        Peak of all later reads together, including data retained between them.
     """
 
     first: int
@@ -48,11 +52,11 @@ class ReadingMemory(NamedTuple):
 
 
 class ArrayLike(Protocol):
-    """An array that is indexed by a tuple of slices with step 1 and gives something that NumPy converts."""
+    """An array that is indexed by a tuple of slices with step 1 and returns data that NumPy can convert."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Pixels along each axis."""
+        """Size along each axis in pixels."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -60,15 +64,15 @@ class ArrayLike(Protocol):
 
     @property
     def ndim(self) -> int:
-        """Count of axes."""
+        """Number of axes."""
 
     def __getitem__(self, window: Window, /) -> Any:
-        """Pixels of ``window``."""
+        """Return the pixels of ``window``."""
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A lazily opened image and what is known about it.
+    """A lazily opened image and its metadata.
 
     Attributes
     ----------
@@ -76,28 +80,28 @@ class ImageSource:
         The pixels; nothing is read until it is indexed by a tuple of slices with step 1.
     axes
         One letter for each dimension of ``data``, out of "tzcyxs": "c" are independent channels, "s" are the samples
-        of a colour pixel (grey + alpha, RGB or RGBA). "y" and "x" are always there.
+        of a colour pixel (grey + alpha, RGB or RGBA). "y" and "x" are always present.
     pixel_size
-        Size of a pixel in ``units``, for each axis but "c" and "s". 1.0 where unknown; at a lower level of a
-        pyramid, that times the shrinking of the level.
+        Size of a pixel in ``units``, for each axis but "c" and "s". 1.0 if unknown; at a lower level of a
+        pyramid, multiplied by the downsampling factor of the level.
     units
-        NGFF long name ("micrometer", "second", ...) for each axis of ``pixel_size``; None where unknown.
+        NGFF long name ("micrometer", "second", ...) for each axis of ``pixel_size``; None if unknown.
     translation
-        Position of the centre of the first pixel in ``units``, for each axis of ``pixel_size``. 0.0 where unknown.
+        Position of the centre of the first pixel in ``units``, for each axis of ``pixel_size``. 0.0 if unknown.
     channel_names
-        One name for each channel along "c" (one in all where there is no "c"), or None.
+        One name per channel along "c" (a single name without "c"), or None.
     channel_colors
-        "RRGGBB", one for each channel like ``channel_names``, or None.
+        One "RRGGBB" string per channel like ``channel_names``, or None.
     path
         Absolute path of the file or folder, or scheme, host and path of its address on the network.
     kind
-        What it is, for people: "OME-TIFF", "Zarr v3 array", "PNG", ...
+        Format, for messages: "OME-TIFF", "Zarr v3 array", "PNG", ...
     series, level
-        Which image of a file that holds several, and which resolution of a pyramid.
+        Index of the image in its file, and index of the resolution in its pyramid.
     icc_profile
-        ICC profile of the colours, if the file has one of such pixels.
+        ICC profile of the colours, if the file has one that matches the pixels.
     notes
-        Sentences on what of the file is not carried, or has been changed to read it.
+        Sentences on metadata that are not carried over, and on changes that were made to read the file.
     """
 
     data: ArrayLike
@@ -115,23 +119,23 @@ class ImageSource:
     notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the pixels come from, for telling later whether they are still the same.
+        """Identify the source, to detect later whether its pixels have changed.
 
         Returns
         -------
         dict
-            Of JSON's types, equal to what it was if the source is as it was: shape, dtype, series and level, and
+            JSON-able; equal fingerprints mean an unchanged source. Shape, dtype, series and level, and
 
-            - for a file, ``path`` and ``files``: size and time of change of each file that it consists of. Of a Zarr
-              in a folder these are its metadata, which are written anew with it; its chunks are not looked at;
-            - for a Zarr on the network, ``url`` and ``documents``: hash, ETag and time of change of its metadata;
-            - for an array in memory, ``sha256`` of its content; None where it is large, or no NumPy array: then equal
-              fingerprints do not prove equal pixels.
+            - for a file, ``path`` and ``files``: size and modification time of each of its files. For a Zarr in a
+              folder these are the metadata, which are rewritten with it; its chunks are not checked;
+            - for a Zarr on the network, ``url`` and ``documents``: hash, ETag and modification time of its metadata;
+            - for an array in memory, ``sha256`` of its content. None for large arrays and arrays of other libraries:
+              equal fingerprints then do not prove equal pixels.
 
         Raises
         ------
         SourceError
-            The source has gone.
+            The source is missing.
         """
         data = self.data
         origin = data.identity() if isinstance(data, FileArray) else identity_of_array(data)
@@ -149,37 +153,37 @@ class ImageSource:
         full = url_name(self.path) if is_url(self.path) else Path(self.path).name
         # a Zarr on the network is a folder, too
         name = full if is_url(self.path) or os.path.isdir(self.path) else Path(full).stem
-        for suffix in (".zarr", ".tif", ".tiff", ".nii", ".ome"):  # in this order: .ome stands before .zarr or .tif
+        for suffix in (".zarr", ".tif", ".tiff", ".nii", ".ome"):  # in this order: .ome precedes .zarr or .tif
             name = name.removesuffix(suffix)
         return escape_undecodable(name or full)
 
 
 class FileArray(ABC):
-    """Pixels that stay in their file: read window by window, in native byte order, from any thread.
+    """Lazy pixels of a file: read window by window, in native byte order, from any thread.
 
-    A pickle holds the path alone: the file is opened again where it is unpickled.
+    Pickling stores only the call that opens the file again.
 
     Parameters
     ----------
     path
         The file, for messages.
     shape
-        Pixels along each axis.
+        Size along each axis in pixels.
     dtype
-        Type of a pixel in the file; ``self.dtype`` is the same in native byte order.
+        Type of a pixel in the file; ``self.dtype`` is the same type in native byte order.
     reopen
-        The call that builds the same array again.
+        A module-level function and its arguments that build the same array again.
     nodata
-        The value that stands for missing pixels, if there is one. Floats are read as NaN there; integers have no NaN,
-        and ``self.nodata`` tells.
+        Value of missing pixels, if any. In float images they are read as NaN; for integers, ``self.nodata`` holds the
+        value.
 
     Raises
     ------
     SourceError
-        There are no pixels, or they are no numbers.
+        The image has no pixels, or its pixels are not numbers.
     """
 
-    reads_its_file = True  # each time; False where pixels are kept in memory once they have been read
+    reads_its_file = True  # on each access; False if decoded pixels are retained in memory
 
     def __init__(
         self,
@@ -196,24 +200,24 @@ class FileArray(ABC):
         if 0 in self.shape:
             raise SourceError(f"{path}: has no pixels, shape {self.shape}; copy or export it again.")
         self._reopen = reopen
-        self._fits = False  # known once pixels are wanted
-        with np.errstate(over="ignore"):  # what says it writes decimals, which need not be a value of the type
+        self._fits = False  # whether decoding fits into memory; checked at the first access
+        with np.errstate(over="ignore"):  # nodata is written as decimals, which the type may not represent
             self._missing = None if nodata is None or self.dtype.kind != "f" else self.dtype.type(nodata)
         self.nodata = int(nodata) if nodata is not None and self.dtype.kind in "ui" else None
 
     @property
     def ndim(self) -> int:
-        """Count of axes."""
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Pixels along each axis of what is decoded at a time, however few of them are read; by default all."""
+        """Shape of the block that is decoded as a whole, in pixels; by default the whole image."""
         return self.shape
 
     @property
     def decoding_bytes(self) -> int:
-        """Bytes of memory at the peak of decoding one piece: itself, and as many encoded ones or working memory."""
+        """Peak memory in bytes for decoding one block: its pixels, and as many bytes of encoded data or buffers."""
         return 2 * math.prod(self.chunk_shape) * self.dtype.itemsize
 
     def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
@@ -222,14 +226,14 @@ class FileArray(ABC):
         Parameters
         ----------
         window
-            Pixels along each axis of what is read at a time.
+            Size along each axis, in pixels, of one read.
         readers
-            How many threads read at a time.
+            Number of threads that read at the same time.
         """
         return ReadingMemory(0, _chunk_bytes(self.shape, self.chunk_shape, window, self.decoding_bytes, readers))
 
     def __getitem__(self, window: slice | Window) -> Pixels:
-        """Read the pixels of ``window``, slices with step 1; axes left out are read whole."""
+        """Read the pixels of ``window``, slices with step 1; omitted trailing axes are read whole."""
         if not self._fits:
             check_memory(self.path, self.decoding_bytes)
             self._fits = True
@@ -243,12 +247,12 @@ class FileArray(ABC):
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Pixels:
         """Read all pixels, for `numpy.asarray`."""
         if copy is False:
-            raise ValueError("the pixels are in a file: they cannot be had without a copy")
+            raise ValueError("the pixels are in a file: they cannot be returned without a copy")
         return self[()].astype(dtype or self.dtype, copy=False)
 
     @property
     def reopen(self) -> Reopen:
-        """The call that builds the same array again."""
+        """Function and arguments that build the same array again."""
         return self._reopen
 
     def __reduce__(self) -> Reopen:
@@ -256,34 +260,34 @@ class FileArray(ABC):
         return self._reopen
 
     def identity(self) -> dict[str, Any]:
-        """What the pixels come from, as `ImageSource.fingerprint` tells it."""
+        """Return the file part of `ImageSource.fingerprint`, as a JSON-able dict."""
         return identity_of_files(self.path, self._files())
 
     def check_unchanged(self) -> None:
-        """Refuse pixels of a file that has been written since it was opened: they would be of two images.
+        """Refuse pixels of a file that changed since it was opened, which may belong to two images.
 
-        A file that is missing by now has been read from before.
+        A file that is missing by now was read before, and is accepted.
 
         Raises
         ------
         SourceError
-            Its size or its time of change is another one.
+            The size or modification time of the file has changed.
         """
         now = _size_and_time(self.path)
         if None not in (self._opened, now) and now != self._opened:
             raise SourceError(f"{self.path}: has been changed since it was opened; open or convert it again.")
 
     def _files(self) -> Iterable[str]:
-        """Paths of the files that change when the pixels do."""
+        """Return the paths of the files that change whenever the pixels change."""
         return [self.path]
 
     @abstractmethod
     def _read(self, window: Window) -> Pixels:
-        """Read pixels into an array of their own; one slice an axis, 0 <= start <= stop <= size, step 1."""
+        """Read pixels into a new array; one slice per axis, 0 <= start <= stop <= size, step 1."""
 
 
 def _size_and_time(path: str) -> tuple[int, int] | None:
-    """Return size and time of change (ns) of a file; None for a folder, an address, or what is not there."""
+    """Return the size and modification time (ns) of a file; None for folders, addresses and missing files."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -301,19 +305,19 @@ def _whole_window(window: slice | Window, shape: tuple[int, ...]) -> Window:
 
 
 def check_memory(path: str, count: int) -> None:
-    """Refuse pixels that are decoded at once and cannot be in memory, before trying to: they may be a few bytes' claim.
+    """Refuse to decode pixels that do not fit into memory. A damaged file of a few bytes may claim a huge size.
 
     Parameters
     ----------
     path
-        The file.
+        The file, for messages.
     count
-        Bytes at the peak of decoding, with the buffers of the decoder and the result.
+        Peak memory of decoding in bytes, including buffers and the result.
 
     Raises
     ------
     SourceError
-        They are more than is available.
+        They exceed the available memory.
     """
     if count > available_memory():
         raise SourceError(
@@ -323,16 +327,16 @@ def check_memory(path: str, count: int) -> None:
 
 
 def reading_memory(image: ArrayLike, window: Sequence[int], readers: int) -> ReadingMemory:
-    """Return the memory that reading an image takes, whatever holds it.
+    """Return the memory that reading an image takes.
 
     Parameters
     ----------
     image
-        Pixels of a file, or an array: what Dask and Zarr arrays compute or decode at a time is counted.
+        A `FileArray` or any array. For Dask and Zarr arrays, the chunks that are computed or decoded are counted.
     window
-        Pixels along each axis of what is read at a time.
+        Size along each axis, in pixels, of one read.
     readers
-        How many threads read at a time.
+        Number of threads that read at the same time.
     """
     if isinstance(image, FileArray):
         return image.reading_memory(window, readers)
@@ -347,7 +351,7 @@ def reading_memory(image: ArrayLike, window: Sequence[int], readers: int) -> Rea
 def _chunk_bytes(
     shape: Sequence[int], chunk: Sequence[int], window: Sequence[int], chunk_bytes: int, readers: int
 ) -> int:
-    """Return the bytes of all chunks that may be decoded at a time for windows of a size."""
+    """Return the bytes of all chunks that may be decoded at the same time for windows of a given size."""
     if math.prod(chunk) == 1:  # nothing is decoded
         return 0
     touched = 1
@@ -357,15 +361,15 @@ def _chunk_bytes(
 
 
 class UnsupportedPicture(SourceError):
-    """The format is known, and no other reader would do better."""
+    """A picture of a known format that no reader supports."""
 
 
 class UnknownFormat(SourceError):
-    """The content is of no format that has been tried so far."""
+    """The content does not match any format tried so far."""
 
 
 def truncated_file_error(path: str, detail: str) -> SourceError:
-    """Return the error for a file with missing bytes."""
+    """Return the error for a truncated file."""
     return SourceError(f"{path}: the file is cut short: {detail}; copy or download it again.")
 
 
@@ -375,7 +379,7 @@ def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     Raises
     ------
     SourceError
-        It is not boolean, integer or floating point.
+        The type is not boolean, integer or floating point.
     """
     native = np.dtype(dtype)
     if native.kind not in "buif":
@@ -386,7 +390,7 @@ def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def check_single_image(path: str, kind: str, series: int, level: int) -> None:
-    """Refuse a series or level other than 0, for formats that have one of each."""
+    """Refuse a series or level other than 0, for formats with a single image."""
     pick(path, kind, "series", [None], series)
     pick(path, kind, "level", [None], level)
 
@@ -397,23 +401,23 @@ def pick(path: str, kind: str, what: str, choices: Sequence[Any], index: int) ->
     Raises
     ------
     SourceError
-        There is no such choice; ``what`` is "series" or "level".
+        The index is out of range; ``what`` ("series" or "level") is for the message.
     """
     if not 0 <= index < len(choices):
         if not choices:
-            raise SourceError(f"{path}: this {kind} holds no image; copy or export it again.")
+            raise SourceError(f"{path}: this {kind} does not hold an image; copy or export it again.")
         numbers = "0" if len(choices) == 1 else f"0 to {len(choices) - 1}"
         raise SourceError(f"{path}: this {kind} has no {what} {index}; choose {numbers}.")
     return choices[index]
 
 
 def guess_axes(path: str, shape: tuple[int, ...]) -> str:
-    """Return the axes of an array that does not name them, by its shape alone.
+    """Guess the axes of an array without axis names from its shape.
 
     Raises
     ------
     SourceError
-        It has too few or too many dimensions.
+        The array has too few or too many dimensions.
     """
     try:
         return axes_of_shape(shape)
@@ -421,26 +425,35 @@ def guess_axes(path: str, shape: tuple[int, ...]) -> str:
         raise SourceError(f"{path}: {error}") from error
 
 
-def axes_with_override(said: str | None, shape: tuple[int, ...], own: Callable[[], str]) -> str:
-    """Return what ``own`` reads of the axes in the file, or where it cannot be told, the axes that somebody says.
+def axes_with_override(override: str | None, shape: tuple[int, ...], read_axes: Callable[[], str]) -> str:
+    """Return the axes of the file, or the override of the user if the file does not define them.
+
+    Parameters
+    ----------
+    override
+        Axes given by the user, or None.
+    shape
+        Shape of the image.
+    read_axes
+        Function that reads the axes from the file; raises `SourceError` if the file does not define them.
 
     Raises
     ------
     SourceError
-        The file does not tell and nobody says.
+        The file does not define its axes, and there is no override.
     ImageError
-        What is said does not fit.
+        The override does not match the shape.
     """
     try:
-        return own()
+        return read_axes()
     except SourceError:
-        if said is None:
+        if override is None:
             raise
-        return check_axes(said, shape)
+        return check_axes(override, shape)
 
 
 def is_default_channel_name(name: str) -> bool:
-    """Tell what writers fill in where a channel has no name, such as "Channel 0" or "Channel:0:0"."""
+    """Return whether a channel name is a placeholder of writers, such as "Channel 0" or "Channel:0:0"."""
     return re.fullmatch(r"(channel|ch|c)?[\s:_\d]*", name.strip().lower()) is not None
 
 
@@ -450,7 +463,7 @@ def calibrated_axes(axes: str) -> str:
 
 
 def source_without_metadata(data: ArrayLike, axes: str, path: str, kind: str) -> ImageSource:
-    """Return an image about which nothing but its axes is known; ``path`` may be a name for one in memory."""
+    """Return an image without metadata but its axes; for arrays in memory, ``path`` is a name."""
     return ImageSource(
         data=data,
         axes=axes,
@@ -465,10 +478,10 @@ def source_without_metadata(data: ArrayLike, axes: str, path: str, kind: str) ->
 
 
 def with_plausible_lengths(source: ImageSource) -> ImageSource:
-    """Return an image without the pixel sizes and positions that no image can have; its notes state them.
+    """Remove impossible pixel sizes and positions from an image; its notes list them.
 
     A pixel size that is not finite, not above 0, or beyond `LEAST_LENGTH` and `MOST_LENGTH` becomes 1.0 without a
-    unit, and a position that is not finite or beyond `MOST_LENGTH` becomes 0.0.
+    unit. A position that is not finite or beyond `MOST_LENGTH` becomes 0.0.
     """
     sizes, positions = dict(source.pixel_size), dict(source.translation)
     units, notes = dict(source.units), list(source.notes)

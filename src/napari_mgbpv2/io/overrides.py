@@ -1,4 +1,4 @@
-"""Axes, pixel size and units of an image as somebody says who knows them better than its file."""
+"""User overrides for the axes, pixel size and unit of an image."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ def with_metadata(
     pixel_size: float | Mapping[str, float] | None = None,
     unit: str | Mapping[str, str] | None = None,
 ) -> ImageSource:
-    """Return the same pixels under another description; what is not given stays as it is.
+    """Override the axes, pixel size and unit of an image; None leaves them unchanged.
 
     Parameters
     ----------
     source
         The image.
     axes
-        One letter for each axis, as `napari_mgbpv2.upscale` takes them. Pixel sizes go with their letter, channel
-        names and colours with "c" if that stays the same axis.
+        One letter per axis, out of "tzcyxs". Pixel sizes follow their letter. Channel names and colours are kept if
+        "c" remains the same axis.
     pixel_size
-        A number for y and x, or one for each axis that is named. The image's position is kept in pixels.
+        Pixel size of y and x, or a mapping from axis to pixel size. The position of the image in pixels is kept.
     unit
-        "micrometer", "nm", "s", ... in any usual spelling, or one for each axis that is named. A time is that of t, a
-        length that of the axes that ``pixel_size`` gives, without it of all in space. Sizes that are given without a
-        unit are in that of the file.
+        "micrometer", "nm", "s", ... in any common spelling, or a mapping from axis to unit. A unit of time applies to
+        t. A unit of length applies to the axes in ``pixel_size``, or without it to all spatial axes. Pixel sizes
+        without a unit are in the unit of the file.
 
     Raises
     ------
     ImageError
-        The axes do not fit the image, a size is not above 0, a unit is unknown or not one of its axis, or there is
-        no such axis.
+        The axes do not match the image, a size is not above 0, a unit is unknown or does not suit its axis, or an axis
+        does not exist.
     """
     if axes is not None:
         source = _renamed(source, check_axes(axes, source.data.shape))
     if not isinstance(pixel_size, Mapping):
         pixel_size = {} if pixel_size is None else dict.fromkeys("yx", pixel_size)
-    sizes = {axis: _size_of(axis, said) for axis, said in pixel_size.items()}
-    _check_axes_are_there(source, sizes)
+    sizes = {axis: _check_size(axis, value) for axis, value in pixel_size.items()}
+    _check_axes_exist(source, sizes)
     if isinstance(unit, str):
-        length = not is_time(_known(unit))
+        length = not is_time(_parse_unit(unit))
         unit = dict.fromkeys(
             [axis for axis in sizes or calibrated_axes(source.axes) if axis != "t"] if length else "t", unit
         )
-    units: dict[str, str | None] = {axis: _unit_of(axis, said) for axis, said in (unit or {}).items()}
-    _check_axes_are_there(source, units)
+    units: dict[str, str | None] = {axis: _check_unit(axis, value) for axis, value in (unit or {}).items()}
+    _check_axes_exist(source, units)
     return replace(
         source,
         pixel_size=source.pixel_size | sizes,
@@ -79,33 +79,33 @@ def _renamed(source: ImageSource, axes: str) -> ImageSource:
     )
 
 
-def _check_axes_are_there(source: ImageSource, said: Mapping[str, object]) -> None:
+def _check_axes_exist(source: ImageSource, given: Mapping[str, object]) -> None:
     known = tuple(calibrated_axes(source.axes))
-    for axis in said:
+    for axis in given:
         if axis not in known:
             raise ImageError(f"{source.path}: has no axis {axis!r} with a pixel size; it has {', '.join(known)}.")
 
 
-def _size_of(axis: str, said: float) -> float:
+def _check_size(axis: str, value: float) -> float:
     try:
-        size = float(said)
+        size = float(value)
     except (TypeError, ValueError):
         size = math.nan
     if not LEAST_LENGTH <= size <= MOST_LENGTH:
-        raise ImageError(f"the pixel size of {axis} is {said!r}; give a finite number above 0.")
+        raise ImageError(f"the pixel size of {axis} is {value!r}; give a finite number above 0.")
     return size
 
 
-def _known(said: str) -> str:
-    unit = long_unit(said)
+def _parse_unit(value: str) -> str:
+    unit = long_unit(value)
     if unit is None:
-        raise ImageError(f"unit {said!r} is unknown; give one such as micrometer, nanometer, millimeter or second.")
+        raise ImageError(f"unit {value!r} is unknown; give one such as micrometer, nanometer, millimeter or second.")
     return unit
 
 
-def _unit_of(axis: str, said: str) -> str:
-    unit = _known(said)
+def _check_unit(axis: str, value: str) -> str:
+    unit = _parse_unit(value)
     if axis in "tzyx" and is_time(unit) != (axis == "t"):
-        wanted = "a time, such as second" if axis == "t" else "a length, such as micrometer"
-        raise ImageError(f"the unit of {axis} is {said!r}; it must be {wanted}.")
+        expected = "a time, such as second" if axis == "t" else "a length, such as micrometer"
+        raise ImageError(f"the unit of {axis} is {value!r}; it must be {expected}.")
     return unit

@@ -1,4 +1,4 @@
-"""Which images are meant by paths, folders, patterns and addresses, and what else is there."""
+"""Discovery of images by paths, folders, glob patterns and addresses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PathPredicate = Callable[[str], bool]
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
-# What is taken for an image by its name alone. Any other file of a folder is one if its first bytes say so, and a file
-# that is named itself may have any name.
+# Files with these suffixes count as images. Other files in folders count if their first bytes match a known format.
+# Files that are named explicitly may have any name.
 IMAGE_SUFFIXES = (
     ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".svs", ".ndpi", ".lsm", ".stk", ".qptiff",
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx", ".webp", ".avif",
@@ -29,7 +29,7 @@ IMAGE_SUFFIXES = (
     ".msp", ".fli", ".flc",
     ".npy", ".zarr.zip", ".ozx", ".nii", ".nii.gz", ".czi", ".dv", ".r3d", ".lif", ".nd2",
 )  # fmt: skip
-# Files that begin as images do, but hold a camera's raw colours with a small preview, or are not complete.
+# Files that start like images, but are raw camera files with a small preview, or incomplete downloads.
 _NOT_BY_CONTENT = (
     ".nef", ".nrw", ".cr2", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2", ".pef", ".srw", ".3fr", ".iiq", ".erf",
     ".kdc", ".dcr", ".mos", ".part", ".partial", ".crdownload", ".tmp", ".lock",
@@ -47,14 +47,14 @@ _RESULT = "a result of this program"
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image that is meant.
+    """An image that was found.
 
     Attributes
     ----------
     path
-        Absolute path or address: what `open_source` takes.
+        Absolute path or address, for `open_source`.
     folder
-        The folder below which it was found; None where it is named itself.
+        Folder below which it was found; None if it was named explicitly.
     """
 
     path: str
@@ -63,16 +63,16 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """Something that is not taken for an image.
+    """A path that was not used as an image.
 
     Attributes
     ----------
     path
-        Where it is, or the pattern.
+        The path, or the pattern.
     reason
-        Why: "no image", "a result of this program", "a link that leads nowhere", ...
+        The reason: "no image", "a result of this program", "a link that leads nowhere", ...
     is_failure
-        Whether an image that was meant is missing because of it.
+        Whether a requested image is missing because of it.
     """
 
     path: str
@@ -82,14 +82,14 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Search:
-    """What paths, folders and patterns stand for.
+    """Result of a search.
 
     Attributes
     ----------
     images
-        Each once, in order.
+        The images in order, each once.
     skipped
-        What else is there, but for hidden files and those of operating systems.
+        All other paths, except hidden files and system files.
     """
 
     images: tuple[FoundImage, ...]
@@ -98,16 +98,16 @@ class Search:
 
 @dataclass(frozen=True)
 class SearchLocation:
-    """An existing path that is meant.
+    """An existing file, folder or address to search.
 
     Attributes
     ----------
     path
-        Absolute, or an address.
+        Absolute path, or an address.
     folder
-        Where the pattern that it matches begins to vary; None where it is named itself.
+        Fixed leading folder of the pattern that it matches; None if it was named explicitly.
     any_file
-        Whether a file is an image whatever its name and content: it is named itself, or by a pattern that says more
+        Whether to accept a file of any name and content: it was named explicitly, or by a pattern that specifies more
         of its name than ``*``.
     """
 
@@ -117,45 +117,45 @@ class SearchLocation:
 
 
 def find_sources(patterns: Paths) -> list[str]:
-    """Find images; of files in folders, no more than the first bytes are read.
+    """Find images. Of files in folders, only the first bytes are read.
 
     Parameters
     ----------
     patterns
-        One or several of: an image file or a Zarr, whatever its name; a folder, searched with all below it for Zarrs
-        and for files that are images by their suffix or their first bytes, but for hidden ones; a pattern such as
-        ``scans/**/*.tif``; an address, ``https://...`` or ``s3://...``. ``~`` is the home folder. Images that this
-        program has made are found by their own path alone, not in a folder or by a pattern. An image in several files
-        of an OME-TIFF is found once.
+        One or several of: an image file or a Zarr of any name; a folder, which is searched recursively for Zarrs and
+        for files with the suffix or first bytes of an image, except hidden ones; a pattern such as
+        ``scans/**/*.tif``; an address, ``https://...`` or ``s3://...``. ``~`` is the home folder. Results of this
+        program are found only by their own path, not in folders or by patterns. An OME-TIFF in several files is found
+        once.
 
     Returns
     -------
     list of str
-        Absolute paths and addresses, each once, in the order of ``patterns`` and of names and numbers in each: what
-        `open_source` takes.
+        Absolute paths and addresses for `open_source`, each once, in the order of ``patterns`` and in natural order
+        within each.
 
     Raises
     ------
     SourceError
-        A path does not exist, a folder holds no image, or a pattern matches nothing.
+        A path does not exist, a folder does not hold an image, or a pattern matches nothing.
     """
     return [image.path for image in search(patterns, strict=True).images]
 
 
 def search(patterns: Paths, *, strict: bool = False) -> Search:
-    """Find images as `find_sources` does, and what is left out.
+    """Find images, and list the skipped paths.
 
     Parameters
     ----------
     patterns
-        As `find_sources` has them.
+        One or several image files, Zarrs, folders, glob patterns or addresses; see `find_sources`.
     strict
-        Whether each of them must stand for an image; by default one that does not is left out and the rest found.
+        Whether each pattern must yield an image. By default, a pattern without images is listed as skipped.
 
     Raises
     ------
     SourceError
-        There is no image at all, or with ``strict`` none for one of the patterns.
+        No image was found, or with ``strict`` none for one of the patterns.
     """
     several = [patterns] if isinstance(patterns, (str, os.PathLike)) else list(patterns)
     if not several:
@@ -189,12 +189,12 @@ def search(patterns: Paths, *, strict: bool = False) -> Search:
 
 
 class MissingError(SourceError):
-    """A path, or a match of a pattern, is not there.
+    """A path or a match of a pattern is missing.
 
     Attributes
     ----------
     path, reason
-        What the message consists of.
+        Parts of the message.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -206,14 +206,14 @@ class MissingError(SourceError):
 
 
 def find_locations(path: str | os.PathLike[str]) -> list[SearchLocation]:
-    """Return a path or an address itself, or what it matches where it is a pattern, in order.
+    """Return a path or address itself, or the sorted matches of a pattern.
 
-    A path that exists is no pattern, whatever characters are in it; nor are the folders above a pattern.
+    An existing path is never treated as a pattern, and neither are existing folders above a pattern.
 
     Raises
     ------
     SourceError
-        There is nothing.
+        The path does not exist, or the pattern matches nothing.
     """
     given = expand_path(os.fspath(path))
     if is_url(given):
@@ -229,7 +229,7 @@ def find_locations(path: str | os.PathLike[str]) -> list[SearchLocation]:
         raise MissingError(whole, advice)
     fixed, varying = _fixed_and_varying(given)
     matches = glob.glob(os.path.join(glob.escape(fixed), varying), recursive=True)
-    if not matches:  # brackets of a folder that is called so may have been meant as a pattern, too
+    if not matches:  # brackets in the name of an existing folder may also be part of the pattern
         matches = glob.glob(given, recursive=True)
     if not matches:
         raise MissingError(whole, _NO_MATCH)
@@ -243,16 +243,16 @@ def find_locations(path: str | os.PathLike[str]) -> list[SearchLocation]:
 def images_in(
     location: SearchLocation, *, is_skipped: PathPredicate = lambda _: False, every_file: bool = False
 ) -> Search:
-    """Return the place itself, or the images below it where it is a folder, in order, and what is left out.
+    """Return the place itself, or the sorted images below a folder, and the skipped paths.
 
     Parameters
     ----------
     place
-        As `find_locations` gives it.
+        One result of `find_locations`.
     is_skipped
-        Which folders below it are not searched, beside hidden ones and links to folders.
+        Function from a folder to whether it is skipped. Hidden folders and links to folders are always skipped.
     every_file
-        Whether all files of folders are taken, for whoever opens them to tell what is no image.
+        Whether to return all files in folders, for callers that detect images themselves.
     """
     path, root = location.path, location.folder
     if is_url(path) or (root is None and (not os.path.isdir(path) or is_zarr(path))):
@@ -274,7 +274,7 @@ def images_in(
 
 
 def check_found(pattern: str | os.PathLike[str], found: Iterable[Search]) -> None:
-    """Raise `SourceError` if there is no image in what a path, folder or pattern stands for."""
+    """Raise `SourceError` if a path, folder or pattern yielded no image."""
     found = list(found)
     if not any(each.images for each in found):
         skipped = [other for each in found for other in each.skipped]
@@ -285,17 +285,17 @@ def check_found(pattern: str | os.PathLike[str], found: Iterable[Search]) -> Non
 
 
 def is_zarr(folder: str) -> bool:
-    """Return whether there is a Zarr array or group."""
+    """Return whether a folder is a Zarr array or group."""
     return any(os.path.exists(os.path.join(folder, marker)) for marker in ZARR_MARKERS)
 
 
 def check_file(path: str) -> None:
-    """Refuse what is no file or folder, before anything waits for its content.
+    """Refuse anything but files and folders, before reading would block.
 
     Raises
     ------
     SourceError
-        It is missing, a link that leads nowhere or to itself, a pipe, a socket or a device.
+        The path is missing, a broken or circular link, a pipe, a socket or a device.
     """
     try:
         mode = os.stat(path).st_mode
@@ -308,24 +308,24 @@ def check_file(path: str) -> None:
 
 
 def natural_order(path: str) -> tuple[list[str | int], str]:
-    """Return what to sort by so that "2.tif" comes before "10.tif"."""
-    parts: list[str | int] = [*re.split(r"([0-9]+)", path.casefold())]  # text and digits by turns
+    """Return a sort key for natural order: "2.tif" comes before "10.tif"."""
+    parts: list[str | int] = [*re.split(r"([0-9]+)", path.casefold())]  # text and digits alternate
     parts[1::2] = [int(part) for part in parts[1::2]]
     return parts, path
 
 
 def _check_reachable(path: str) -> None:
-    """Raise `MissingError` if it cannot be known whether something is there."""
+    """Raise `MissingError` if the folder of a path cannot be accessed."""
     try:
         os.lstat(path)
     except PermissionError as error:
         raise MissingError(path, f"cannot be looked for ({error.strerror}); check the folder's permissions.") from error
-    except (OSError, ValueError):  # nothing is there
+    except (OSError, ValueError):  # missing
         return
 
 
 def _fixed_and_varying(pattern: str) -> tuple[str, str]:
-    """Divide a pattern into the folder that is the same for all matches, and what varies below it."""
+    """Split a pattern into its fixed leading folder and the varying rest."""
     fixed, names = "", pattern.split(os.sep) if os.altsep is None else re.split(r"[\\/]", pattern)
     for number, name in enumerate(names[:-1]):
         further = f"{fixed}{name}{os.sep}"
@@ -356,7 +356,7 @@ def _below(folder: str, is_skipped: PathPredicate, every_file: bool) -> Iterator
             continue
         if not os.path.isdir(entry.path) or is_zarr(entry.path):  # entry.is_dir() fails at a link to itself
             yield _classify(entry.path, any_file=every_file)
-        elif entry.is_symlink():  # which may go round
+        elif entry.is_symlink():  # links may be circular
             yield SkippedFile(entry.path, "a link to a folder; name it itself")
         elif is_skipped(entry.path):
             yield SkippedFile(entry.path, "prepared patches")
@@ -365,7 +365,7 @@ def _below(folder: str, is_skipped: PathPredicate, every_file: bool) -> Iterator
 
 
 def _classify(path: str, *, any_file: bool = False) -> str | SkippedFile:
-    """Return the path of a file or a Zarr if it is an image."""
+    """Return the path of a file or Zarr if it is an image, else why it is skipped."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -380,16 +380,16 @@ def _classify(path: str, *, any_file: bool = False) -> str | SkippedFile:
 
 
 def _link_or_missing_reason(path: str, error: OSError) -> str | None:
-    """Say what is wrong with a link, or that nothing is there; None for any other reason."""
+    """Return the reason if a path is a bad link or missing; None for other errors."""
     if error.errno == errno.ELOOP:
-        return "is a link that leads to itself; mend or remove it."
+        return "is a link that leads to itself; fix or remove it."
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return "is a link that leads nowhere; mend or remove it." if os.path.islink(path) else _MISSING
+        return "is a link that leads nowhere; fix or remove it." if os.path.islink(path) else _MISSING
     return None
 
 
 def _kind_of(mode: int) -> str | None:
-    """Name what is neither a file nor a folder."""
+    """Return the name of a special file; None for files and folders."""
     for kind, name in (("FIFO", "a pipe (FIFO)"), ("SOCK", "a socket"), ("CHR", "a device"), ("BLK", "a device")):
         if getattr(stat, f"S_IS{kind}")(mode):
             return name
@@ -397,7 +397,7 @@ def _kind_of(mode: int) -> str | None:
 
 
 def _starts_like_image(path: str) -> bool:
-    """Tell an image by its first bytes, where its name says nothing."""
+    """Return whether the first bytes of a file are those of an image format."""
     if path.lower().endswith(_NOT_BY_CONTENT):
         return False
     try:

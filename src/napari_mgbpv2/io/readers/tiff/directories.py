@@ -1,7 +1,7 @@
-"""The directories (IFDs) of a TIFF, read from its bytes: how many there are, whether all describe alike pages.
+"""Directories (IFDs) of a TIFF, read as bytes: their number, and whether all describe pages of one layout.
 
-tifffile makes an object of each page, some ten seconds for 100,000 of them, and unpacks each list of tiles into Python
-integers. Here the directories are compared as bytes, and counts are checked before anything is unpacked.
+tifffile creates an object per page, which takes about ten seconds for 100,000 pages, and unpacks each list of tiles
+into Python integers. This module compares directories as bytes, and checks counts before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy.typing as npt
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.image import truncated_file_error
 
-MOST_SEGMENTS = 8_000_000  # tiles or strips of a page; tifffile takes 100 bytes for each
+MOST_SEGMENTS = 8_000_000  # tiles or strips per page; tifffile takes 100 bytes for each
 _MOST_TAGS = 4096
 _IMAGE_DESCRIPTION = 270
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
 _SEGMENT_TAGS = (_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES)
 _SUB_IFDS = 330
-# Tags on which the layout or meaning of pixels depends: subfile type, size, bits, compression, photometric, fill
-# order, orientation, samples, rows a strip, planar configuration, predictor, palette, tile size, SubIFDs, extra
+# Tags that determine the layout or meaning of pixels: subfile type, size, bits, compression, photometric, fill
+# order, orientation, samples, rows per strip, planar configuration, predictor, palette, tile size, SubIFDs, extra
 # samples, sample format, JPEG tables, subsampling, black and white, depth, GDAL_NODATA.
 _DECISIVE = (
     254, 255, 256, 257, 258, 259, 262, 266, 274, 277, 278, 284, 317, 320, 322, 323, 330, 338, 339, 347, 512, 530, 532,
     32997, 32998, 42113,
 )  # fmt: skip
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_MOST_DECISIVE_BYTES = 4096  # of one tag, such as a palette
-_BLOCK = 16_384  # directories that are compared at once
+_MOST_DECISIVE_BYTES = 4096  # per tag, such as a palette
+_BLOCK = 16_384  # directories per comparison
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Directories:
     Attributes
     ----------
     offsets
-        Byte at which each begins.
+        Byte offset of each directory.
     complete
-        Whether the chain ends, and not with a link beyond the file.
+        Whether the chain ends within the file.
     uniform
-        Whether they describe pages of one size, type and layout, without SubIFDs, and no description but in the first.
+        Whether all pages have the same size, type and layout, no SubIFDs, and a description only in the first page.
     data_offsets
-        Where the only strip or tile of each page begins, or None if pages have several.
+        Offset of the only strip or tile of each page, or None if pages have several.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class Directories:
 
 @dataclass(frozen=True)
 class _Format:
-    """Sizes of the parts of a directory: of classic TIFF or BigTIFF, in either byte order."""
+    """Sizes of the parts of a directory in classic TIFF or BigTIFF, in either byte order."""
 
     order: str
     big: bool
@@ -79,7 +79,7 @@ class _Format:
 
     @property
     def inline(self) -> int:
-        """Bytes of an offset, and of a value that stands in its tag."""
+        """Bytes of an offset, and of a value that is stored in its tag."""
         return 8 if self.big else 4
 
     def integer(self, data: bytes) -> int:
@@ -95,7 +95,7 @@ def read_directories(path: str) -> Directories:
     Raises
     ------
     SourceError
-        The file cannot be read, is no TIFF, or a page has more tiles or strips than can be dealt with.
+        The file cannot be read or is not a TIFF, or a page has too many tiles or strips.
     """
     check_regular(path)
     try:
@@ -110,23 +110,23 @@ def read_directories(path: str) -> Directories:
 
 
 def check_regular(path: str) -> None:
-    """Refuse what is no ordinary file: to open a fifo or a device may never end.
+    """Refuse anything but regular files: opening a pipe or a device may block forever.
 
     Raises
     ------
     SourceError
-        It is none, or is not there.
+        The path is missing, or not a regular file.
     """
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); check that it is there.") from error
     if not stat.S_ISREG(mode):
-        raise SourceError(f"{path}: is no ordinary file; give an image file.")
+        raise SourceError(f"{path}: is not a regular file; give an image file.")
 
 
 def first_description(path: str) -> bytes | None:
-    """Return the ImageDescription of the first page of a file; None if it has none or is no TIFF."""
+    """Return the ImageDescription of the first page of a file, if it has one and is a TIFF."""
     try:
         check_regular(path)
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -156,7 +156,7 @@ def _first(content: mmap.mmap, form: _Format) -> int:
 
 
 def _tag_count(content: mmap.mmap, form: _Format, offset: int) -> int | None:
-    """Count the tags of a directory; None if it does not lie within the file."""
+    """Return the number of tags of a directory; None if the directory is not within the file."""
     if not 8 <= offset <= len(content) - form.head:
         return None
     count = form.integer(content[offset : offset + form.head])
@@ -191,9 +191,9 @@ def _directories(path: str, content: mmap.mmap) -> Directories:
     alike: dict[int, bytes] | None = None
     uniform = True
     starts: list[npt.NDArray[np.int64]] | None = []
-    # The first page often has more tags than the others.
+    # The first page often has more tags than the others, and is compared separately.
     for begin, end in [(0, 1), *((i, min(i + _BLOCK, offsets.size)) for i in range(1, offsets.size, _BLOCK))]:
-        # Where the tags are others, neither are the pages compared, nor their many segments checked at once.
+        # Runs have the same number of tags, so their directories can be compared and checked at once.
         for part in _runs(counts, begin, end):
             entries = _gather(content, form, offsets[part], int(counts[part.start]))
             _check_segments(path, content, entries)
@@ -212,22 +212,22 @@ def _directories(path: str, content: mmap.mmap) -> Directories:
 
 
 def _runs(counts: npt.NDArray[np.int64], begin: int, end: int) -> list[slice]:
-    """Cut a range of directories where the number of their tags changes."""
+    """Split a range of directories into runs with the same number of tags."""
     cuts = [begin, *(begin + 1 + np.flatnonzero(np.diff(counts[begin:end]))).tolist(), end]
     return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
 def _chain(content: mmap.mmap, form: _Format) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
-    """Return offsets and numbers of tags of all directories, and whether the chain ends."""
+    """Return the offset and number of tags of each directory, and whether the chain ends."""
     head = struct.Struct(form.order + ("Q" if form.big else "H"))
     link = struct.Struct(form.order + ("Q" if form.big else "I"))
     offsets, counts, seen, size = [], [], set(), form.entry.itemsize
     offset, complete = _first(content, form), True
     try:
-        while offset and offset not in seen:  # tifffile, too, ends a chain that leads back to itself
+        while offset and offset not in seen:  # like tifffile, end a circular chain
             (count,) = head.unpack_from(content, offset)
             if count > _MOST_TAGS or offset < 8:
-                raise struct.error("no directory")
+                raise struct.error("not a directory")
             (following,) = link.unpack_from(content, offset + head.size + count * size)
             seen.add(offset)
             offsets.append(offset)
@@ -239,7 +239,7 @@ def _chain(content: mmap.mmap, form: _Format) -> tuple[npt.NDArray[np.int64], np
 
 
 def _gather(content: mmap.mmap, form: _Format, offsets: npt.NDArray[np.int64], count: int) -> npt.NDArray[Any]:
-    """Return the tags of directories of ``count`` tags each, one row a directory."""
+    """Return the tags of directories with ``count`` tags each, one row per directory."""
     size = count * form.entry.itemsize
     starts = (offsets + form.head).tolist()
     joined = b"".join([content[start : start + size] for start in starts])
@@ -247,7 +247,7 @@ def _gather(content: mmap.mmap, form: _Format, offsets: npt.NDArray[np.int64], c
 
 
 def _check_segments(path: str, content: mmap.mmap, entries: npt.NDArray[Any]) -> None:
-    """Refuse lists of tiles or strips that are longer than the file, or than can be dealt with."""
+    """Refuse lists of tiles or strips that exceed the file, or the supported number."""
     chosen = entries[np.isin(entries["code"], _SEGMENT_TAGS)]
     if not chosen.size:
         return
@@ -263,7 +263,7 @@ def _check_segments(path: str, content: mmap.mmap, entries: npt.NDArray[Any]) ->
 
 
 def _check_announced(path: str, form: _Format, entries: npt.NDArray[Any]) -> None:
-    """Refuse a page whose size takes more tiles or strips than can be dealt with, however few are listed."""
+    """Refuse a page whose size requires too many tiles or strips, even if fewer are listed."""
     flat = entries.reshape(-1)
 
     def values(code: int) -> npt.NDArray[np.int64]:
@@ -284,7 +284,7 @@ def _check_announced(path: str, form: _Format, entries: npt.NDArray[Any]) -> Non
 
 
 def _decisive(content: mmap.mmap, form: _Format, entries: npt.NDArray[Any], *, first: bool) -> dict[int, bytes] | None:
-    """Return the decisive tags that directories share; None if they differ, or are not those of a plain stack."""
+    """Return the decisive tags that all directories share; None if they differ, or do not form a plain stack."""
     codes = entries["code"]
     if (codes != codes[0]).any():
         return None
@@ -312,7 +312,7 @@ def _decisive(content: mmap.mmap, form: _Format, entries: npt.NDArray[Any], *, f
 
 
 def _single_starts(form: _Format, entries: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
-    """Return where the only segment of each page begins, or None if one has several."""
+    """Return the offset of the only segment of each page, or None if a page has several."""
     row = entries[0]["code"]
     for code in (_STRIP_OFFSETS, _TILE_OFFSETS):
         for number in np.flatnonzero(row == code):

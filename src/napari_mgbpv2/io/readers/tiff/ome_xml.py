@@ -1,4 +1,4 @@
-"""What OME-XML says of images: their sizes, where their planes are, how large pixels are and where they lie."""
+"""Parser of the OME-XML of TIFFs: image sizes, locations of planes, pixel sizes and positions."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from napari_mgbpv2.io.units import convert_length
 
 MOST_XML_BYTES = 2**28
 _MOST_DIGITS = 12
-_REFERENCE_FRAME = "reference frame"  # OME's default unit of a position: that of the stage, which nobody knows
+_REFERENCE_FRAME = "reference frame"  # default unit of positions in OME, whose relation to lengths is unknown
 
 
 class DamagedXml(SourceError):
-    """The text is no XML."""
+    """The text is not XML."""
 
 
-Length = tuple[float, str]  # a number and its unit as it is written
+Length = tuple[float, str]  # a number and its unit as written
 
 
 @dataclass(frozen=True)
 class PlaneBlock:
-    """Planes that follow each other in a file.
+    """Consecutive planes in a file.
 
     Attributes
     ----------
     first
-        Position of the first one among the planes of the image, along each of its page axes.
+        Position of the first plane in the image, along each page axis.
     ifd
-        Number of its page in the file.
+        Page number of the first plane in the file.
     count
         Number of planes; None for all pages of the file.
     file, uuid
-        The file, or None for that with the XML.
+        Name and UUID of the file; None for the file with the XML.
     """
 
     first: tuple[int, ...]
@@ -47,28 +47,29 @@ class PlaneBlock:
 
 @dataclass(frozen=True)
 class OmeImage:
-    """An image as OME-XML describes it.
+    """An image in OME-XML.
 
     Attributes
     ----------
     name
-        Its name, perhaps empty.
+        Name, may be empty.
     page_axes, page_shape
-        Axes along which it is cut into pages, slowest first, out of "TCZ", and how many there are along each.
+        Axes that number the pages, slowest first, out of "TCZ", and the length of each.
     height, width, samples
-        Of a page.
+        Size of a page in pixels, and samples per pixel.
     blocks
-        Where its planes are.
+        Locations of the planes.
     pixel_size
-        For each of t, z, y and x that has one.
+        Pixel size and unit of those of t, z, y and x that have one.
     position
-        Of the first plane, for each of t, z, y and x that has one; without a unit that is "reference frame".
+        Position and unit of the first plane along those of t, z, y and x that have one; the default unit is
+        "reference frame".
     moves
-        Whether other planes lie elsewhere along y and x.
+        Whether planes have different positions along y and x.
     channel_names, channel_colors
-        One per channel, or empty.
+        One value per channel, or empty.
     notes
-        Which pixel sizes and positions are not used, because no image can have them.
+        Sentences on pixel sizes and positions that are impossible and not used.
     """
 
     name: str
@@ -87,11 +88,11 @@ class OmeImage:
 
     @property
     def planes(self) -> int:
-        """Number of pages that it consists of."""
+        """Number of pages."""
         return math.prod(self.page_shape)
 
     def translation(self, axis: str) -> float | None:
-        """Return the position along an axis in the unit of its pixel size; None if it has none that can be told."""
+        """Return the position along an axis in the unit of its pixel size; None if it is unknown."""
         if axis not in self.position:
             return None
         number, unit = self.position[axis]
@@ -108,13 +109,13 @@ class OmeMetadata:
     Attributes
     ----------
     uuid
-        Of the file that it is in.
+        UUID of the file with the document.
     images
-        In order.
+        The images in order.
     metadata_file
-        Name of the file with the metadata, of a document that has nothing but that name.
+        Name of the file with the metadata, if the document only refers to it.
     has_modulo
-        Whether axes are split in a way that only tifffile knows.
+        Whether axes are split by modulo annotations, which only tifffile supports.
     """
 
     uuid: str | None
@@ -124,26 +125,26 @@ class OmeMetadata:
 
     @property
     def files(self) -> set[str]:
-        """Names of all files that are mentioned."""
+        """Names of all referenced files."""
         return {block.file for image in self.images for block in image.blocks if block.file is not None}
 
 
 def parse_ome_xml(path: str, text: str | bytes) -> OmeMetadata:
-    """Read OME-XML.
+    """Parse OME-XML.
 
     Parameters
     ----------
     path
-        The file that it is from, for messages.
+        File of the document, for messages.
     text
         The document.
 
     Raises
     ------
     DamagedXml
-        It is no XML.
+        The document is not XML.
     SourceError
-        It says what cannot be.
+        The document has impossible or unsupported values.
     """
     if len(text) > MOST_XML_BYTES:
         raise SourceError(f"{path}: its OME-XML has {len(text):,} bytes, more than is read; export it again.")
@@ -247,7 +248,7 @@ def _pixel_sizes(pixels: ET.Element) -> dict[str, Length]:
 
 
 def _positions(pixels: ET.Element) -> tuple[dict[str, Length], bool]:
-    """Return the position of the first plane, and whether others lie elsewhere along y and x."""
+    """Return the position of the first plane, and whether other planes have different positions along y and x."""
     planes = list(_children(pixels, "Plane"))
     first = _first_plane(planes)
     if first is None:
@@ -259,8 +260,8 @@ def _positions(pixels: ET.Element) -> tuple[dict[str, Length], bool]:
         number = _number(first.get(name))
         if number is not None:
             found[axis] = (number, first.get(f"{name}Unit", default))
-    places = {(plane.get("PositionX"), plane.get("PositionY")) for plane in planes}
-    return found, len(places) > 1
+    positions = {(plane.get("PositionX"), plane.get("PositionY")) for plane in planes}
+    return found, len(positions) > 1
 
 
 def _first_plane(planes: list[ET.Element]) -> ET.Element | None:
@@ -282,7 +283,7 @@ def _length_notes(pixels: ET.Element) -> tuple[str, ...]:
 
 
 def _colors(values: list[str]) -> tuple[str, ...]:
-    """Return signed 32-bit RGBA as "RRGGBB"."""
+    """Convert signed 32-bit RGBA values to "RRGGBB"."""
     try:
         return tuple(f"{int(value) >> 8 & 0xFFFFFF:06X}" for value in values)
     except ValueError:

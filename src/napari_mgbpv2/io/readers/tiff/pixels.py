@@ -1,8 +1,8 @@
 """Windows of the pixels of a TIFF: mapped where they are contiguous, else decoded segment by segment.
 
-A segment is a tile or a strip. It is read here rather than through tifffile's Zarr store for three reasons: missing
-bytes are noticed instead of read as zeros, a decoded segment is kept, so that neighbouring windows of a page with a
-single compressed strip do not decode it again and again, and small strips cost no Zarr chunk each.
+A segment is a tile or a strip. It is read here instead of through tifffile's Zarr store for three reasons: missing
+bytes are detected instead of read as zeros; decoded segments are cached, which avoids decoding a page with a single
+compressed strip for every window; and small strips have no overhead of a Zarr chunk each.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from napari_mgbpv2.io.readers.tiff.series import (
     uniform_series,
 )
 
-# JPEG 2000, WebP and JPEG XL hold their planes in 32 bits while they decode.
+# JPEG 2000, WebP and JPEG XL decode to planes of 32 bits.
 _CODECS_OF_WIDE_PLANES = (33003, 33004, 33005, 34712, 50001, 50002, 52546)
-_CACHE_BYTES = 128 * 2**20  # of decoded segments for each open file; a single larger segment is kept, too
+_CACHE_BYTES = 128 * 2**20  # cached decoded segments per open file; a single larger segment is cached, too
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class OpenedTiff:
     Attributes
     ----------
     tif
-        The file as tifffile has it.
+        The file, opened by tifffile.
     images
-        Its images, each with its levels.
+        The images of the file, each with its levels.
     notes
-        Sentences on what of its metadata is not used.
+        Sentences on metadata that are not used.
     """
 
     tif: tifffile.TiffFile
@@ -79,78 +79,82 @@ def opened(path: str) -> Iterator[OpenedTiff]:
     Raises
     ------
     SourceError
-        The file is damaged or cut short, or a part of it lies outside its folder.
+        The file is damaged or truncated, or one of its parts is outside its folder.
     """
     try:
         companion = is_companion(path)
         with ExitStack() as stack:
             if companion:
                 first = _first_part(path)
-                yield _ome(path, stack.enter_context(tifffile.TiffFile(first, is_ome=False)), _read_text(path), None)
+                yield _open_with_ome(
+                    path, stack.enter_context(tifffile.TiffFile(first, is_ome=False)), _read_text(path), None
+                )
                 return
             directories = read_directories(path)
             tif = stack.enter_context(tifffile.TiffFile(path))
-            if not directories.complete and not tif.is_ndpi:  # NDPI has links of its own kind
+            if not directories.complete and not tif.is_ndpi:  # NDPI has its own kind of links
                 raise truncated_file_error(path, "its list of pages leads beyond its end")
             text = tif.ome_metadata if tif.is_ome else None
             if text:
-                yield _ome(path, tif, text, PageFile(path, tif, directories))
+                yield _open_with_ome(path, tif, text, PageFile(path, tif, directories))
                 return
             uniform = uniform_series(path, tif, directories)
             yield OpenedTiff(tif, _series_of(tif) if uniform is None else [uniform])
     except SourceError:
         raise
-    except Exception as error:  # damage shows as errors of many classes, also when tags are first looked at
-        raise _unreadable(path, error) from error
+    except Exception as error:  # damage causes errors of many types, also when tags are first read
+        raise _unreadable_error(path, error) from error
 
 
 def _series_of(tif: tifffile.TiffFile) -> list[PageSeries]:
     return [cast(PageSeries, series) for series in tif.series]
 
 
-def _ome(path: str, tif: tifffile.TiffFile, text: str | bytes, own: PageFile | None) -> OpenedTiff:
-    """Return the images that OME-XML describes, or those of the bare pages if it describes none of them."""
+def _open_with_ome(path: str, tif: tifffile.TiffFile, text: str | bytes, own: PageFile | None) -> OpenedTiff:
+    """Return the images that the OME-XML describes, or those of the plain pages if it does not match any."""
     try:
         metadata = parse_ome_xml(path, text)
     except DamagedXml as error:
         if own is None:
             raise
-        return _bare(path, tif, own, f"{str(error).removeprefix(path + ': ')[:200]} Only its pixels are used")
+        return _open_without_ome(
+            path, tif, own, f"{str(error).removeprefix(path + ': ')[:200]} Only its pixels are used"
+        )
     files = OmeFileSet(path, own, metadata.uuid)
     if metadata.metadata_file is not None:
         companion = file_beside(path, metadata.metadata_file) if metadata.metadata_file else ""
         if not companion or not os.path.isfile(companion):
             raise SourceError(
                 f"{path}: is a part of an OME-TIFF whose metadata are in {metadata.metadata_file!r}, "
-                "which is not beside it; put that file there."
+                "which is not in its folder; put that file there."
             )
         metadata = read_metadata(companion)
         if metadata.metadata_file is not None:
-            raise SourceError(f"{companion}: holds no metadata itself, though {path} says so; export the image again.")
+            raise SourceError(f"{companion}: does not hold the metadata that {path} refers to; export the image again.")
     images = ome_series(path, metadata, files)
     fitting = [image for image in images if image.fits]
     if images and len(fitting) < len(images) and (own is None or fitting):
-        raise SourceError(f"{path}: its pages have other sizes than its OME-XML says; export it again.")
+        raise SourceError(f"{path}: its pages and its OME-XML have different sizes; export it again.")
     if fitting and metadata.has_modulo and not any(image.missing or image.is_multifile for image in fitting):
-        return OpenedTiff(tif, _series_of(tif))  # tifffile knows how its axes are split
+        return OpenedTiff(tif, _series_of(tif))  # tifffile handles split axes
     if fitting:
-        notes = [f"{len(files.absent)} of its files are not there"] if files.absent else []
+        notes = [f"{len(files.absent)} of its files are missing"] if files.absent else []
         return OpenedTiff(tif, list(fitting), tuple(notes))
     if own is None or metadata.files - {os.path.basename(path)}:
         absent = ", ".join(files.absent[:3]) or "no planes are listed"
-        raise SourceError(f"{path}: none of its planes are there ({absent}); put all files of the image together.")
-    return _bare(path, tif, own, "its OME-XML does not fit its pages: only its pixels are used")
+        raise SourceError(f"{path}: all of its planes are missing ({absent}); put all files of the image together.")
+    return _open_without_ome(path, tif, own, "its OME-XML does not match its pages: only its pixels are used")
 
 
-def _bare(path: str, tif: tifffile.TiffFile, own: PageFile, note: str) -> OpenedTiff:
-    """Return the images of a TIFF whose OME-XML is not to be used."""
+def _open_without_ome(path: str, tif: tifffile.TiffFile, own: PageFile, note: str) -> OpenedTiff:
+    """Return the images of a TIFF without using its OME-XML."""
     tif.is_ome = False
     uniform = uniform_series(path, tif, own.directories)
     return OpenedTiff(tif, _series_of(tif) if uniform is None else [uniform], (note,))
 
 
 def is_companion(path: str) -> bool:
-    """Return whether a file is OME-XML by its content, as the companion of OME-TIFFs is."""
+    """Return whether the content of a file is OME-XML, as in companion files of OME-TIFFs."""
     with open(path, "rb") as file:
         start = file.read(4096).lstrip(b"\xef\xbb\xbf \r\n\t")
     return start.startswith((b"<?xml", b"<OME", b"<ome:OME")) and re.search(rb"<(\w+:)?OME\b", start) is not None
@@ -162,31 +166,33 @@ def _read_text(path: str) -> bytes:
 
 
 def read_metadata(path: str) -> OmeMetadata:
-    """Read the metadata of a companion file, or those in a TIFF."""
+    """Read the OME-XML of a companion file or a TIFF."""
     check_regular(path)
     text = _read_text(path) if is_companion(path) else first_description(path)
     if not text:
-        raise SourceError(f"{path}: holds no OME-XML, though another file says so; export the image again.")
+        raise SourceError(f"{path}: does not hold the OME-XML that another file refers to; export the image again.")
     return parse_ome_xml(path, text.rstrip(b"\0"))
 
 
 def _first_part(path: str) -> str:
-    """Return the first file with planes that a companion file names and that is there."""
+    """Return the first existing file that a companion file names."""
     for name in sorted(read_metadata(path).files):
         if os.path.isfile(part := file_beside(path, name)):
             return part
-    raise SourceError(f"{path}: none of the files that it names are beside it; put all files of the image together.")
+    raise SourceError(
+        f"{path}: none of the files that it names are in its folder; put all files of the image together."
+    )
 
 
-def _unreadable(path: str, error: Exception) -> SourceError:
+def _unreadable_error(path: str, error: Exception) -> SourceError:
     if isinstance(error, FileNotFoundError):
-        return _gone(path, error)
+        return _missing_file_error(path, error)
     return SourceError(
         f"{path}: cannot be read as TIFF ({error}); it is damaged or cut short: copy or export it again."
     )
 
 
-def _gone(path: str, error: OSError) -> SourceError:
+def _missing_file_error(path: str, error: OSError) -> SourceError:
     return SourceError(f"{path}: cannot be read any more ({error.strerror}); bring the file back.")
 
 
@@ -201,24 +207,25 @@ def open_pixels(path: str, file: OpenedTiff, series: int, level: int, missing: s
     path
         The file, or the companion of its files.
     file
-        The same, open.
+        The open file.
     series, level
-        Which image, and which of its resolutions.
+        Index of the image, and index of its resolution.
     missing
-        What is done about planes that are announced and not there: "refuse", or "blank", read as zeros, or NaN where
-        pixels are floats.
+        Handling of announced planes that are missing: "refuse", or "blank", which reads them as zeros, or as NaN in
+        float images.
 
     Raises
     ------
     SourceError
-        There is no such series or level, its dtype is none of an image, planes are missing, or the file is cut short.
+        The series or level does not exist, the dtype is not one of an image, planes are missing, or the file is
+        truncated.
     """
     images: PageSeries = pick(path, "TIFF", "series", file.images, series)
     image: PageSeries = pick(path, "image", "level", images.levels, level)
     if (count := missing_planes(image)) and missing != "blank":
         raise SourceError(
-            f"{path}: {count:,} of the {len(image):,} planes that its metadata announce are not there: the acquisition "
-            'was stopped, or files are missing. Bring them, or take it with blank planes in their place: "--missing '
+            f"{path}: {count:,} of the {len(image):,} planes that its metadata announce are missing: the acquisition "
+            'was stopped, or files are missing. Add them, or read blank planes in their position: "--missing '
             'blank", or missing="blank".'
         )
     reopen = (_reopen, (path, series, level, missing))
@@ -233,14 +240,14 @@ def open_pixels(path: str, file: OpenedTiff, series: int, level: int, missing: s
 
 
 def missing_planes(image: PageSeries) -> int:
-    """Count the planes that are announced and not there."""
+    """Return the number of announced planes that are missing."""
     if isinstance(image, OmeSeries):
         return image.missing
     return sum(page is None for page in getattr(image, "pages", ()))
 
 
 def _nodata(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> float | None:
-    """Return the value of missing pixels; tifffile refuses the one that is used most, the lowest float."""
+    """Return the value of missing pixels; tifffile rejects the most common one, the lowest float."""
     tag = page.tags.get("GDAL_NODATA")
     try:
         value = float("nan" if tag is None else str(tag.value).strip(" \0"))
@@ -261,37 +268,39 @@ class TiffArray(FileArray):
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     image
-        The level, of a file that is open now; later, it is opened for each read.
-    reopen, nodata
-        As `FileArray` has them.
+        The level, of a file that is open during construction; later it is opened for each read.
+    reopen
+        A module-level function and its arguments that build the same array again.
+    nodata
+        Value of missing pixels, if any.
     """
 
     def __init__(self, path: str, image: PageSeries, reopen: Reopen, nodata: float | None = None) -> None:
         super().__init__(path, image.shape, image.dtype, reopen, nodata)
         self._image = image
-        self._empty = nodata or 0  # what a sparse file leaves out
+        self._empty = nodata or 0  # value of segments that a sparse file omits
         self._missing_plane = np.nan if self.dtype.kind == "f" else self._empty
         self._page_lock = threading.Lock()
         self._cache: BoundedCache[tuple[int, int], Pixels] = BoundedCache(_CACHE_BYTES)
         key = image.keyframe
-        key.decode  # noqa: B018 - made when first asked for, from tags that may still have to be read
-        # All pages of an image are alike: separate samples, depth, height, width, interleaved samples.
+        key.decode  # noqa: B018 - compute the lazy attribute while the file is open
+        # All pages have this shape: separate samples, depth, height, width, interleaved samples.
         self._page_shape: tuple[int, ...] = tuple(key.shaped)
         segment = (key.tiledepth, key.tilelength, key.tilewidth) if key.is_tiled else (
             1, min(key.rowsperstrip, key.imagelength), key.imagewidth
         )  # fmt: skip
         self._segment_shape = (1, *map(int, segment), self._page_shape[4])
         self._grid = tuple(-(-size // part) for size, part in zip(self._page_shape, self._segment_shape, strict=True))
-        # Decoders make whole segments, also where an image is smaller than one; encoded bytes and a copy come on top.
+        # Decoders return whole segments, even of smaller images; encoded bytes and a copy need additional memory.
         self._segment_bytes = math.prod(self._segment_shape) * self.dtype.itemsize
         self._page_axes = self._count_page_axes()
         self._check_complete(key)
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Pixels of a tile or a strip."""
+        """Shape of a tile or strip in pixels."""
         outer = self.ndim - self._page_axes
         pairs = zip(self._segment_shape, self._page_shape, strict=True)
         parts = iter([min(part, size) for part, size in pairs if size > 1])
@@ -299,17 +308,17 @@ class TiffArray(FileArray):
 
     @property
     def decoding_bytes(self) -> int:
-        """Bytes at the peak of decoding a tile or a strip: encoded, decoded and copied."""
+        """Peak memory in bytes for decoding a tile or strip: encoded, decoded and copied."""
         encoded = max((int(count) for count in self._image.keyframe.databytecounts if count), default=0)
         codec = int(self._image.keyframe.compression)
         planes = 4 * math.prod(self._segment_shape) if codec in _CODECS_OF_WIDE_PLANES else 0
         return encoded + max(2 * self._segment_bytes, self._segment_bytes + planes + encoded * (planes > 0))
 
     def reading_memory(self, window: Sequence[int], readers: int) -> ReadingMemory:
-        """Return the memory that decoding takes, and what is kept of decoded tiles or strips."""
+        """Return the memory that decoding and the cache of decoded segments take."""
         count = len(self._image) * math.prod(self._grid)
         kept = min(count * self._segment_bytes, max(_CACHE_BYTES, self._segment_bytes))
-        if count == 1:  # the others wait for it
+        if count == 1:  # other readers wait for it
             return ReadingMemory(self.decoding_bytes, kept)
         return ReadingMemory(0, kept + min(readers, count) * self.decoding_bytes)
 
@@ -322,7 +331,7 @@ class TiffArray(FileArray):
         return [self.path, *(page.parent.filehandle.path for page in pages if page is not None)]
 
     def _count_page_axes(self) -> int:
-        """Count the trailing axes of the image that lie within a page; those before number the pages."""
+        """Return the number of trailing axes within a page; the leading axes number the pages."""
         page = [size for size in self._page_shape if size > 1]
         for count in range(self.ndim + 1):
             inner = [size for size in self.shape[self.ndim - count :] if size > 1]
@@ -369,10 +378,10 @@ class TiffArray(FileArray):
             range(part.start // size, -(-part.stop // size))
             for part, size in zip(box, self._segment_shape, strict=True)
         ]
-        for place in itertools.product(*touched):
-            pixels = self._segment(number, page, place)
+        for position in itertools.product(*touched):
+            pixels = self._segment(number, page, position)
             source, destination = [], []
-            for part, index, size, length in zip(box, place, self._segment_shape, pixels.shape, strict=True):
+            for part, index, size, length in zip(box, position, self._segment_shape, pixels.shape, strict=True):
                 begin = index * size
                 low, high = max(part.start, begin), min(part.stop, begin + length)
                 source.append(slice(low - begin, high - begin))
@@ -390,21 +399,21 @@ class TiffArray(FileArray):
             except SourceError:
                 raise
             except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-                raise _unreadable(self.path, error) from error
+                raise _unreadable_error(self.path, error) from error
             finally:
                 if was_closed:
                     file.close()
         return page
 
-    def _segment(self, number: int, page: tifffile.TiffPage | tifffile.TiffFrame, place: tuple[int, ...]) -> Pixels:
-        """Return the decoded segment at ``place`` in the page's grid, cut to the page, in the page's dimensions."""
-        index = int(np.ravel_multi_index(place, self._grid))
+    def _segment(self, number: int, page: tifffile.TiffPage | tifffile.TiffFrame, position: tuple[int, ...]) -> Pixels:
+        """Return the decoded segment at a position in the page's grid, cropped to the page, with the page's axes."""
+        index = int(np.ravel_multi_index(position, self._grid))
         inside = tuple(
             min(size, whole - i * size)
-            for i, size, whole in zip(place, self._segment_shape, self._page_shape, strict=True)
+            for i, size, whole in zip(position, self._segment_shape, self._page_shape, strict=True)
         )
-        present = self._place(page, index)
-        if present is None:  # one value for all its pixels: a small file may leave out huge segments
+        present = self._locate(page, index)
+        if present is None:  # broadcast one value, since a small file may omit huge segments
             return np.broadcast_to(np.asarray(self._empty).astype(self.dtype), inside)
         return self._cache.get((number, index), lambda: self._decode(number, page, index, inside, *present))
 
@@ -436,7 +445,7 @@ class TiffArray(FileArray):
         given = {name: table for name, table in tables.items() if table is not None}
         try:
             decoded = page.decode(encoded, index, **given)[0]
-        except Exception as error:  # each codec has its own
+        except Exception as error:  # codecs raise errors of many types
             raise SourceError(
                 f"{self.path}: segment {index} of page {number} cannot be decoded ({error}); "
                 "the file is damaged: copy or export it again."
@@ -449,10 +458,10 @@ class TiffArray(FileArray):
             )
         if self._image.transform is not None:
             pixels = self._image.transform(pixels)
-        return pixels.astype(self.dtype)  # a copy: it holds neither the padding of a tile nor the encoded bytes
+        return pixels.astype(self.dtype)  # a copy, which does not retain the padding of the tile or the encoded bytes
 
-    def _place(self, page: tifffile.TiffPage | tifffile.TiffFrame, index: int) -> tuple[int, int] | None:
-        """Return where a segment begins and how many bytes it has, or None where the file leaves it out."""
+    def _locate(self, page: tifffile.TiffPage | tifffile.TiffFrame, index: int) -> tuple[int, int] | None:
+        """Return the offset and byte count of a segment, or None if the file omits it."""
         if index >= len(page.dataoffsets) or index >= len(page.databytecounts):
             lists = min(len(page.dataoffsets), len(page.databytecounts))
             raise truncated_file_error(
@@ -460,20 +469,20 @@ class TiffArray(FileArray):
             )
         try:
             offset, count = int(page.dataoffsets[index]), int(page.databytecounts[index])
-        except (TypeError, ValueError, OverflowError) as error:  # they are no numbers
-            raise _unreadable(page.parent.filehandle.path, error) from error
+        except (TypeError, ValueError, OverflowError) as error:  # not numbers
+            raise _unreadable_error(page.parent.filehandle.path, error) from error
         return (offset, count) if offset and count else None
 
     def _encoded(self, page: tifffile.TiffPage | tifffile.TiffFrame, offset: int, count: int) -> bytes:
-        path = page.parent.filehandle.path  # one of several, with OME-TIFF
+        path = page.parent.filehandle.path  # an OME-TIFF may have several files
         try:
-            with open(path, "rb") as file:  # a handle of its own needs no lock
+            with open(path, "rb") as file:  # a separate handle does not need a lock
                 file.seek(offset)
                 encoded = file.read(min(count, os.fstat(file.fileno()).st_size))  # a damaged count may be huge
         except OSError as error:
-            raise _gone(path, error) from error
-        except (ValueError, OverflowError) as error:  # they are impossible
-            raise _unreadable(path, error) from error
+            raise _missing_file_error(path, error) from error
+        except (ValueError, OverflowError) as error:  # impossible values
+            raise _unreadable_error(path, error) from error
         if len(encoded) < count:
             raise truncated_file_error(path, f"a segment needs {count} bytes and {len(encoded)} are left")
         return encoded

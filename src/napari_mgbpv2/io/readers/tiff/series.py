@@ -1,4 +1,4 @@
-"""The images of a TIFF as series of pages that are read when they are wanted, whatever their number."""
+"""Images of a TIFF as series of lazily read pages, for files with any number of pages."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from napari_mgbpv2.io.image import truncated_file_error
 from napari_mgbpv2.io.readers.tiff.directories import Directories, read_directories
 from napari_mgbpv2.io.readers.tiff.ome_xml import OmeImage, OmeMetadata, PlaneBlock
 
-_KEPT_PAGE_BYTES = 32 * 2**20  # of the descriptions of pages, not of their pixels
-_SEGMENT_BYTES = 100  # of a tile or strip in the description of a page
+_CACHED_PAGE_BYTES = 32 * 2**20  # of cached page descriptions, not of pixels
+_SEGMENT_BYTES = 100  # per tile or strip in a page description
 _MOST_LEVELS = 64
-# Flavours whose pages are more than a plain stack; tifffile knows their structure.
+# Flavours whose pages are not a plain stack; tifffile handles their structure.
 _OTHER_FLAVOURS = (
     "lsm", "mmstack", "ome", "imagej", "ndtiff", "fluoview", "stk", "sis", "svs", "scn", "qpi", "ndpi", "bif", "avs",
     "eer", "philips", "scanimage", "nih", "mdgel",
@@ -31,7 +31,7 @@ _OTHER_FLAVOURS = (
 
 
 class PageSeries(Protocol):
-    """One resolution of one image: what tifffile's series and those below have in common."""
+    """One resolution of one image; the common interface of tifffile's series and those of this module."""
 
     shape: tuple[int, ...]
     axes: str
@@ -45,7 +45,7 @@ class PageSeries(Protocol):
 
     @property
     def dataoffset(self) -> int | None:
-        """Where the pixels begin if all of them follow each other as they are in memory."""
+        """Offset of the pixels if they are contiguous in memory order, else None."""
 
     def __len__(self) -> int:
         """Number of pages."""
@@ -55,22 +55,22 @@ class PageSeries(Protocol):
 
 
 @dataclass(frozen=True)
-class _KeptPage:
+class _CachedPage:
     page: tifffile.TiffPage
     nbytes: int
 
 
 class PageFile:
-    """A TIFF whose pages are read one by one; the file is open only while that is done.
+    """A TIFF whose pages are read on demand; the file is open only during a read.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     tif
-        The same, if it is open already.
+        The open file, if any.
     directories
-        Its directories, if they are known already.
+        Its directories, if already read.
     """
 
     def __init__(self, path: str, tif: tifffile.TiffFile | None = None, directories: Directories | None = None) -> None:
@@ -78,14 +78,14 @@ class PageFile:
         self.directories = read_directories(path) if directories is None else directories
         self._tif = tif
         self._lock = threading.RLock()
-        self._pages: BoundedCache[tuple[int, int], _KeptPage] = BoundedCache(_KEPT_PAGE_BYTES)
+        self._pages: BoundedCache[tuple[int, int], _CachedPage] = BoundedCache(_CACHED_PAGE_BYTES)
 
     def __len__(self) -> int:
         """Number of pages, without SubIFDs."""
         return int(self.directories.offsets.size)
 
     def page(self, ifd: int, level: int = 0) -> tifffile.TiffPage | None:
-        """Return a page, or a reduced one of it; None if the page has no such level."""
+        """Return a page or one of its reduced levels; None if the level does not exist."""
         if level == 0:
             return self._read(ifd, 0, int(self.directories.offsets[ifd]))
         full = self.page(ifd)
@@ -94,9 +94,9 @@ class PageFile:
         return self._read(ifd, level, offset) if offset >= 8 else None
 
     def _read(self, ifd: int, level: int, offset: int) -> tifffile.TiffPage:
-        return self._pages.get((ifd, level), lambda: self._make(ifd, level, offset)).page
+        return self._pages.get((ifd, level), lambda: self._read_page(ifd, level, offset)).page
 
-    def _make(self, ifd: int, level: int, offset: int) -> _KeptPage:
+    def _read_page(self, ifd: int, level: int, offset: int) -> _CachedPage:
         with self._lock:
             if self._tif is None:
                 with tifffile.TiffFile(self.path, is_ome=False) as self._tif:
@@ -107,27 +107,27 @@ class PageFile:
                 file.open()  # does nothing if it is open
                 file.seek(offset)
                 page = tifffile.TiffPage(self._tif, (ifd, level) if level else ifd)
-                page.decode  # noqa: B018 - made when it is first wanted, from tags that may still have to be read
+                page.decode  # noqa: B018 - compute the lazy attribute while the file is open
                 page.jpegtables  # noqa: B018
             finally:
                 if was_closed:
                     file.close()
-        return _KeptPage(page, 10_000 + _SEGMENT_BYTES * len(page.dataoffsets))
+        return _CachedPage(page, 10_000 + _SEGMENT_BYTES * len(page.dataoffsets))
 
 
 class _LazySeries(ABC):
-    """A series of which only the first page has been read.
+    """A series with only its first page read.
 
     Parameters
     ----------
     keyframe
-        Its first page that is there.
+        First existing page.
     axes, shape
-        Of all axes, those of length one included; only y and x stay if they have length one.
+        All axes and their lengths. Axes of length one are dropped, except y and x.
     kind, name
-        As tifffile has them.
+        Kind and name of the series, in the terms of tifffile.
     pages
-        Number of pages, those that are missing included.
+        Number of pages, including missing ones.
     """
 
     def __init__(
@@ -155,19 +155,19 @@ class _LazySeries(ABC):
         Raises
         ------
         SourceError
-            It is of another kind than the first one.
+            The page differs from the first one in size, type or layout.
         """
         page = self._page(number)
         if page is not None and page is not self.keyframe and _layout(page) != _layout(self.keyframe):
             raise SourceError(
-                f"{page.parent.filehandle.path}: page {page.index} is no page of the image: it has another size, type "
-                "or layout than the first one; save the image again."
+                f"{page.parent.filehandle.path}: page {page.index} does not belong to the image: it has another size, "
+                "type or layout than the first one; save the image again."
             )
         return page
 
     @property
     def dataoffset(self) -> int | None:
-        """Where the pixels begin if all of them follow each other as they are in memory."""
+        """Offset of the pixels if they are contiguous in memory order, else None."""
         return None
 
     @abstractmethod
@@ -176,7 +176,7 @@ class _LazySeries(ABC):
 
 
 def _layout(page: tifffile.TiffPage) -> tuple[Any, ...]:
-    """What pages of one image have in common; each is decoded by its own compression and byte order."""
+    """Return the properties that pages of one image share. Compression and byte order may differ per page."""
     segment = (page.tiledepth, page.tilelength, page.tilewidth) if page.is_tiled else (
         min(page.rowsperstrip, page.imagelength),
     )  # fmt: skip
@@ -185,17 +185,17 @@ def _layout(page: tifffile.TiffPage) -> tuple[Any, ...]:
 
 
 def _contiguous(page: tifffile.TiffPage, file: PageFile, ifds: Sequence[int] | np.ndarray[Any, Any]) -> int | None:
-    """Return where pages begin that follow each other in a file without gaps, uncompressed; else None."""
+    """Return the offset of uncompressed pages that are contiguous in a file; None for all others."""
     starts = file.directories.data_offsets
     if starts is None or not page.is_contiguous or page.dtype is None:
         return None
-    wanted = starts[np.asarray(ifds)]
+    offsets = starts[np.asarray(ifds)]
     size = math.prod(page.shape) * np.dtype(page.dtype).itemsize
-    return int(wanted[0]) if (np.diff(wanted) == size).all() else None
+    return int(offsets[0]) if (np.diff(offsets) == size).all() else None
 
 
 class UniformSeries(_LazySeries):
-    """All pages of a file as one image: a plain stack, or an array as tifffile writes it."""
+    """All pages of a file as one image: a plain stack, or an array written by tifffile."""
 
     def __init__(self, file: PageFile, keyframe: tifffile.TiffPage, axes: str, shape: Sequence[int], kind: str) -> None:
         super().__init__(keyframe, axes, shape, kind, "", len(file))
@@ -203,7 +203,7 @@ class UniformSeries(_LazySeries):
 
     @property
     def dataoffset(self) -> int | None:
-        """Where the pixels begin if all of them follow each other as they are in memory."""
+        """Offset of the pixels if they are contiguous in memory order, else None."""
         return _contiguous(self.keyframe, self._file, range(len(self)))
 
     def _page(self, number: int) -> tifffile.TiffPage | None:
@@ -211,14 +211,14 @@ class UniformSeries(_LazySeries):
 
 
 def uniform_series(path: str, tif: tifffile.TiffFile, directories: Directories) -> UniformSeries | None:
-    """Return all pages of a file as one image; None if they are not alike, or of a flavour that tifffile knows better.
+    """Return all pages of a file as one image; None if they differ, or if tifffile must handle the flavour.
 
     Parameters
     ----------
     path, tif
-        The file, open.
+        The open file.
     directories
-        Its directories.
+        Directories of the file.
     """
     count = int(directories.offsets.size)
     if count < 2 or not directories.uniform or any(getattr(tif, f"is_{flavour}") for flavour in _OTHER_FLAVOURS):
@@ -243,16 +243,16 @@ def uniform_series(path: str, tif: tifffile.TiffFile, directories: Directories) 
 
 
 class OmeFileSet:
-    """The files over which the images of an OME-TIFF are spread, all in one folder.
+    """The files of an OME-TIFF, all in one folder.
 
     Parameters
     ----------
     path
-        The file that is opened: a TIFF, or a companion with the metadata alone.
+        The opened file: a TIFF, or a companion with only the metadata.
     own
-        Its pages, if it is a TIFF.
+        Pages of the opened file, if it is a TIFF.
     uuid
-        Of that file.
+        UUID of the opened file.
     """
 
     def __init__(self, path: str, own: PageFile | None, uuid: str | None) -> None:
@@ -261,30 +261,30 @@ class OmeFileSet:
 
     @property
     def absent(self) -> list[str]:
-        """Names of the files that were looked for and are not there."""
+        """Names of the files that were requested and are missing."""
         return [name for name, file in self._files.items() if file is None]
 
     @property
     def pages(self) -> int:
-        """Number of pages of all files that were looked for."""
+        """Number of pages of all requested files."""
         return sum(len(file) for file in (self._own, *self._files.values()) if file is not None)
 
     def is_own(self, block: PlaneBlock) -> bool:
-        """Return whether planes are in the file that is opened."""
+        """Return whether planes are in the opened file."""
         return self._own is not None and is_own_block(self._path, self._uuid, block)
 
     def of(self, block: PlaneBlock) -> PageFile | None:
-        """Return the file of some planes; None if it is not there.
+        """Return the file of a block of planes; None if it is missing.
 
         Raises
         ------
         SourceError
-            It lies outside the folder, or is no TIFF.
+            The file is outside the folder, or not a TIFF.
         """
         if self.is_own(block):
             return self._own
         if not block.file:
-            raise SourceError(f"{self._path}: does not say in which file its planes are; export it again.")
+            raise SourceError(f"{self._path}: does not name the file of its planes; export it again.")
         if block.file not in self._files:
             path = file_beside(self._path, block.file)
             self._files[block.file] = PageFile(path) if os.path.lexists(path) else None
@@ -299,19 +299,19 @@ def is_own_block(path: str, uuid: str | None, block: PlaneBlock) -> bool:
 
 
 def file_beside(path: str, name: str) -> str:
-    """Return the path of a file that another one names as a part of itself.
+    """Return the path of a file that another file names as one of its parts.
 
     Parameters
     ----------
     path
-        The file that names it.
+        The file that contains the name.
     name
-        As it stands there.
+        The name.
 
     Raises
     ------
     SourceError
-        It is not in the folder of that file, or below.
+        The named file is not in the folder of the other file or below.
     """
     folder = os.path.dirname(os.path.abspath(path))
     found = os.path.normpath(os.path.join(folder, name)) if "\0" not in name else ""
@@ -334,9 +334,9 @@ class OmeSeries(_LazySeries):
     Attributes
     ----------
     described
-        What its OME-XML says.
+        The image in the OME-XML.
     missing
-        Number of planes that are announced and not there.
+        Number of announced planes that are missing.
     """
 
     def __init__(self, image: OmeImage, where: dict[int, tuple[PageFile, int]], level: int = 0) -> None:
@@ -356,23 +356,23 @@ class OmeSeries(_LazySeries):
         if level == 0:
             count = len(keyframe.subifds or ())
             if count > _MOST_LEVELS:
-                raise SourceError(f"{file.path}: has {count:,} levels, which cannot be; export it again.")
+                raise SourceError(f"{file.path}: has {count:,} levels, which is impossible; export it again.")
             self.levels += [OmeSeries(image, where, number + 1) for number in range(count)]
 
     @property
     def fits(self) -> bool:
-        """True if its pages have the size that the OME-XML says."""
+        """True if the pages have the size given in the OME-XML."""
         page = [size for axis, size in zip(self.axes, self.shape, strict=True) if axis in "YXS"]
         return list(self.keyframe.shape) == page
 
     @property
     def files(self) -> list[str]:
-        """Paths of all files with planes of it."""
+        """Paths of all files with planes of the image."""
         return sorted({file.path for file, _ in self._where.values()})
 
     @property
     def dataoffset(self) -> int | None:
-        """Where the pixels begin if all of them follow each other as they are in memory."""
+        """Offset of the pixels if they are contiguous in memory order, else None."""
         if self.missing or self.is_multifile or self._level:
             return None
         file = self._where[0][0]
@@ -386,12 +386,12 @@ class OmeSeries(_LazySeries):
 
 
 def ome_series(path: str, metadata: OmeMetadata, files: OmeFileSet) -> list[OmeSeries]:
-    """Return the images of an OME-TIFF that have planes; those with planes in the opened file come first.
+    """Return the images of an OME-TIFF that have planes, those in the opened file first.
 
     Raises
     ------
     SourceError
-        A file lies outside the folder, is damaged, or the metadata list planes again and again.
+        A file is outside the folder or damaged, or the metadata list planes repeatedly.
     """
     found = []
     for image in metadata.images:
@@ -399,16 +399,16 @@ def ome_series(path: str, metadata: OmeMetadata, files: OmeFileSet) -> list[OmeS
         if where:
             own = any(files.is_own(block) for block in image.blocks)
             found.append((not own, OmeSeries(image, where)))
-    return [series for _, series in sorted(found, key=lambda each: each[0])]  # else in order
+    return [series for _, series in sorted(found, key=lambda each: each[0])]  # the sort is stable
 
 
 def _planes(path: str, image: OmeImage, files: OmeFileSet) -> dict[int, tuple[PageFile, int]]:
-    """Return where the planes are that are there, by their numbers."""
+    """Return the file and IFD of each existing plane, by plane number."""
     where: dict[int, tuple[PageFile, int]] = {}
     listed = 0
     for block in image.blocks:
         if any(first >= size for first, size in zip(block.first, image.page_shape, strict=True)):
-            continue  # ImageJ keeps those of planes that were cropped away
+            continue  # ImageJ keeps the entries of cropped planes
         begin = 0
         for first, size in zip(block.first, image.page_shape, strict=True):
             begin = begin * size + first
@@ -419,6 +419,6 @@ def _planes(path: str, image: OmeImage, files: OmeFileSet) -> dict[int, tuple[Pa
         count = present if block.count is None else min(block.count, present)
         listed += count
         if listed > 1000 + 10 * files.pages:
-            raise SourceError(f"{path}: its OME-XML lists the same planes again and again; export it again.")
+            raise SourceError(f"{path}: its OME-XML lists the same planes repeatedly; export it again.")
         where.update((begin + i, (file, block.ifd + i)) for i in range(count))
     return where

@@ -251,7 +251,8 @@ def _faults_of_pyramid(arrays: Sequence[zarr.Array[Any]], known: set[tuple[int, 
                 yield f"level {number}: the pixels {_format_region(region)} cannot be decoded ({_short_message(error)})"
                 continue
             if not is_half(pixels, before):
-                yield f"level {number}: the pixels {_format_region(region)} are not the means of those of level {number - 1}"
+                where = _format_region(region)
+                yield f"level {number}: the pixels {where} are not the means of those of level {number - 1}"
 
 
 def _regions(shape: Sequence[int], step: Sequence[int]) -> Iterator[tuple[slice, ...]]:
