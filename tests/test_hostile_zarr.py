@@ -70,7 +70,7 @@ class TestFolders:
         chunk = a_zarr(tmp_path / "a.zarr")
         chunk.unlink()
         os.mkfifo(chunk)
-        with pytest.raises(SourceError, match=r"1/1: is no file but a pipe or a device"):
+        with pytest.raises(SourceError, match=r"1/1: is a pipe or a device, not a file"):
             read(tmp_path / "a.zarr")
 
     def test_so_is_a_device(self, tmp_path: Path) -> None:

@@ -379,7 +379,7 @@ class TestRefusals:
         self, source: Path, model: Path, bucket: TestBucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         distributed = pytest.importorskip("distributed")
-        monkeypatch.setattr(ObjectStoreBackend, "is_there", lambda self: False)
+        monkeypatch.setattr(ObjectStoreBackend, "exists_here", lambda self: False)
         with (
             distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
             distributed.Client(cluster) as client,

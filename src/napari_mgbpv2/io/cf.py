@@ -14,11 +14,11 @@ import numpy.typing as npt
 from napari_mgbpv2.errors import SourceError
 from napari_mgbpv2.io.image import Pixels
 
-_FLOAT32_STEPS = 16  # that float32 must have within one step of the packed integers
+_FLOAT32_STEPS = 16  # float32 steps required within one step of the packed integers
 
 
 class Packing(NamedTuple):
-    """The line from stored to true values, ``value * factor + offset``.
+    """Linear mapping from stored to true values, ``value * factor + offset``.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Packing(NamedTuple):
         return np.dtype(np.float32 if spacing * _FLOAT32_STEPS <= abs(self.factor) else np.float64)
 
     def unpack(self, stored: Pixels, missing: float | None) -> Pixels:
-        """Return the true values of stored ones; those equal to ``missing`` become NaN."""
+        """Convert stored to true values; those equal to ``missing`` become NaN."""
         values = np.multiply(stored, self.factor, dtype=np.float64)
         values += self.offset
         if missing is not None:
@@ -50,7 +50,7 @@ class Packing(NamedTuple):
 
 
 def read_packing(path: str, attributes: Mapping[str, Any]) -> Packing | None:
-    """Return how values are packed; None for those stored as they are.
+    """Return the packing of values; None if they are stored unpacked.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_packing(path: str, attributes: Mapping[str, Any]) -> Packing | None:
 
 
 def missing_value(attributes: Mapping[str, Any]) -> float | None:
-    """Return the value of missing pixels by CF's, xarray's and GDAL's attributes, or None."""
+    """Return the value of missing pixels from attributes of CF, xarray or GDAL, or None."""
     for name in ("_FillValue", "missing_value", "nodata"):
         value = attributes.get(name)
         if name == "_FillValue" and isinstance(value, str):
@@ -93,14 +93,15 @@ def _to_float(text: str) -> float | None:
 
 
 class MaskedMissingArray:
-    """An array with a value that stands for missing pixels.
+    """An array with a value for missing pixels.
 
     Parameters
     ----------
     image
-        Gives pixels for one slice per axis.
+        Array that is indexed by one slice per axis.
     missing
-        The value. Floats are NaN there; integers stay, and ``nodata`` is the value.
+        Value of missing pixels. Float images are NaN there; integer images are unchanged, and ``nodata`` holds the
+        value.
     """
 
     def __init__(self, image: Any, missing: float) -> None:

@@ -1,4 +1,4 @@
-"""Units in any of their usual spellings, as the NGFF long names."""
+"""Units of length and time in common spellings, as NGFF long names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OTHER_NAMES = {
 
 
 def long_unit(unit: object) -> str | None:
-    """Return the NGFF long name of a unit written in any usual way ("um", "µm", "micron", "ms"), or None."""
+    """Return the NGFF long name of a unit in any common spelling ("um", "µm", "micron", "ms"), or None."""
     if not isinstance(unit, str):
         return None
     # ImageJ writes the micro sign as an escape; Greek mu and the micro sign look alike.
@@ -41,25 +41,25 @@ def long_unit(unit: object) -> str | None:
 
 
 def is_time(unit: str) -> bool:
-    """Return whether a long name is one of a time; else it is one of a length."""
+    """Return whether a long name is a unit of time; otherwise it is a unit of length."""
     return unit in _TIMES
 
 
 def is_screen_resolution(dots_per_inch: float) -> bool:
-    """Return whether a resolution is what writers fill in that know of no pixel size, or none at all."""
+    """Return whether a resolution is a placeholder of writers without a known pixel size."""
     return dots_per_inch <= 1 or any(abs(dots_per_inch - screen) < 0.5 for screen in _SCREEN_DPI)
 
 
 def convert_length(number: float, unit: object, to: object) -> float | None:
-    """Return a length or time in another unit; None if one of the units is unknown, or they are of different kinds."""
-    given, wanted = long_unit(unit), long_unit(to)
-    if given is None or wanted is None or is_time(given) != is_time(wanted):
+    """Convert a length or time to another unit; None if a unit is unknown or the units are of different kinds."""
+    given, target = long_unit(unit), long_unit(to)
+    if given is None or target is None or is_time(given) != is_time(target):
         return None
-    return number if given == wanted else number * _in_base_unit(given) / _in_base_unit(wanted)
+    return number if given == target else number * _in_base_unit(given) / _in_base_unit(target)
 
 
 def _in_base_unit(unit: str) -> float:
-    """Return a unit in metres or seconds."""
+    """Return the size of a unit in metres or seconds."""
     if unit in _OTHER_FACTORS:
         return _OTHER_FACTORS[unit]
     base = "second" if is_time(unit) else "meter"

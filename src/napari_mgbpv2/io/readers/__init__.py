@@ -1,7 +1,7 @@
-"""Opening images of any supported format: lazy pixels with axes, pixel size, units, position and channel names.
+"""Open images of any supported format as lazy pixels with axes, pixel size, units, position and channel names.
 
-The format is told by the content of the file, never by its name. Nothing but metadata is read until the pixels
-are indexed, and every problem with a file is one `SourceError` that names it.
+The format is detected by the content of the file, never by its name. Only metadata are read until the pixels are
+indexed. Every problem with a file raises a `SourceError` that names the file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little and big endian
 _NPY_MAGIC = b"\x93NUMPY"
-# The size of a header of NIfTI-1 or 2, or that it is compressed.
+# The header size of NIfTI-1 or NIfTI-2 in either byte order, or gzip.
 _NIFTI_MAGICS = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c", b"\x1f\x8b")
 _XML_MAGICS = (b"<?xml", b"<OME", b"<ome:OME", b"\xef\xbb\xbf<")
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
@@ -65,30 +65,35 @@ def open_source(
     path
         A TIFF (BigTIFF, OME-TIFF, ImageJ, pyramids), a Zarr v2 or v3 array or group or an OME-Zarr (a folder, a .zip
         of one, or an address, https:// or s3://), a .npy file, a picture (PNG, JPEG, WebP, BMP, ...), a NIfTI,
-        or what else bioio has a reader for.
+        or any format for which a bioio reader is installed.
     series
-        Which image of a file that holds several, or which frame of an animation.
+        Index of the image in a file with several, or of the frame in an animation.
     level
-        Which resolution of a pyramid; 0 is the full one.
-    axes, pixel_size, unit
-        What is known better than the file says it, as `with_metadata` has them.
+        Index of the resolution in a pyramid; 0 is the full resolution.
+    axes
+        Override for the axes of the file: one letter per axis, out of "tzcyxs".
+    pixel_size
+        Override for the pixel size of y and x, or a mapping from axis to pixel size.
+    unit
+        Override for the unit, such as "micrometer" or "s", or a mapping from axis to unit.
     missing
-        What is done about planes that the metadata of an OME-TIFF announce and that are not there, as of an acquisition
-        that was stopped: "refuse", or "blank", which reads them as zeros, or as NaN where pixels are floats.
+        Handling of planes that the metadata of an OME-TIFF announce but that are missing, for instance after a stopped
+        acquisition: "refuse", or "blank", which reads them as zeros, or as NaN in float images.
 
     Returns
     -------
     ImageSource
-        Its ``data`` may be indexed from several threads at once, and may be pickled: it is opened again by path.
+        Its ``data`` may be indexed from several threads at once. Its pickle stores the path and opens the file again.
 
     Raises
     ------
     SourceError
-        The file is missing, empty, damaged or cut short, of an unknown format, or has no such series or level; the
-        network does not give it, or the package that reads it is not installed.
-        Damage that only shows in the pixels is raised when they are read.
+        The file is missing, empty, damaged, truncated or of an unknown format; the series or level does not exist; the
+        network request fails; or the package that reads the format is not installed. Damaged pixels raise the error
+        when they are read.
     ImageError
-        As `with_metadata` has it.
+        The axes do not match the image, a pixel size is not above 0, a unit is unknown or does not suit its axis, or an
+        axis does not exist.
     """
     path = expand_path(os.fspath(path))
     source = with_plausible_lengths(
@@ -122,7 +127,9 @@ def _open(path: str, series: int, level: int, axes_override: str | None, missing
         return open_picture(path, series, level)
     except UnsupportedPicture:
         raise
-    except SourceError as refused:  # also what Pillow takes for a damaged picture: bitmaps (DIB) have no magic
+    except (
+        SourceError
+    ) as refused:  # Pillow may mistake other formats for a damaged bitmap (DIB), which lacks a magic number
         from napari_mgbpv2.io.readers.bioimage import open_bioimage
 
         try:
@@ -144,17 +151,17 @@ def as_array(store: object) -> Any:
     ----------
     store
         A Zarr store, such as ``tifffile.imread(path, aszarr=True)``; a `zarr.Group` that holds a multiscale or a
-        single array; or a `zarr.Array`, which is returned as it is.
+        single array; or a `zarr.Array`, which is returned unchanged.
 
     Returns
     -------
     zarr.Array
-        Lazy; the store must stay open while it is read.
+        A lazy array; the store must stay open while it is read.
 
     Raises
     ------
     SourceError
-        It is something else, holds no image or several, or its metadata are damaged.
+        The store is of another type, does not hold exactly one image, or its metadata are damaged.
     """
     from napari_mgbpv2.io.readers.zarr.reader import open_store
 
@@ -162,7 +169,7 @@ def as_array(store: object) -> Any:
 
 
 def find_missing_value(array: Any) -> float | None:
-    """Return the value of missing pixels by the attributes of an open Zarr or xarray array, or None."""
+    """Return the value of missing pixels from the attributes of an open Zarr or xarray array, or None."""
     if hasattr(getattr(array, "metadata", None), "zarr_format"):
         from napari_mgbpv2.io.readers.zarr.pixels import read_nodata
 

@@ -1,4 +1,4 @@
-"""The coordinates that xarray writes next to a Zarr array, as pixel sizes, units and a position."""
+"""Calibration from the coordinates that xarray writes next to a Zarr array."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from napari_mgbpv2.io.cf import read_packing
 from napari_mgbpv2.io.image import calibrated_axes
 from napari_mgbpv2.io.units import is_time, long_unit
 
-_MOST_COORDINATES = 2**22  # that are read
+_MOST_COORDINATES = 2**22  # per dimension; more are not read
 _UNEVEN = 1e-3  # largest departure from an even grid, in steps: coordinates are often float32
 
 
 @dataclass
 class Grid:
-    """The place of pixels, for those axes that have evenly spaced coordinates.
+    """Calibration of the axes with evenly spaced coordinates.
 
     Attributes
     ----------
     pixel_size, position
-        Size of a pixel, and where the centre of the first one is.
+        Pixel size and position of the centre of the first pixel, by axis, in ``units``.
     units
         NGFF long names, or None.
     notes
-        Sentences on what is changed or not carried.
+        Sentences on coordinates that are changed or not carried over.
     """
 
     pixel_size: dict[str, float] = field(default_factory=dict)
@@ -39,19 +39,19 @@ class Grid:
 
 
 def read_grid(array: zarr.Array[Any], axes: str, parent: zarr.Group | None) -> Grid:
-    """Read the coordinates of an array from the group that it is in.
+    """Read the coordinates of an array from its group.
 
-    A dimension's coordinates are an array of its name. Those that fall, as latitudes do from one row to the next, are
-    counted the other way, with a note.
+    The coordinates of a dimension are an array with its name. Decreasing coordinates, such as latitudes, are negated,
+    with a note.
 
     Parameters
     ----------
     array
-        The pixels.
+        Array of the pixels.
     axes
-        Their axes.
+        One letter per axis of the array.
     parent
-        The group, or None.
+        Group of the array, or None.
     """
     grid, names = Grid(), dimension_names(array)
     if parent is None or names is None:
@@ -86,5 +86,5 @@ def _coordinates(parent: zarr.Group, name: str, size: int) -> npt.NDArray[np.flo
         packing, stored = read_packing(name, dict(found.attrs)), np.asarray(found[:])
         values: npt.NDArray[np.float64] = np.asarray(stored if packing is None else packing.unpack(stored, None), "f8")
         return values
-    except Exception:  # damaged coordinates spoil no pixel
+    except Exception:  # damaged coordinates do not affect pixels
         return None

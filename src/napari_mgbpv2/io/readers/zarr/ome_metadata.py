@@ -1,4 +1,4 @@
-"""What OME-Zarr up to 0.5 says of an image: axes, units, transforms, channels."""
+"""OME-Zarr metadata up to version 0.5: axes, units, transforms, channels."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from napari_mgbpv2.io.readers.zarr.pixels import open_array_pixels, open_child, 
 from napari_mgbpv2.io.units import long_unit
 
 _AXIS_TYPES = {"time": "t", "channel": "c"}
-_OWN_ATTRIBUTE = "napari_mgbpv2"  # how a result of ours came to be
+_OWN_ATTRIBUTE = "napari_mgbpv2"  # provenance of results of this package
 _SAMPLE_NAMES = {
     ("red", "green", "blue"), ("r", "g", "b"), ("red", "green", "blue", "alpha"), ("r", "g", "b", "a"),
     ("gray", "alpha"), ("grey", "alpha"),
 }  # fmt: skip
-_OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which do not say
+_OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which do not store them
 
 
 def open_multiscale(
@@ -44,18 +44,18 @@ def open_multiscale(
     Parameters
     ----------
     path
-        Of the Zarr.
+        Path or address of the Zarr.
     group, ome, series
-        As `image_group` gives them.
+        Result of `image_group`: the group of the image, its OME metadata, and the index of the multiscale.
     level
-        Which resolution.
+        Index of the resolution.
     axes_override
-        What its axes are where it does not tell.
+        Axes to use if the metadata do not define them, or None.
 
     Raises
     ------
     SourceError
-        There is no such one, or it is of a version or has transforms that are not read.
+        The series or level does not exist, or its version or transforms are not supported.
     LookupError, TypeError, ValueError, AttributeError
         The metadata are damaged, see `translate_metadata_errors`.
     """
@@ -115,7 +115,7 @@ def _flip_note(axes: str) -> tuple[str, ...]:
 
 
 def _stored_profile(group: zarr.Group) -> bytes | None:
-    """Return the ICC profile that a result of ours keeps among its attributes."""
+    """Return the ICC profile in the attributes of a result of this package, if any."""
     ours = dict(group.attrs).get(_OWN_ATTRIBUTE)
     encoded = ours.get("icc_profile") if isinstance(ours, dict) else None
     try:
@@ -125,12 +125,12 @@ def _stored_profile(group: zarr.Group) -> bytes | None:
 
 
 def image_group(path: str, group: zarr.Group, series: int) -> tuple[zarr.Group, dict[str, Any], int]:
-    """Return the group of an image, its OME metadata, and which of the group's multiscales it is.
+    """Return the group of an image, its OME metadata, and the index of its multiscale.
 
     Raises
     ------
     SourceError
-        It is a plate, a well, or holds labels; or a collection without such a series.
+        The group is a plate, a well or a label image, or a collection without the series.
     """
     ome = _ome_metadata(group)
     if "plate" in ome:
@@ -162,7 +162,7 @@ def refuse_labels(path: str, group: zarr.Group) -> None:
 
 
 def _image_of_collection(path: str, group: zarr.Group, series: int) -> tuple[zarr.Group, dict[str, Any], int]:
-    """Return an image of a bioformats2raw collection by the paths that it lists, or else by its number."""
+    """Return an image of a bioformats2raw collection by its list of paths, or else by its number."""
     listed = group.get("OME")
     names = _list_of(_ome_metadata(listed), "series") if isinstance(listed, zarr.Group) else []
     name = str(pick(path, "collection", "series", names, series)) if names else str(series)
@@ -180,7 +180,7 @@ def _list_of(document: Any, key: str) -> list[Any]:
 
 @contextmanager
 def translate_metadata_errors(path: str) -> Iterator[None]:
-    """Turn the errors that come of damaged OME metadata into one `SourceError`."""
+    """Convert the errors that damaged OME metadata cause to a `SourceError`."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -191,12 +191,12 @@ def translate_metadata_errors(path: str) -> Iterator[None]:
 
 def _ome_metadata(group: zarr.Group) -> dict[str, Any]:
     attributes = dict(group.attrs)
-    ome = attributes.get("ome", attributes)  # 0.5 has a key for it, 0.4 has not
+    ome = attributes.get("ome", attributes)  # 0.5 nests the metadata under this key, 0.4 does not
     return ome if isinstance(ome, dict) else {}
 
 
 def _declared_axes(multiscale: Mapping[str, Any], ndim: int) -> list[dict[str, Any]]:
-    """Return the axes as 0.4 and 0.5 have them; 0.3 has only names, and earlier ones not even that."""
+    """Return the axes in the form of 0.4 and 0.5. Version 0.3 stores only names, and earlier versions nothing."""
     axes = multiscale.get("axes", _OLD_AXES if ndim == len(_OLD_AXES) else None)
     if axes is None:
         raise KeyError("axes")
@@ -225,7 +225,7 @@ def _level_transform(
         return _compose(path, transforms, len(shape))
     full_shape = open_child(path, group, multiscale["datasets"][0]["path"]).shape
     scale = [full / here for full, here in zip(full_shape, shape, strict=True)]
-    return scale, [(step - 1) / 2 for step in scale]  # the levels begin at one corner
+    return scale, [(step - 1) / 2 for step in scale]  # all levels share one corner
 
 
 def _placement(
@@ -235,14 +235,14 @@ def _placement(
     pixel_size, units, translation = {}, {}, {}
     for axis, said, step, start in zip(axes, described, scale, offset, strict=True):
         if axis in calibrated_axes(axes):
-            known = 0 < step < math.inf and math.isfinite(start)  # a damaged note on the pixel size spoils no pixel
+            known = 0 < step < math.inf and math.isfinite(start)  # a damaged pixel size does not affect pixels
             pixel_size[axis], translation[axis] = (step, start) if known else (1.0, 0.0)
             units[axis] = long_unit(said.get("unit")) if known else None
     return pixel_size, units, translation
 
 
 def _compose(path: str, transforms: Sequence[Mapping[str, Any]], ndim: int) -> tuple[list[float], list[float]]:
-    """Return the scale and translation of ``transforms`` applied one after the other."""
+    """Return the combined scale and translation of consecutive transforms."""
     scale, translation = np.ones(ndim), np.zeros(ndim)
     for transform in transforms:
         kind = transform["type"]

@@ -1,7 +1,7 @@
-"""Zarr stores of strangers: in a folder or a .zip, read only, and bounded by what the metadata promise.
+"""Read-only stores for untrusted Zarrs in folders and .zip files, limited to the sizes in their metadata.
 
-A Zarr may hold links to other files of the machine, pipes and devices, and files that unpack to far more than they
-have. Each is refused before it is read.
+A Zarr may hold links to other files of the machine, pipes, devices, and files that decompress to huge sizes. They are
+refused before they are read.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-LARGEST_METADATA = 16 * 2**20  # bytes of a document; JSON takes up to 30 times as much in memory
-_SLACK = 2**20  # bytes that a codec may add to what it cannot make smaller
-_PIECE = 2**20  # bytes that are unpacked at a time to count them
+LARGEST_METADATA = 16 * 2**20  # bytes per document; JSON takes up to 30 times as much in memory
+_SLACK = 2**20  # bytes that a codec may add to incompressible data
+_STEP_BYTES = 2**20  # bytes per decompression step
 
 
-class Bounds:
-    """How large the chunks of the arrays of a store may be, stored and unpacked, as their metadata promise."""
+class SizeLimits:
+    """Size limits of the chunks in a store, compressed and decompressed, according to the metadata."""
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[int, int, frozenset[str]]] = {}
+        self._limits: dict[str, tuple[int, int, frozenset[str]]] = {}
 
     def add(self, folder: str, stored: int, unpacked: int, codecs: frozenset[str]) -> None:
-        """Note an array.
+        """Add an array.
 
         Parameters
         ----------
         folder
-            Its path in the store, "" for the root.
+            Path in the store; "" for the root.
         stored, unpacked
-            Bytes of the pixels in one file of it, and in what is unpacked at a time.
+            Bytes of the pixels in one file, and in one block that is decompressed as a whole.
         codecs
             Names of its codecs.
         """
-        self._of[folder] = stored, unpacked, codecs
+        self._limits[folder] = stored, unpacked, codecs
 
     def check_size(self, where: str, key: str, size: int) -> None:
-        """Refuse a file of so many bytes if that is more than its array or a document of metadata can have."""
+        """Refuse a file that is larger than its array or a metadata document can be."""
         most = LARGEST_METADATA
         if key.rpartition("/")[2] not in METADATA:
             found = self._find(key)
@@ -65,7 +65,7 @@ class Bounds:
             )
 
     def check_content(self, where: str, key: str, content: Callable[[], Any]) -> None:
-        """Refuse a compressed chunk that unpacks to more than its array promises."""
+        """Refuse a compressed chunk that exceeds the size in its metadata when decompressed."""
         found = self._find(key)
         if found is None or key.rpartition("/")[2] in METADATA or not found[2]:
             return
@@ -77,21 +77,21 @@ class Bounds:
             )
 
     def _find(self, key: str) -> tuple[int, int, frozenset[str]] | None:
-        found = [folder for folder in self._of if not folder or key.startswith(f"{folder}/")]
-        return self._of[max(found, key=len)] if found else None
+        found = [folder for folder in self._limits if not folder or key.startswith(f"{folder}/")]
+        return self._limits[max(found, key=len)] if found else None
 
 
 def unpacks_to_more(content: Any, most: int, codecs: frozenset[str]) -> bool:
-    """Return whether compressed bytes unpack to more than so many; nothing larger than a megabyte is made of them.
+    """Return whether compressed bytes decompress to more than ``most`` bytes, without decompressing all of them.
 
     Parameters
     ----------
     content
-        The bytes.
+        Compressed bytes.
     most
-        Bytes that they may unpack to.
+        Largest allowed number of decompressed bytes.
     codecs
-        What they may be packed with, by the names of Zarr's codecs.
+        Zarr names of the codecs of the array.
     """
     start = bytes(content[:18])
     if "blosc" in codecs and len(start) >= 16 and int.from_bytes(start[4:8], "little") > most:
@@ -113,7 +113,7 @@ def unpacks_to_more(content: Any, most: int, codecs: frozenset[str]) -> bool:
 
 
 def _zstd_exceeds(content: Any, start: bytes, most: int) -> bool:
-    """Tell it by the size in the header of a frame of zstd; where there is none, by unpacking up to the bound."""
+    """Compare the size in the zstd frame header; without one, decompress up to the limit."""
     flags = start[4]
     single, kind = bool(flags & 0x20), flags >> 6
     length = (1 if single else 0, 2, 4, 8)[kind]
@@ -125,18 +125,18 @@ def _zstd_exceeds(content: Any, start: bytes, most: int) -> bool:
 
     try:
         decompress(bytes(content), np.empty(most, "u1"))
-    except (RuntimeError, ValueError):  # it does not fit, or is damaged
+    except (RuntimeError, ValueError):  # too large or damaged
         return True
     return False
 
 
 def _stream_exceeds(content: Any, unpacker: Callable[[], Any], most: int) -> bool:
-    """Unpack piece by piece, and count; of several streams behind one another all count."""
+    """Decompress in steps and count the bytes, over all concatenated streams."""
     rest, total = bytes(content), 0
     try:
         while rest:
             stream = unpacker()
-            piece = stream.decompress(rest, _PIECE)
+            piece = stream.decompress(rest, _STEP_BYTES)
             while True:
                 total += len(piece)
                 if total > most:
@@ -146,65 +146,65 @@ def _stream_exceeds(content: Any, unpacker: Callable[[], Any], most: int) -> boo
                     break
                 tail = getattr(stream, "unconsumed_tail", b"")
                 if not piece and not tail:
-                    return False  # cut short: its codec says so
-                piece = stream.decompress(tail, _PIECE)
-    except (zlib.error, OSError, EOFError, lzma.LZMAError):  # its codec says what is wrong
+                    return False  # truncated: the codec reports it
+                piece = stream.decompress(tail, _STEP_BYTES)
+    except (zlib.error, OSError, EOFError, lzma.LZMAError):  # the codec reports the damage
         return False
     return False
 
 
 class FolderStore(LocalStore):
-    """A Zarr in a folder, without what leads out of it."""
+    """A Zarr in a folder; links that lead out of the folder are refused."""
 
     def __init__(self, root: Any, *, read_only: bool = True) -> None:
         super().__init__(root, read_only=read_only)
-        self.bounds = Bounds()
+        self.limits = SizeLimits()
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return a value, None if there is none."""
+        """Return a value, or None if it is missing."""
         self._check(key, whole=byte_range is None)
         value = await super().get(key, prototype, byte_range)
         if value is not None:
-            self.bounds.check_content(str(self.root), key, value.to_bytes)
+            self.limits.check_content(str(self.root), key, value.to_bytes)
         return value
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return a value, None if there is none."""
+        """Return a value, or None if it is missing."""
         self._check(key, whole=byte_range is None)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
         if value is not None:
-            self.bounds.check_content(str(self.root), key, value.to_bytes)
+            self.limits.check_content(str(self.root), key, value.to_bytes)
         return value
 
     def _check(self, key: str, *, whole: bool) -> None:
         path = self.root / key
         try:
             status = path.stat()
-        except OSError:  # not there: zarr finds that out, too
+        except OSError:  # missing: zarr handles it
             return
         if stat.S_ISDIR(status.st_mode):
             return
         if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path}: is no file but a pipe or a device, and was not read.")
+            raise SourceError(f"{path}: is a pipe or a device, not a file, and was not read.")
         root, real = os.path.realpath(self.root), os.path.realpath(path)
         if os.path.commonpath([root, real]) != root:
             raise SourceError(
                 f"{path}: leads out of the Zarr, to {real}, and was not read; copy the Zarr with what links lead to."
             )
         if whole:
-            self.bounds.check_size(str(self.root), key, status.st_size)
+            self.limits.check_size(str(self.root), key, status.st_size)
 
 
 class ZipFileStore(ZipStore):
-    """A Zarr in a .zip, whose entries unpack to no more than their metadata promise."""
+    """A Zarr in a .zip; entries that exceed the sizes in the metadata are refused."""
 
     def __init__(self, path: Any, **options: Any) -> None:
         super().__init__(path, **options)
-        self.bounds = Bounds()
+        self.limits = SizeLimits()
 
     def _get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         if not self._is_open:
@@ -213,15 +213,15 @@ class ZipFileStore(ZipStore):
             size = self._zf.getinfo(key).file_size
         except KeyError:
             return None
-        self.bounds.check_size(str(self.path), key, size)
+        self.limits.check_size(str(self.path), key, size)
         value = super()._get(key, prototype, byte_range)
         if value is not None:
-            self.bounds.check_content(str(self.path), key, value.to_bytes)
+            self.limits.check_content(str(self.path), key, value.to_bytes)
         return value
 
 
 def codec_names(described: Iterable[Any]) -> frozenset[str]:
-    """Return the names of codecs, also of those within shards, as metadata of Zarr v2 and v3 describe them."""
+    """Return the names of the codecs in Zarr v2 or v3 metadata, including those inside shards."""
     names: set[str] = set()
     for codec in described:
         if not isinstance(codec, dict):
