@@ -185,7 +185,7 @@ class TestTrouble:
             ("nothing.zarr", r"there is no Zarr at this address \(no zarr.json, .zarray, .zgroup\)"),
             ("a.tif", "is no Zarr, and only Zarr is read from the network; download it first"),
             ("page.zarr", "cannot be read as Zarr"),
-            ("group.zarr", "its server does not list what is in it; give the address of an array"),
+            ("group.zarr", "its server does not list its members; give the address of an array"),
         ],
     )
     def test_what_is_no_image(self, server: ZarrServer, tmp_path: Path, name: str, message: str) -> None:

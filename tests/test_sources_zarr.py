@@ -167,7 +167,7 @@ class TestZarrArrays:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "text").write_text("nothing")
         shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "a")
-        with pytest.raises(SourceError, match=r"b\.zip: this \.zip holds no Zarr"):
+        with pytest.raises(SourceError, match=r"b\.zip: this \.zip does not hold a Zarr"):
             open_source(tmp_path / "b.zip")
 
     def test_zip_cut_short_is_refused(self, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ class TestOMEZarr:
 
     def test_an_image_without_resolutions_is_refused(self, tmp_path: Path) -> None:
         zarr.open_group(tmp_path / "a.zarr", attributes={"ome": {"multiscales": [{"axes": CYX, "datasets": []}]}})
-        with pytest.raises(SourceError, match=r"a\.zarr: this OME-Zarr holds no image"):
+        with pytest.raises(SourceError, match=r"a\.zarr: this OME-Zarr does not hold an image"):
             open_source(tmp_path / "a.zarr")
 
     def test_names_that_do_not_fit_the_channels_are_left_out(self, tmp_path: Path) -> None:

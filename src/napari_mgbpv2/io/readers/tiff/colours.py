@@ -1,4 +1,4 @@
-"""What the numbers of a TIFF mean as light: black is low, and colours are red, green and blue."""
+"""Conversion of TIFF pixels to common colours: low values are black, and colours are RGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_mgbpv2.io.converted import ConvertedArray
 from napari_mgbpv2.io.image import FileArray, Pixels, Reopen, Window
 from napari_mgbpv2.io.readers.tiff.series import PageSeries
 
-# Where a palette is the image's colours. Microscopes write grey images with one that only says how to show them.
+# Kinds of TIFF whose palette holds the colours. Microscopes write grey images with a palette for display only.
 _COLOURED_KINDS = ("generic", "shaped", "uniform")
 _REFUSED: dict[int, str] = {
     PHOTOMETRIC.SEPARATED: "CMYK",
@@ -31,21 +31,21 @@ _RGB_CODECS = (COMPRESSION.JPEG, COMPRESSION.OJPEG, COMPRESSION.JPEG_2000_LOSSY,
 
 
 def in_usual_colours(pixels: FileArray, image: PageSeries, reopen: Reopen) -> FileArray:
-    """Return the pixels of an image with black below white, and colours of a palette as RGB behind all other axes.
+    """Return pixels with black below white, and palette colours as RGB along a new last axis.
 
     Parameters
     ----------
     pixels
-        As they are in the file.
+        Pixels of the file.
     image
-        Says what they mean.
+        Series of the pixels, whose tags define their meaning.
     reopen
-        As `FileArray` has it, of what is returned.
+        A module-level function and its arguments that build the returned array again.
 
     Raises
     ------
     SourceError
-        Their colours are of a kind that is not read.
+        The colour space is not supported.
     """
     page = image.keyframe
     if page.photometric in _REFUSED:
@@ -53,7 +53,9 @@ def in_usual_colours(pixels: FileArray, image: PageSeries, reopen: Reopen) -> Fi
     if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in _RGB_CODECS:
         raise SourceError(f"{pixels.path}: its colours are YCbCr without JPEG; save it as RGB.")
     if page.bitspersample == 1 and image.kind in ("generic", "uniform") and page.photometric in _GREYS:
-        black = int(page.photometric == PHOTOMETRIC.MINISWHITE)  # a scan; arrays of True and False stay as they are
+        black = int(
+            page.photometric == PHOTOMETRIC.MINISWHITE
+        )  # bilevel scans are inverted; boolean arrays are unchanged
         return ConvertedArray(pixels, lambda bits: np.where(bits != black, 255, 0).astype(np.uint8), np.uint8, reopen)
     bits: Any = page.bitspersample  # a tuple if samples differ
     if bits in range(2, 8) and pixels.dtype == np.uint8 and page.photometric in (*_GREYS, PHOTOMETRIC.RGB):
@@ -89,7 +91,7 @@ def samples_are_colours(page: TiffPage) -> bool:
 
 
 def _straight(values: Pixels, axis: int) -> Pixels:
-    """Return colours that have been multiplied with alpha as they were before."""
+    """Convert premultiplied to straight alpha."""
     samples = np.moveaxis(values, axis, -1)
     most = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1.0
     alpha = samples[..., -1:].astype(np.float64)
@@ -102,14 +104,18 @@ def _straight(values: Pixels, axis: int) -> Pixels:
 
 
 class WholeSamples(ConvertedArray):
-    """Pixels that are converted with all of their samples.
+    """Pixels with a conversion that needs all samples of a pixel.
 
     Parameters
     ----------
-    pixels, convert, reopen
-        As `ConvertedArray` has them.
+    pixels
+        Pixels of the file.
+    convert
+        Function from stored pixels to converted pixels of the same shape.
+    reopen
+        A module-level function and its arguments that build the same array again.
     axis
-        Of the samples.
+        Index of the axis of the samples.
     """
 
     def __init__(self, pixels: FileArray, axis: int, convert: Callable[[Pixels], Pixels], reopen: Reopen) -> None:
@@ -125,5 +131,5 @@ class WholeSamples(ConvertedArray):
 
 
 def _of_8_bits(colormap: Pixels) -> npt.NDArray[np.uint8]:
-    """Return a palette as (colours, 3); TIFF has 16 bits for each, of which some writers fill the lower or upper 8."""
+    """Return a palette of 8 bits, shape (colours, 3). Of the 16 bits in TIFF, some writers fill only 8."""
     return (colormap >> 8 if colormap.max() > 255 else colormap).astype(np.uint8).T

@@ -1,4 +1,4 @@
-"""Where a map lies: pixel size, unit and position of a GeoTIFF."""
+"""Calibration of a GeoTIFF: pixel size, unit and position of the map."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _PROJECTED, _GEOGRAPHIC = 1, 2  # codes of GTModelTypeGeoKey
 _PIXEL_IS_POINT = 2
 _UNITS = {9001: ("meter", 1.0), 9002: ("foot", 1.0), 9003: ("meter", 1200 / 3937)}  # 9003 is the foot of US surveys
 _METRIC_SYSTEMS = (range(32601, 32661), range(32701, 32761), range(25828, 25839), range(3857, 3858))
-_TINY = 1e-9  # of a pixel: rotations below are rounding
+_TINY = 1e-9  # in pixels: smaller rotations are rounding errors
 
 
 @dataclass(frozen=True)
 class MapPlacement:
-    """Where a map lies.
+    """Pixel size, unit and position of a map.
 
     Attributes
     ----------
     pixel_size
-        Along y and x, in ``unit``; empty, as is ``position``, if the tags hold lengths that no image can have.
+        Pixel size along y and x, in ``unit``; empty, like ``position``, if the tags hold impossible lengths.
     unit
         "meter" or "foot"; None for degrees, and where it is not known.
     position
-        Of the centre of the first pixel along y and x, in the directions in which these axes run: along y, which runs
+        Position of the centre of the first pixel along y and x, in the directions of these axes: along y, which runs
         southwards, it is minus the northing or latitude.
     notes
-        What of the place is not carried.
+        Sentences on parts of the calibration that are not carried over.
     """
 
     pixel_size: dict[str, float]
@@ -42,12 +42,12 @@ class MapPlacement:
 
 
 def map_placement(page: tifffile.TiffPage) -> MapPlacement | None:
-    """Return where a map lies; None if its tags say nothing that can be used.
+    """Read the calibration of a map from its tags; None if they cannot be used.
 
     Parameters
     ----------
     page
-        Its first page. If that is turned upright, so is the place.
+        First page of the image. The result is for the upright image.
     """
     keys: dict[str, Any] = page.geotiff_tags or {}
     lines = _lines(page)
@@ -85,7 +85,7 @@ Vector = tuple[float, float]  # easting and northing, or longitude and latitude
 
 
 def _lines(page: tifffile.TiffPage) -> tuple[tuple[Vector, Vector], Vector] | None:
-    """Return the steps from a column and from a row to the next, and where the corner of the raster lies."""
+    """Return the steps between columns and between rows, and the position of the corner of the raster."""
     matrix, scale, ties = (_numbers(page.tags.valueof(code)) for code in (_TRANSFORMATION, _PIXEL_SCALE, _TIE_POINTS))
     if len(matrix) >= 8:
         return ((matrix[0], matrix[4]), (matrix[1], matrix[5])), (matrix[3], matrix[7])
@@ -103,7 +103,7 @@ def _numbers(value: object) -> tuple[float, ...]:
 
 
 def _unit(keys: dict[str, Any]) -> tuple[str | None, float]:
-    """Return the unit of length, and what the file's own has of it."""
+    """Return the unit of length, and the size of the unit of the file in it."""
     if keys.get("GTModelTypeGeoKey") != _PROJECTED:
         return None, 1.0
     code = keys.get("ProjLinearUnitsGeoKey")
@@ -122,7 +122,7 @@ def _notes(
     name = f"EPSG:{int(system)}" if isinstance(system, int) and 0 < int(system) < 32767 else "its own"
     notes = [f"the coordinate system of the map ({name}) is not carried, its pixel size and position are"]
     if keys.get("GTModelTypeGeoKey") == _GEOGRAPHIC:
-        notes.append("they are in degrees, for which the result has no unit")
+        notes.append("they are in degrees, which is not a supported unit of the result")
     if sign["y"] < 0:
         notes.append("positions along y count southwards, as rows do")
     if sign["x"] < 0:

@@ -1,4 +1,4 @@
-"""Which files of a folder are parts of one image: it is one source, by whichever of them."""
+"""Detection of files that are parts of one image, which counts as one source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 
 
 def parts_of_other_images(paths: Iterable[str]) -> dict[str, str]:
-    """Return the files whose image is that of a file before them, each with that file.
+    """Return the files that belong to the image of an earlier file, each with that file.
 
     A file stands for the image that `open_source` opens of it. Only the description of its first page is read.
 
@@ -30,7 +30,7 @@ def parts_of_other_images(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _files_of(path: str) -> frozenset[str] | None:
-    """Return the files of the first image that has planes in a file; None if that is the only one."""
+    """Return all files of the first image with planes in a file; None for a single file."""
     from napari_mgbpv2.io.readers.tiff.directories import first_description
     from napari_mgbpv2.io.readers.tiff.ome_xml import parse_ome_xml
     from napari_mgbpv2.io.readers.tiff.pixels import read_metadata

@@ -1,4 +1,4 @@
-"""The pixels of a Zarr array, wherever it lies, and how to get at it."""
+"""Pixels of Zarr arrays in folders, .zip files and at addresses, and how to open them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from napari_mgbpv2.io.storage.object_stores import is_network_error, redacted, s
 
 
 class ZarrArray(FileArray):
-    """The pixels of a Zarr array; chunks that were never written have its fill value.
+    """Lazy pixels of a Zarr array; missing chunks have the fill value.
 
     Parameters
     ----------
     path
-        Where it is, for messages.
+        Path or address, for messages.
     array
-        The array; it pickles by its place.
+        The array; its pickle stores its location.
 
     Raises
     ------
     SourceError
-        It has no pixels, or they are no numbers.
+        The array has no pixels, or they are not numbers.
     """
 
     def __init__(self, path: str, array: zarr.Array[Any]) -> None:
@@ -50,12 +50,12 @@ class ZarrArray(FileArray):
             itemsize = array.dtype.itemsize
             described = metadata.get("codecs") or [metadata.get("compressor"), *(metadata.get("filters") or ())]
             chunk, stored = math.prod(array.chunks), math.prod(array.shards or array.chunks)
-            index = 16 * (stored // chunk)  # of a shard
+            index = 16 * (stored // chunk)  # bytes of the index of a shard
             limits.add(array.path, stored * itemsize + index, stored * itemsize, codec_names(described))
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Pixels of a chunk; those of a shard are decoded one by one."""
+        """Shape of a chunk in pixels; the chunks of a shard are decoded separately."""
         return tuple(self._array.chunks)
 
     def _read(self, window: Window) -> Pixels:
@@ -63,16 +63,16 @@ class ZarrArray(FileArray):
             self._check_shards(window, self._array.shards, self._array.store)
         try:
             return np.asarray(self._array[window], dtype=self.dtype)
-        except SourceError:  # a chunk that was refused
+        except SourceError:  # refused by the store
             raise
-        except Exception as error:  # each codec has its own
+        except Exception as error:  # codecs raise errors of many types
             advice = "check the network" if is_network_error(error) else "the Zarr is damaged: copy or write it again"
             raise SourceError(
                 f"{self.path}: a chunk of {self._array.name} cannot be read ({short_reason(error)}); {advice}."
             ) from redacted(error)
 
     def identity(self) -> dict[str, Any]:
-        """What the pixels come from, as `ImageSource.fingerprint` tells it."""
+        """Return the file part of `ImageSource.fingerprint`, as a JSON-able dict."""
         store = self._array.store
         return store.identity(self.path, self._folders()) if isinstance(store, RemoteStore) else super().identity()
 
@@ -84,12 +84,12 @@ class ZarrArray(FileArray):
         return [str(file) for file in files if file.exists()]
 
     def _folders(self) -> list[str]:
-        """Return where in the store the array's metadata are: its folder, and those above up to the root, ""."""
+        """Return the folders of the array's metadata in the store: its own and its ancestors, up to the root ""."""
         parts = self._array.path.split("/") if self._array.path else []
         return ["/".join(parts[:count]) for count in range(len(parts) + 1)]
 
     def _check_shards(self, window: Window, shards: tuple[int, ...], store: LocalStore) -> None:
-        """Refuse empty files, as a power cut leaves them; some versions of zarr read them as fill values."""
+        """Refuse empty files, which a power cut may leave; some versions of zarr read them as fill values."""
         touched = [range(part.start // size, -(-part.stop // size)) for part, size in zip(window, shards, strict=True)]
         for index in itertools.product(*touched):
             file = store.root / self._array.path / self._array.metadata.encode_chunk_key(index)
@@ -98,10 +98,10 @@ class ZarrArray(FileArray):
 
 
 def read_nodata(array: zarr.Array[Any]) -> float | None:
-    """Return the value of missing pixels by the attributes, or by the metadata of what xarray has written.
+    """Return the value of missing pixels from the attributes, or from the fill value if xarray wrote the array.
 
-    In version 2 of Zarr, xarray keeps ``_FillValue`` as the array's fill value. A fill value of 0 is the default of
-    other writers, and means something in packed values alone.
+    In Zarr version 2, xarray stores ``_FillValue`` as the fill value of the array. A fill value of 0 is the default of
+    other writers, so it counts only for packed values.
     """
     attributes = dict(array.attrs)
     found = missing_value(attributes)
@@ -112,18 +112,18 @@ def read_nodata(array: zarr.Array[Any]) -> float | None:
 
 
 def open_array_pixels(path: str, array: zarr.Array[Any]) -> FileArray:
-    """Return the pixels of a Zarr array with their true values, where CF's attributes say that they are packed.
+    """Return the pixels of a Zarr array, unpacked if CF attributes declare packed values.
 
     Raises
     ------
     SourceError
-        It has no pixels, or they are no numbers.
+        The array has no pixels, or they are not numbers.
     """
     stored = ZarrArray(path, array)
     packing = read_packing(path, dict(array.attrs)) if stored.dtype.kind in "uif" else None
     if packing is None:
         return stored
-    missing, line = stored.nodata, packing  # in floats, it is NaN already
+    missing, line = stored.nodata, packing  # float pixels are NaN already
     return ConvertedArray(
         stored,
         lambda values: line.unpack(values, missing),
@@ -133,7 +133,7 @@ def open_array_pixels(path: str, array: zarr.Array[Any]) -> FileArray:
 
 
 def packing_note(path: str, array: zarr.Array[Any]) -> tuple[str, ...]:
-    """Return a sentence on packed values that have been unpacked; none for others."""
+    """Return a sentence on unpacked values; empty if values are not packed."""
     packing = read_packing(path, dict(array.attrs)) if np.dtype(array.dtype).kind in "uif" else None
     if packing is None:
         return ()
@@ -144,23 +144,23 @@ def packing_note(path: str, array: zarr.Array[Any]) -> tuple[str, ...]:
 
 
 def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
-    """Open what is at the root of the Zarr in a folder, a .zip file or at an address.
+    """Open the root of a Zarr in a folder, in a .zip file or at an address.
 
     Raises
     ------
     SourceError
-        It is no Zarr, its metadata are damaged, or it cannot be read.
+        The path is not a Zarr, its metadata are damaged, or it cannot be read.
     """
     store, root = _open_file_store(path)
     try:
         node = zarr.open(store, mode="r", path=root)
         if isinstance(node, zarr.Group) and not isinstance(store, RemoteStore):
-            # consolidated metadata may be older than what is there; only a network makes them worth it
+            # consolidated metadata may be outdated; they are worth that risk only on a network
             return zarr.open_group(store, mode="r", path=root, use_consolidated=False)
         return node
-    except SourceError:  # a document that was refused
+    except SourceError:  # refused by the store
         raise
-    except Exception as error:  # damaged JSON, unknown codecs and data types all end here
+    except Exception as error:  # from damaged JSON, unknown codecs and data types
         advice = "check the network and try again" if is_network_error(error) else "its metadata are damaged or unknown"
         raise SourceError(
             f"{display_path(path)}: cannot be read as Zarr ({short_reason(error)}); {advice}."
@@ -168,7 +168,7 @@ def open_node(path: str) -> zarr.Array[Any] | zarr.Group:
 
 
 def _open_file_store(path: str) -> tuple[Store, str]:
-    """Return the store of a Zarr and the place of its root in it; it pickles by its path or address."""
+    """Return the store of a Zarr and the path of its root in the store."""
     if is_url(path):
         return remote_store(path), ""
     if not os.path.isdir(path):
@@ -179,25 +179,33 @@ def _open_file_store(path: str) -> tuple[Store, str]:
 
 
 def _root_in_zip(path: str) -> str:
-    """Return the folder of the Zarr in a .zip, which may hold it below a folder of its own."""
+    """Return the folder of the Zarr inside a .zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
             roots = [os.path.dirname(name) for name in archive.namelist() if os.path.basename(name) in ZARR_MARKERS]
-    except Exception as error:  # damage may look like a kind of .zip that Python does not know
+    except Exception as error:  # damaged files may look like unsupported kinds of .zip
         raise SourceError(f"{path}: cannot be read as .zip ({error}); copy or download it again.") from error
     if not roots:
-        raise SourceError(f"{path}: this .zip holds no Zarr; give a .zip of a Zarr, or unpack it and give an image.")
+        raise SourceError(
+            f"{path}: this .zip does not hold a Zarr; give a .zip of a Zarr, or unpack it and give an image."
+        )
     return min(roots, key=len)
 
 
 def list_arrays(path: str, group: zarr.Group) -> dict[str, zarr.Array[Any]]:
-    """Return the arrays of a group by their names; raises `SourceError` if they cannot be read or listed."""
+    """Return the arrays of a group by name.
+
+    Raises
+    ------
+    SourceError
+        An array cannot be read, or the server does not list the group.
+    """
     try:
         return dict(group.arrays())
     except Exception as error:  # the metadata of a member are damaged, or the store does not list members
         if is_network_error(error):
             raise SourceError(
-                f"{path}: this Zarr group has no OME metadata, and its server does not list what is in it; "
+                f"{path}: this Zarr group has no OME metadata, and its server does not list its members; "
                 "give the address of an array in it."
             ) from redacted(error)
         raise SourceError(f"{path}: something in it cannot be read as Zarr ({error}); copy it again.") from error
@@ -226,9 +234,9 @@ def only_array(path: str, group: zarr.Group, arrays: Mapping[str, zarr.Array[Any
 
 
 def _coordinate_names(array: zarr.Array[Any]) -> tuple[str, ...]:
-    """Return the names of the coordinates of an array, as xarray writes them."""
-    said = (array.attrs.get(name) for name in ("coordinates", "grid_mapping"))
-    return tuple(name for text in said if isinstance(text, str) for name in text.split())
+    """Return the names of the coordinates of an array that xarray wrote."""
+    values = (array.attrs.get(name) for name in ("coordinates", "grid_mapping"))
+    return tuple(name for text in values if isinstance(text, str) for name in text.split())
 
 
 def _groups_in(group: zarr.Group) -> list[str]:
@@ -239,7 +247,13 @@ def _groups_in(group: zarr.Group) -> list[str]:
 
 
 def open_child(path: str, group: zarr.Group, name: str) -> Any:
-    """Return what is at ``name`` in a group; raises `SourceError` if nothing is, or it is damaged."""
+    """Open a member of a group by its path.
+
+    Raises
+    ------
+    SourceError
+        The member is missing or damaged.
+    """
     try:
         return group[name]
     except KeyError:
@@ -249,7 +263,7 @@ def open_child(path: str, group: zarr.Group, name: str) -> Any:
 
 
 def parent_group(array: zarr.Array[Any]) -> zarr.Group | None:
-    """Return the group that an array is in, even if the array was opened by its own folder, or None."""
+    """Return the group of an array, even if the array was opened by its own folder; None without a group."""
     store, path = array.store, array.path
     if not path and isinstance(store, LocalStore):
         folder = store.root.resolve()

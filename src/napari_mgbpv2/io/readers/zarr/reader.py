@@ -1,4 +1,4 @@
-"""Zarr arrays and groups of v2 and v3, and OME-Zarr up to 0.5, in a folder, a .zip, on the network or open already."""
+"""Zarr arrays and groups of v2 and v3, and OME-Zarr up to 0.5, in a folder, a .zip, on the network, or already open."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def open_zarr(path: str, series: int, level: int, axes_override: str | None) -> 
     path
         A folder, a .zip file, or an address on the network.
     series
-        Which image of a bioformats2raw collection, or which of several multiscales.
+        Index of the image in a bioformats2raw collection, or of the multiscale.
     level
-        Which resolution of an OME-Zarr.
+        Index of the resolution in an OME-Zarr.
     axes_override
-        What its axes are where it does not tell.
+        Axes to use if the metadata do not define them, or None.
 
     Raises
     ------
     SourceError
-        It is no Zarr, its metadata are damaged, it holds several images without saying which, or it is a plate.
+        The path is not a Zarr, its metadata are damaged, it is a plate, or it holds several images.
     """
     node = open_node(path)
-    path = display_path(path)  # from here on for messages and records
+    path = display_path(path)  # from here on only used in messages and records
     if isinstance(node, zarr.Array):
         return _open_array(path, node, f"Zarr v{node.metadata.zarr_format} array", series, level, axes_override)
     group, ome, series = image_group(path, node, series)
@@ -83,19 +83,19 @@ def open_store(store: object) -> Any:
     Returns
     -------
     zarr.Array
-        An array itself is returned as it is.
+        An array is returned unchanged.
 
     Raises
     ------
     SourceError
-        It is something else, holds no image or several, or its metadata are damaged.
+        The store is of another type, does not hold exactly one image, or its metadata are damaged.
     """
     where = f"this {type(store).__name__}"
     node: object = store
     if isinstance(store, Store):
         try:
             node = zarr.open(store, mode="r")
-        except Exception as error:  # nothing in it, damaged JSON, unknown codecs and data types all end here
+        except Exception as error:  # from empty stores, damaged JSON, unknown codecs and data types
             raise SourceError(
                 f"{where}: cannot be read as Zarr ({error}); give a store that holds an image."
             ) from error

@@ -35,7 +35,7 @@ _SCHEMES = ("https", "http", "s3")
 
 
 class RemoteStore(ObjectStore["Upstream"]):
-    """A Zarr below an address; read only."""
+    """A read-only Zarr at an address."""
 
     def __str__(self) -> str:
         return redact(super().__str__())
@@ -44,21 +44,21 @@ class RemoteStore(ObjectStore["Upstream"]):
         return redact(super().__repr__())
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Return a value, None if there is none."""
+        """Return a value, or None if it is missing."""
         from obstore.exceptions import PermissionDeniedError
 
         check_not_forked()
         try:
             return await super().get(key, prototype, byte_range)
         except PermissionDeniedError:
-            # Public buckets that may not be listed answer so where there is nothing, and Zarr asks for metadata of
-            # every version. A chunk is another matter: what may not be read must not become the fill value.
+            # Public buckets without permission to list respond like this to missing keys, and zarr requests metadata
+            # of every version. Chunks are different: an unreadable chunk must not be read as the fill value.
             if key.rpartition("/")[2] in ZARR_METADATA:
                 return None
             raise
 
     def identity(self, url: str, folders: Iterable[str]) -> dict[str, Any]:
-        """Tell a Zarr by the metadata in some of its folders.
+        """Identify a Zarr by the metadata in some of its folders.
 
         Returns
         -------
@@ -87,7 +87,7 @@ def remote_store(url: str) -> RemoteStore:
     Parameters
     ----------
     url
-        Of its root: https://, http:// or s3://. For S3, the usual variables of the environment apply (AWS_REGION,
+        Address of the root: https://, http:// or s3://. For S3, the usual environment variables apply (AWS_REGION,
         AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...); without credentials there, requests are not signed.
 
     Raises
@@ -102,13 +102,13 @@ def remote_store(url: str) -> RemoteStore:
         try:
             if _document(public_address(url), impatient, marker) is not None:
                 return RemoteStore(_upstream(url, long_retries=True), read_only=True)
-        except _Refused as error:  # where a bucket may not be listed, it is the answer for what is not there
+        except _Refused as error:  # buckets without permission to list respond like this to missing keys
             refused = error
     raise refused or _no_zarr(url)
 
 
 class _Refused(SourceError):
-    """The server wants to know who asks, or does not let them."""
+    """The server requires credentials, or denies access."""
 
 
 def _upstream(url: str, *, long_retries: bool) -> Upstream:
@@ -121,7 +121,7 @@ def _upstream(url: str, *, long_retries: bool) -> Upstream:
 
 
 def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | None:
-    """Fetch a small document and tell it from others; None if there is none."""
+    """Fetch a small document and return its hash, ETag and modification time; None if it is missing."""
     import obstore
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
@@ -144,12 +144,12 @@ def _document(url: str, store: Upstream, key: str) -> dict[str, str | None] | No
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
         "etag": meta["e_tag"],
-        "last_modified": changed.isoformat() if changed.timestamp() > 0 else None,  # 0 where the server is silent
+        "last_modified": changed.isoformat() if changed.timestamp() > 0 else None,  # 0 if the server does not report it
     }
 
 
 def _no_zarr(url: str) -> SourceError:
-    """Return the error for an address without a Zarr: whether there is something else, or nothing."""
+    """Return the error for an address without a Zarr, which depends on whether anything else exists there."""
     import obstore
 
     address, _, query = url.partition("#")[0].partition("?")
@@ -157,6 +157,6 @@ def _no_zarr(url: str) -> SourceError:
     url = public_address(url)
     try:
         obstore.head(_upstream(f"{above}?{query}" if query else above, long_retries=False), name)
-    except Exception:  # whatever the reason, nothing is known to be there
+    except Exception:  # for any reason, nothing is known to exist there
         return SourceError(f"{url}: there is no Zarr at this address (no {', '.join(ZARR_MARKERS)}); check it.")
     return SourceError(f"{url}: is no Zarr, and only Zarr is read from the network; download it first.")
