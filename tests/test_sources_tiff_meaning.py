@@ -346,7 +346,7 @@ class TestStoppedAcquisitions:
         return tmp_path / "a.ome.tif"
 
     def test_it_is_refused(self, stopped: Path) -> None:
-        with pytest.raises(SourceError, match=r"2 of the 5 planes .* are not there.*--missing blank"):
+        with pytest.raises(SourceError, match=r"2 of the 5 planes .* are missing.*--missing blank"):
             open_source(stopped)
 
     def test_blank_planes_on_request(self, stopped: Path) -> None:
