@@ -236,6 +236,17 @@ class TestDownloading:
         assert names(cache) == ["small.model", "small.model.sha256"]
         assert load_model("small").scale == 16
 
+    @pytest.mark.parametrize("content", [b"", b"none\n", b"\xff\xfe"])
+    def test_a_damaged_record_of_the_hash_is_not_taken_for_a_first_download(
+        self, small: PublishedModel, server: FileServer, content: bytes
+    ) -> None:
+        download_model("small")
+        small.hash_path.write_bytes(content)
+        small.path.unlink()
+        with pytest.raises(ModelError, match=r"small\.model\.sha256: is damaged"):
+            download_model("small")
+        assert not small.path.exists()
+
     def test_so_does_one_that_has_been_put_there(self, small: PublishedModel, cache: Path, server: FileServer) -> None:
         cache.mkdir()
         small.path.write_bytes(server.content)

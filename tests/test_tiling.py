@@ -264,6 +264,13 @@ class TestErrors:
         for options in ({"tile": 111, "overlap": 80}, {"tile": 100, "overlap": 79}):
             assert len(plan_grid(1000, 1000, [PUBLISHED], guard=0, **options)) > 1
 
+    def test_a_side_whose_tiles_would_take_minutes_to_plan_is_refused(self) -> None:
+        with pytest.raises(TilingError, match="would have 4,000,000,000 x 100 px; at most 268,435,456 px"):
+            plan_grid(4 * 10**9, 100, [ModelConfig()], guard=0)
+
+    def test_the_largest_side_is_planned_at_once(self) -> None:
+        assert len(plan_grid(2**28, 100, [ModelConfig()], guard=64).rows) > 10**5
+
     def test_every_member_of_an_ensemble_needs_its_smallest_tile(self) -> None:
         with pytest.raises(TilingError, match="tile is 100 px; this model needs at least 107 px"):
             plan_grid(1000, 1000, [PUBLISHED, ModelConfig(kernel=7)], tile=100, guard=0)

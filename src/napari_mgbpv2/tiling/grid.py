@@ -28,6 +28,7 @@ Weights = npt.NDArray[np.floating[Any]]
 MIN_BLEND = 8  # least default number of pixels over which neighbours are blended, enough to hide rounding
 DEFAULT_TILE_SIDE = 1280  # default tiles have as many pixels as a square of this side, or more for large overlaps
 MAX_COMPUTED_SHARE = 1.5  # default tiles grow until at most this many pixels are computed per output pixel
+LARGEST_SIDE = 2**28  # target pixels along an axis; the positions of more tiles would take minutes to plan
 MAX_TILE_SIDE = 2048  # default tiles have at most the pixels of a square of this side, and are no longer
 CANDIDATE_SHAPES = 9  # number of shapes of default tiles that are compared
 ROW_STEP = 1024  # pixels from one row of default tiles to the next, if the cost allows: shards end there, too
@@ -243,8 +244,14 @@ def plan_grid(
     ------
     TilingError
         The overlap does not fit into the tile, the guards do not fit into the overlap, the tile is smaller than the
-        network allows, a number is negative, or the window is unknown.
+        network allows, a number is negative, the window is unknown, or the image has more than 2^28 target pixels
+        along an axis.
     """
+    if max(height, width) > LARGEST_SIDE:
+        raise TilingError(
+            f"the result would have {height:,} x {width:,} px; at most {LARGEST_SIDE:,} px along an axis can be tiled: "
+            "upscale a part of the image."
+        )
     if window not in WINDOWS:
         raise TilingError(f"window is {window!r}; choose one of {', '.join(map(repr, WINDOWS))}.")
     overlap = _choose_overlap(configs[0], guard, tile, overlap)

@@ -7,6 +7,7 @@ next to it. From then on the hash must be the same.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,16 +80,30 @@ class PublishedModel:
 
     @property
     def recorded_hash(self) -> str | None:
-        """SHA-256 at the time of the download; None without a download."""
+        """SHA-256 at the time of the first download; None without one.
+
+        Raises
+        ------
+        ModelError
+            The file that holds it cannot be read, or holds something else.
+        """
         try:
-            return self.hash_path.read_text().split()[0]
-        except (OSError, UnicodeDecodeError, IndexError):
+            words = self.hash_path.read_bytes().decode("ascii", "replace").split()
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ModelError(f"{self.hash_path}: cannot be read ({error.strerror}); check its permissions.") from error
+        if not words or not re.fullmatch("[0-9a-f]{64}", words[0]):
+            raise ModelError(
+                f"{self.hash_path}: is damaged, so {self.file_name} cannot be compared with the first download; delete "
+                "both files and download the model again."
+            )
+        return words[0]
 
     @property
     def is_here(self) -> bool:
         """True if the model has been downloaded."""
-        return self.path.is_file() and self.recorded_hash is not None
+        return self.path.is_file() and self.hash_path.is_file()
 
     @property
     def card(self) -> ModelCard:
