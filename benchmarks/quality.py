@@ -62,9 +62,9 @@ All scores are those of W = 0. What x4-perceptual, the one with a noise input, g
 "Looking inside".
 
 The micrograph `cell` is a grey image of 8 bits, so it gets one of these models by default. Bicubic upscaling gets it
-right to less than one of 256 grey values. `x2` and `x4` take the steps of the rounding for detail and make it worse:
-where the source is not rounded, `x2` gains 0.3 dB on it. `x8` and `x16` gain on it. For images like this one, use
-bicubic upscaling at 2 times and `microscopy-x4` at 4 times.
+right to less than one of 256 grey values. `x2` takes the steps of the rounding for detail and makes it worse: where the
+source is not rounded, it gains 0.3 dB. `x4`, `x8` and `x16` gain on it. For images like this one, use bicubic upscaling
+at 2 times.
 """
 MICROSCOPY = """## Single-channel microscopy
 

@@ -95,7 +95,7 @@ class TestMicroscopy:
 
 
 # They sharpen the steps of the rounding of an 8-bit source; docs/quality.md states it.
-BELOW_BICUBIC_ON_CELL = {"x2", "x4", "x4-perceptual", "microscopy-x2"}
+BELOW_BICUBIC_ON_CELL = {"x2", "x4-perceptual", "microscopy-x2"}
 
 
 class TestSmoothMicrograph:
