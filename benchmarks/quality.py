@@ -157,7 +157,7 @@ def field_rows(scale: int, models: Mapping[str, str], numbers: Sequence[int] = F
     rows = []
     for number in numbers:
         generator = numbered_generator(0, number, held_out=True)
-        camera = Camera.drawn(generator)
+        camera = Camera.random(generator)
         field = random_field(generator, 512, camera)[..., 0]
         rows.append((camera.photons, micrograph_row(field, np.percentile(field, 99.9), scale, models)))
     return rows
