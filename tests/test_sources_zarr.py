@@ -469,7 +469,7 @@ class TestOpenStores:
         [
             ({}, "this Zarr group holds no array"),
             ({"plate": {}}, "is a plate of many images"),
-            ({"multiscales": []}, "holds no image"),
+            ({"multiscales": []}, "does not hold an image"),
             ({"multiscales": [{}]}, "metadata are damaged"),
             ({"multiscales": [{"datasets": [{"path": "0"}]}]}, "nothing is at '0'"),
         ],

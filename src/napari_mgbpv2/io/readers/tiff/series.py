@@ -48,7 +48,7 @@ class PageSeries(Protocol):
         """Offset of the pixels if they are contiguous in memory order, else None."""
 
     def __len__(self) -> int:
-        """Number of pages."""
+        """Return the number of pages."""
 
     def __getitem__(self, number: int, /) -> Any:
         """Page ``number``; None if it is missing."""
@@ -81,7 +81,7 @@ class PageFile:
         self._pages: BoundedCache[tuple[int, int], _CachedPage] = BoundedCache(_CACHED_PAGE_BYTES)
 
     def __len__(self) -> int:
-        """Number of pages, without SubIFDs."""
+        """Return the number of pages, without SubIFDs."""
         return int(self.directories.offsets.size)
 
     def page(self, ifd: int, level: int = 0) -> tifffile.TiffPage | None:
@@ -146,7 +146,7 @@ class _LazySeries(ABC):
         self._page_count = pages
 
     def __len__(self) -> int:
-        """Number of pages."""
+        """Return the number of pages."""
         return self._page_count
 
     def __getitem__(self, number: int, /) -> tifffile.TiffPage | None:
