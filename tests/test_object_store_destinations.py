@@ -383,7 +383,7 @@ class TestRefusals:
         with (
             distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
             distributed.Client(cluster) as client,
-            pytest.raises(ClusterError, match="is not the same place for the workers"),
+            pytest.raises(ClusterError, match="does not see the unfinished output"),
         ):
             mgbp.convert(source, f"{bucket.url}/result.ome.zarr", model=model, client=client, **OPTIONS)
 

@@ -653,7 +653,7 @@ class TestPreparing:
         assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
     def test_a_folder_of_something_else_is_refused(self, photo: Path) -> None:
-        with pytest.raises(DestinationError, match="no folder of prepared patches"):
+        with pytest.raises(DestinationError, match="is not a folder of prepared patches"):
             prepare(photo, photo.parent)
 
     def test_a_folder_of_other_patches_is_refused(self, photo: Path, tmp_path: Path) -> None:

@@ -243,8 +243,8 @@ class TestMemory:
     def test_out_of_memory(self, row: Row, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """On a device that has no memory at all."""
 
-        def start(*_: object, **__: object) -> None:
+        def submit(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-        monkeypatch.setattr(Engine, "start", start)
+        monkeypatch.setattr(Engine, "submit", submit)
         row.is_shown_by(folder.upscale(folder.image(), "--tile", 300))

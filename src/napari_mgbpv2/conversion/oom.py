@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 SMALLEST_TILE = 64
 # of CUDA and Metal, of torch on the CPU, and of Python, whose threads need some
-_OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+_OUT_OF_MEMORY_PHRASES = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "can't start new thread",
+    "could not create a primitive",  # oneDNN, if it cannot allocate its buffers
+)
 
 
 def run_with_retries(
