@@ -63,7 +63,7 @@ All scores are those of W = 0. What x4-perceptual, the one with a noise input, g
 
 The micrograph `cell` is a grey image of 8 bits, so it gets one of these models by default. Bicubic upscaling gets it
 right to less than one of 256 grey values. `x2` takes the steps of the rounding for detail and makes it worse: where the
-source is not rounded, it gains 0.3 dB. `x4`, `x8` and `x16` gain on it. For images like this one, use bicubic upscaling
+source is not rounded, it gains 0.2 dB. `x4`, `x8` and `x16` gain on it. For images like this one, use bicubic upscaling
 at 2 times.
 """
 MICROSCOPY = """## Single-channel microscopy
@@ -75,7 +75,7 @@ the mean of the model's result is from that of its source, of several fields the
 
 The image `cell` is so smooth that bicubic upscaling is right to less than one of 256 grey values. A network that has
 seen few such images takes the steps of their rounding for detail. At 2 times, both networks are worse than bicubic
-upscaling for that reason. Where the source is not rounded, `microscopy-x2` gains 0.1 dB and "folded" 0.3 dB. Without
+upscaling for that reason. Where the source is not rounded, `microscopy-x2` gains 0.1 dB and "folded" 0.2 dB. Without
 `--model`, `cell` gets "folded", because it has 8 bits; the same values in 16 bits get the microscopy model.
 """
 

@@ -27,6 +27,15 @@ WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 needs_github = pytest.mark.skipif(not GITHUB.exists(), reason="an sdist has no workflows")
 
 
+def test_contributing_names_files_that_exist() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("## Where do I change")[2].partition("## Requirements")[0]
+    named = [name for name in re.findall(r"`([^`]+)`", table.partition("|---|---|")[2]) if "/" in name or "." in name]
+    folders = (ROOT, ROOT / "src" / "napari_mgbpv2", ROOT / "src" / "napari_mgbpv2" / "io" / "writers" / "ome_zarr")
+    assert len(named) > 20
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
+
+
 def test_the_wheel_is_smaller_than_20_megabytes() -> None:
     files = (ROOT / "src" / "napari_mgbpv2").rglob("*")
     packed = sum(len(zlib.compress(file.read_bytes())) for file in files if file.is_file() and file.suffix != ".pyc")

@@ -119,6 +119,19 @@ class TestSmoothMicrograph:
     def test_no_model_is_below_bicubic_on_it(self, card: ModelCard) -> None:
         assert card.scores["cell_gain_db"] >= 0
 
+    @pytest.mark.parametrize(("name", "expected"), [("x2", 0.2), ("microscopy-x2", 0.1)])
+    def test_where_the_source_is_not_rounded_a_model_gains(
+        self, quality: ModuleType, name: str, expected: float
+    ) -> None:
+        """docs/quality.md states these figures."""
+        sharp = quality.load("cell", 2).astype("f4")
+        height, width = (size // 2 for size in sharp.shape)
+        source = bicubic_resize_array(sharp, height, width)
+        result = np.asarray(mgbp.upscale(source, 2, model=name, axes="yx", value_range=(0, 255)))
+        bicubic = bicubic_resize_array(source, *sharp.shape)
+        errors = [np.mean((each.astype("f8") - sharp) ** 2) for each in (bicubic, result)]
+        assert 10 * np.log10(errors[0] / errors[1]) == pytest.approx(expected, abs=0.05)
+
     @pytest.mark.parametrize(("scale", "name"), [(2, "x2"), (4, "x4"), (8, "x8"), (16, "x16")])
     def test_by_default_it_gets_a_model_of_colours(self, quality: ModuleType, scale: int, name: str) -> None:
         assert plan_upscale(quality.load("cell", scale), UpscaleOptions(scale=scale, axes="yx")).model == name

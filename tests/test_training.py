@@ -507,6 +507,13 @@ class TestOptions:
         options = TrainingOptions(("a.png",), Path("m.safetensors"))
         assert options.end == (None, 10.0)
 
+    def test_a_run_of_a_version_with_fewer_options_is_the_same_run(self) -> None:
+        options = make_options({"images": ["scenes"], "output": "model.safetensors", "scale": 2, "init": "scratch"})
+        before = options.to_dict()
+        del before["smooth_share"]
+        assert options.first_difference(before) == ""
+        assert options.first_difference(before | {"smooth_share": 0.5}) == "smooth_share"
+
     def test_help_reads_well_and_loads_no_torch(self) -> None:
         code = (
             "import sys; from napari_mgbpv2.cli.finetune import main\n"

@@ -450,6 +450,12 @@ class TestInputs:
         array.attrs["_ARRAY_DIMENSIONS"] = ["z", "y", "x"]
         assert mgbp.upscale(array, model=NETWORK).shape == (60, 200, 12)
 
+    @pytest.mark.parametrize("fill_value", [float("nan"), float("inf"), 7.5, -1, 300])
+    def test_a_fill_value_that_no_pixel_can_have_hides_none(self, fill_value: float) -> None:
+        image = xarray.DataArray(np.full((20, 24), 7, np.uint8), dims=("y", "x"), attrs={"_FillValue": fill_value})
+        plain = mgbp.upscale(image.values, model=NETWORK, axes="yx")
+        np.testing.assert_array_equal(mgbp.upscale(image, model=NETWORK).compute(), plain.compute())
+
     @pytest.mark.parametrize("kind", ["zarr", "xarray", "chunked"])
     @pytest.mark.parametrize("dtype", ["i2", "f4"])
     def test_the_fill_value_among_the_attributes_of_an_array_is_missing(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import SourceError
-from napari_mgbpv2.io.image import Pixels
+from napari_mgbpv2.io.image import Pixels, integer_nodata
 
 _FLOAT32_STEPS = 16  # float32 steps required within one step of the packed integers
 
@@ -109,7 +109,7 @@ class MaskedMissingArray:
         self.shape = tuple(int(size) for size in image.shape)
         self.dtype: np.dtype[Any] = np.dtype(image.dtype)
         self.ndim = len(self.shape)
-        self.nodata = int(missing) if self.dtype.kind in "ui" else None
+        self.nodata = integer_nodata(missing, self.dtype)
         self._missing = missing
 
     def __getitem__(self, window: tuple[slice, ...]) -> Pixels:

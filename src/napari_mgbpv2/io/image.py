@@ -203,7 +203,7 @@ class FileArray(ABC):
         self._fits = False  # whether decoding fits into memory; checked at the first access
         with np.errstate(over="ignore"):  # nodata is written as decimals, which the type may not represent
             self._missing = None if nodata is None or self.dtype.kind != "f" else self.dtype.type(nodata)
-        self.nodata = int(nodata) if nodata is not None and self.dtype.kind in "ui" else None
+        self.nodata = integer_nodata(nodata, self.dtype)
 
     @property
     def ndim(self) -> int:
@@ -371,6 +371,13 @@ class UnknownFormat(SourceError):
 def truncated_file_error(path: str, detail: str) -> SourceError:
     """Return the error for a truncated file."""
     return SourceError(f"{path}: the file is cut short: {detail}; copy or download it again.")
+
+
+def integer_nodata(nodata: float | None, dtype: np.dtype[Any]) -> int | None:
+    """Return the value of missing pixels of an integer image; None for other images, and for values no integer has."""
+    if nodata is None or dtype.kind not in "ui" or not math.isfinite(nodata) or nodata != int(nodata):
+        return None
+    return int(nodata)
 
 
 def pixel_dtype(path: str, dtype: npt.DTypeLike) -> np.dtype[Any]:

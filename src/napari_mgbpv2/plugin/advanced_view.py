@@ -9,11 +9,9 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QVBoxLay
 from superqt import QCollapsible
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.model.config import PRECISIONS
 from napari_mgbpv2.plugin.parts_view import keep_narrow
 from napari_mgbpv2.plugin.settings import Defaults
-from napari_mgbpv2.tiling.grid import WINDOWS
-from napari_mgbpv2.upscaling.options import LARGEST_TILE
+from napari_mgbpv2.upscaling.options import option_fields
 
 SPIN_WIDTH = 110
 
@@ -31,19 +29,11 @@ class AdvancedView(QWidget):
 
     def __init__(self, defaults: Defaults) -> None:
         super().__init__()
-        self.tile, self.overlap, self.seed = QSpinBox(), QSpinBox(), QSpinBox()
-        self.precision, self.blending = QComboBox(), QComboBox()
+        self.tile, self.overlap, self.seed = (_number_box(name) for name in ("tile", "overlap", "seed"))
+        self.precision, self.blending = (_choice_box(name) for name in ("precision", "window"))
         self.black, self.white, self.axes = QLineEdit(), QLineEdit(), QLineEdit()
         for box, value in ((self.tile, defaults.tile), (self.overlap, defaults.overlap)):
-            box.setRange(0, LARGEST_TILE)
-            box.setSpecialValueText("automatic")
-            box.setSuffix(" px")
             box.setValue(value or 0)
-        self.seed.setRange(0, 2**31 - 1)
-        for box in (self.tile, self.overlap, self.seed):
-            box.setMinimumWidth(SPIN_WIDTH)  # else it takes that of the largest number
-        self.precision.addItems(list(PRECISIONS))
-        self.blending.addItems(list(WINDOWS))
         for line, text in ((self.black, "black"), (self.white, "white"), (self.axes, "as the image says")):
             line.setPlaceholderText(text)
         self.tile.setToolTip("Largest tile in pixels of the result; smaller ones need less memory.")
@@ -54,21 +44,19 @@ class AdvancedView(QWidget):
         self.precision.setToolTip("Of the network's numbers. float32 is exact; the others are faster on some devices.")
         self.blending.setToolTip("How neighbouring tiles are blended where they overlap.")
         self.seed.setToolTip("Of the noise: another seed draws other detail, where the model has a noise input.")
-        for combo in (self.precision, self.blending):
-            keep_narrow(combo)
 
         content = QWidget()
         form = QFormLayout(content)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         for label, widget in (
-            ("Tile", self.tile),
-            ("Overlap", self.overlap),
-            ("Precision", self.precision),
-            ("Window", self.blending),
+            (_label("tile"), self.tile),
+            (_label("overlap"), self.overlap),
+            (_label("precision"), self.precision),
+            (_label("window"), self.blending),
             ("Black", self.black),
             ("White", self.white),
-            ("Seed", self.seed),
-            ("Axes", self.axes),
+            (_label("seed"), self.seed),
+            (_label("axes"), self.axes),
         ):
             form.addRow(label, widget)
         folded = QCollapsible("Tiles, values, axes")
@@ -84,7 +72,7 @@ class AdvancedView(QWidget):
             line.editingFinished.connect(self.changed)
 
     def values(self) -> dict[str, Any]:
-        """Return the values by the names that `Choices` has for them.
+        """Return the values by the names of `UpscaleOptions`.
 
         Raises
         ------
@@ -95,12 +83,36 @@ class AdvancedView(QWidget):
         return {
             "tile": self.tile.value() or None,
             "overlap": self.overlap.value() or None,
-            "precision": None if precision == PRECISIONS[0] else precision,
+            "precision": None if precision == self.precision.itemText(0) else precision,
             "window": self.blending.currentText(),
             "value_range": _range_of(self.black.text(), self.white.text()),
             "seed": self.seed.value(),
-            "axes": self.axes.text().strip(),
+            "axes": self.axes.text().strip() or None,
         }
+
+
+def _label(name: str) -> str:
+    return option_fields()[name].option.label
+
+
+def _number_box(name: str) -> QSpinBox:
+    """Return a box for a whole number; 0 leaves an option without a default to the library."""
+    field, box = option_fields()[name], QSpinBox()
+    if field.default is None:
+        box.setSpecialValueText("automatic")
+    box.setRange(0, int(field.option.high or 0))
+    if field.option.unit:
+        box.setSuffix(f" {field.option.unit}")
+    box.setMinimumWidth(SPIN_WIDTH)  # else it takes that of the largest number
+    return box
+
+
+def _choice_box(name: str) -> QComboBox:
+    """Return a box with the values that an option may have."""
+    box = QComboBox()
+    box.addItems(list(option_fields()[name].option.choices))
+    keep_narrow(box)
+    return box
 
 
 def _range_of(black: str, white: str) -> tuple[float, float] | None:

@@ -67,8 +67,8 @@ class LayerImage:
             reversed=tuple(axes),
         )
 
-    def with_axes(self, axes: str) -> LayerImage:
-        """Return the image with axes that the user has named; empty leaves them as they are.
+    def with_axes(self, axes: str | None) -> LayerImage:
+        """Return the image with the axes that the user names; None leaves them as they are.
 
         Parameters
         ----------

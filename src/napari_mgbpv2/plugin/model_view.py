@@ -18,10 +18,10 @@ from superqt import QLabeledDoubleSlider
 
 from napari_mgbpv2.model.zoo import ModelCard, default_model, list_models
 from napari_mgbpv2.plugin.advanced_view import AdvancedView
-from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.device_view import DeviceView
 from napari_mgbpv2.plugin.parts_view import WrappedLabel, keep_narrow, row_of
 from napari_mgbpv2.plugin.settings import Defaults
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 SCALES = (2, 3, 4, 8, 16)  # for models that do not say theirs
 
@@ -81,7 +81,7 @@ class ModelView(QWidget):
         self.advanced.changed.connect(self.changed)
         self.open_model.clicked.connect(lambda: self._ask_for_a_model())
 
-    def choices(self) -> Choices | None:
+    def choices(self) -> UpscaleOptions | None:
         """Return what is chosen; None while there is no model.
 
         Raises
@@ -92,7 +92,7 @@ class ModelView(QWidget):
         card = self.model.currentData()
         if card is None:
             return None
-        return Choices(
+        return UpscaleOptions(
             model=card.path,
             scale=self.scale.currentData(),
             noise=round(self.noise.value(), 2) if card.noise else 0.0,

@@ -8,8 +8,8 @@ of a result records each of them. It does not own what depends on an image: `pla
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import numbers
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -157,10 +157,9 @@ class UpscaleOptions:
                 f"noise is {self.noise}; it must be a number, such as 0 for fidelity or 1 for perceptual quality."
             )
 
-    @classmethod
-    def of(cls, options: UpscaleOptions | Mapping[str, Any]) -> UpscaleOptions:
-        """Return options that are given as such or by name."""
-        return options if isinstance(options, UpscaleOptions) else cls(**options)
+    def with_image_defaults(self, axes: str | None, value_range: tuple[float, float] | None) -> UpscaleOptions:
+        """Return the options with the axes and the value range of an image, unless they have their own."""
+        return replace(self, axes=self.axes or axes, value_range=self.value_range or value_range)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name."""
@@ -203,8 +202,6 @@ def option_fields() -> dict[str, OptionField]:
 
 def check_scale(scale: object) -> None:
     """Raise `ImageError` unless a scale is None or a whole number from 1 to 64."""
-    import numbers
-
     if scale is None:
         return
     whole = isinstance(scale, numbers.Integral) and not isinstance(scale, bool)

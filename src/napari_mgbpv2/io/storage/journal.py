@@ -226,3 +226,22 @@ def _has_shards(store: Path) -> bool:
 
 def _checksum(line: Mapping[str, Any]) -> int:
     return int(google_crc32c.value(json.dumps(line).encode()))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Describe in words how two jobs differ; empty if they are equal."""
+    found = []
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        words = name.replace("_", " ") if name.isidentifier() else name  # other names are paths
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inner = differences(old, new)
+            found += [f"{words}: {inner}"] if inner else []
+        elif old != new:
+            found.append(f"{words} was {_short(old)} and is {_short(new)}")
+    return "; ".join(found)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:28]}...{text[-28:]}"

@@ -10,9 +10,9 @@ from pathlib import Path
 from napari_mgbpv2.conversion import ConversionJob, prepare
 from napari_mgbpv2.conversion.oom import has_partial_output, is_out_of_memory
 from napari_mgbpv2.errors import Cancelled
-from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.jobs import EXPECTED, Step, sentence_of
 from napari_mgbpv2.plugin.upscaling.saving import How, Saved, save
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 
 class State(Enum):
@@ -54,7 +54,7 @@ Tell = Callable[[FileState], None]
 
 
 def run_batch(
-    destinations: Mapping[Path, Path], choices: Choices, how: How, tell: Tell, cancelled: Callable[[], bool]
+    destinations: Mapping[Path, Path], choices: UpscaleOptions, how: How, tell: Tell, cancelled: Callable[[], bool]
 ) -> int:
     """Convert files one after the other.
 
@@ -100,10 +100,10 @@ def run_batch(
 
 
 def _convert(
-    source: Path, destination: Path, choices: Choices, how: How, tell: Tell, cancelled: Callable[[], bool]
+    source: Path, destination: Path, choices: UpscaleOptions, how: How, tell: Tell, cancelled: Callable[[], bool]
 ) -> str:
     """Convert a file, and say what has come of it."""
-    job = ConversionJob(source, destination, choices.options())
+    job = ConversionJob(source, destination, choices)
     prepared = prepare(job)
 
     def tell_of(what: Step | str) -> None:

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_mgbpv2.errors import ImageError
-from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage
 from napari_mgbpv2.plugin.place import linear_part, upscaled_place
-from napari_mgbpv2.upscaling import UpscalePlan, plan_upscale
+from napari_mgbpv2.upscaling import UpscaleOptions, UpscalePlan, plan_upscale
 
 if TYPE_CHECKING:
     from napari_mgbpv2.inspection import DeepFilter
@@ -47,7 +46,7 @@ class Inspection:
     """
 
     image: LayerImage
-    choices: Choices
+    choices: UpscaleOptions
 
     def holds(self, point: Sequence[float]) -> bool:
         """Whether there is a pixel at a point, in pixels of the layer, whose centres are whole numbers."""
@@ -62,7 +61,7 @@ class Inspection:
         MGBPv2Error
             It cannot be done so.
         """
-        options = self.choices.options(self.image.axes, self.image.value_range)
+        options = self.choices.with_image_defaults(self.image.axes, self.image.value_range)
         return plan_upscale(self.image.data, options)
 
 

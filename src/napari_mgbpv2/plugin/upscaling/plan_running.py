@@ -13,11 +13,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_mgbpv2.conversion import ConversionPlan
 from napari_mgbpv2.conversion.estimates import Estimate, estimate
 from napari_mgbpv2.errors import MGBPv2Error
-from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage
 from napari_mgbpv2.plugin.measuring import with_measured_range
 from napari_mgbpv2.plugin.running import Job
 from napari_mgbpv2.plugin.upscaling.preparing import prepare_layer
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 PLAN_MS = 200  # how long choices must rest before they are planned
 
@@ -41,7 +41,7 @@ class Wish:
     layer: Any
     image: LayerImage
     place: dict[str, Any]
-    choices: Choices
+    choices: UpscaleOptions
     note: str = ""
     warning: str = ""
 

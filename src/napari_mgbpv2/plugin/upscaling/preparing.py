@@ -7,11 +7,13 @@ from typing import Any
 
 from napari_mgbpv2.conversion import ConversionJob, ConversionPlan, prepare
 from napari_mgbpv2.io.readers import ImageSource
-from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.layer_image import LayerImage
+from napari_mgbpv2.upscaling import UpscaleOptions
 
 
-def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, destination: Path) -> ConversionPlan:
+def prepare_layer(
+    image: LayerImage, place: dict[str, Any], choices: UpscaleOptions, destination: Path
+) -> ConversionPlan:
     """Prepare the conversion of a layer; reads no pixel, writes nothing.
 
     Parameters
@@ -30,7 +32,7 @@ def prepare_layer(image: LayerImage, place: dict[str, Any], choices: Choices, de
     MGBPv2Error
         It cannot be done so; the message says why.
     """
-    options = choices.options(image.axes, image.value_range)
+    options = choices.with_image_defaults(image.axes, image.value_range)
     source = _source_of(image, place, str(options.axes))
     job = ConversionJob(source, destination, options)
     return prepare(job)

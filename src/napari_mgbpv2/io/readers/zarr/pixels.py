@@ -44,14 +44,13 @@ class ZarrArray(FileArray):
     def __init__(self, path: str, array: zarr.Array[Any]) -> None:
         super().__init__(path, array.shape, array.dtype, (ZarrArray, (path, array)), read_nodata(array))
         self._array = array
-        limits = getattr(array.store, "limits", None)
-        if limits is not None:
+        if isinstance(array.store, (FolderStore, ZipFileStore)):
             metadata: dict[str, Any] = dict(array.metadata.to_dict())
             itemsize = array.dtype.itemsize
             described = metadata.get("codecs") or [metadata.get("compressor"), *(metadata.get("filters") or ())]
             chunk, stored = math.prod(array.chunks), math.prod(array.shards or array.chunks)
             index = 16 * (stored // chunk)  # bytes of the index of a shard
-            limits.add(array.path, stored * itemsize + index, stored * itemsize, codec_names(described))
+            array.store.limits.add(array.path, stored * itemsize + index, stored * itemsize, codec_names(described))
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ shard. It does not own array access (`shards`), levels and metadata (`layout`, `
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from napari_mgbpv2.addresses import Destination
 from napari_mgbpv2.errors import Cancelled, DestinationError
-from napari_mgbpv2.io.storage.journal import Index, Job, StoredShard
+from napari_mgbpv2.io.storage.journal import Index, Job, StoredShard, differences
 from napari_mgbpv2.io.storage.local_transaction import OutputTransaction
 from napari_mgbpv2.io.storage.object_stores import is_network_error
 from napari_mgbpv2.io.storage.partial_output import open_transaction, translate_write_errors
@@ -56,7 +56,7 @@ class OMEZarrWriter:
     make_file
         Function from a directory and the arrays of all levels to a file that it writes in the directory. This file is
         then published instead of the store.
-    waiting
+    on_wait
         Called with a message before waiting for the lock of an earlier run; for object stores only.
     comparable
         Converts a recorded job, possibly of an earlier version, for the comparison with ``job``.
@@ -197,7 +197,12 @@ class OMEZarrWriter:
 
     def is_ready(self, index: Index, level: int) -> bool:
         """Return whether all shards from which a shard is downsampled are stored."""
-        return self._is_ready(index, level)
+        steps = self.layout.shard_shape(level - 1)
+        children = tuple(
+            slice(part.start // step, -(-part.stop // step))
+            for part, step in zip(self.layout.finer_region(index, level), steps, strict=True)
+        )
+        return bool(self._stored[level - 1][children].all())
 
     def ready_parent(self, shard: StoredShard) -> Index | None:
         """Return the shard of the next level that covers a shard, if it is ready to be downsampled."""
@@ -205,7 +210,7 @@ class OMEZarrWriter:
         if level >= len(self._stored):
             return None
         above = self._parent(shard.index, shard.level)
-        return above if self._is_ready(above, level) else None
+        return above if self.is_ready(above, level) else None
 
     def missing(self, level: int) -> Iterator[Index]:
         """Yield the positions of shards of a level above 0 that are not stored but ready to be downsampled."""
@@ -375,7 +380,7 @@ class OMEZarrWriter:
             pool.shutdown(cancel_futures=True)
         for level in range(1, len(self._stored)):  # discard shards downsampled from damaged ones
             for index in list(self.stored(level)):
-                if not self._is_ready(index, level):
+                if not self.is_ready(index, level):
                     self._stored[level][index] = False
         for level, stored in enumerate(self._stored):
             for position in np.argwhere(~stored):
@@ -463,14 +468,6 @@ class OMEZarrWriter:
             low, high = self._ranges.get(channel, (shard.low, shard.high))
             self._ranges[channel] = min(shard.low, low), max(shard.high, high)
 
-    def _is_ready(self, index: Index, level: int) -> bool:
-        steps = self.layout.shard_shape(level - 1)
-        children = tuple(
-            slice(part.start // step, -(-part.stop // step))
-            for part, step in zip(self.layout.finer_region(index, level), steps, strict=True)
-        )
-        return bool(self._stored[level - 1][children].all())
-
     def _check_complete(self, level: int) -> None:
         done, count = int(self._stored[level].sum()), self._stored[level].size
         if done < count:
@@ -507,22 +504,3 @@ class OMEZarrWriter:
                 self._failure = self._failure or message
             self.close()
             raise DestinationError(message) from error
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describe in words how two jobs differ; empty if they are equal."""
-    found = []
-    for name in dict.fromkeys([*before, *now]):
-        old, new = before.get(name), now.get(name)
-        words = name.replace("_", " ") if name.isidentifier() else name  # other names are paths
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            inner = differences(old, new)
-            found += [f"{words}: {inner}"] if inner else []
-        elif old != new:
-            found.append(f"{words} was {_short(old)} and is {_short(new)}")
-    return "; ".join(found)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:28]}...{text[-28:]}"
