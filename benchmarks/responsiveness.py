@@ -33,7 +33,6 @@ import torch
 from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_mgbpv2.model.zoo import list_models
-from napari_mgbpv2.plugin.choices import Choices
 from napari_mgbpv2.plugin.finetuning.working import Request, finetune
 from napari_mgbpv2.plugin.layer_image import read_layer
 from napari_mgbpv2.plugin.running import Job
@@ -120,7 +119,7 @@ class Bench:
     def saving(self) -> float:
         place = {name: tuple(getattr(self.source, name)) for name in ("scale", "translate", "units")}
         destination = self.scratch / "saved.ome.zarr"
-        prepared = prepare_layer(self.image, place, Choices(self.model.path), destination)
+        prepared = prepare_layer(self.image, place, UpscaleOptions(model=self.model.path), destination)
         with in_a_thread(lambda tell, cancelled: save(prepared, How.ANEW, tell, cancelled)):
             return self.pan()
 
