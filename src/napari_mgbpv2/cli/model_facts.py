@@ -21,7 +21,7 @@ from napari_mgbpv2.model.zoo import (
 
 
 def facts_of_all() -> list[dict[str, Any]]:
-    """What is known of all packaged and published models without a look at their weights."""
+    """Return the facts of all packaged and published models, without reading their weights."""
     return [*map(_of_card, list_models()), *map(_of_published, list_published())]
 
 

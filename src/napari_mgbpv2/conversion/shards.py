@@ -102,7 +102,7 @@ class ShardWork:
         return tiled.planes, len(tiled.groups), len(tiled.grid.rows), len(tiled.grid.columns)
 
     def plane_number(self, plane: tuple[int, ...]) -> int:
-        """Number of a plane among all planes."""
+        """Return the number of a plane among all planes."""
         sizes = [self.plan.layout.shape[axis] for axis in self.plan.layout.plane_axes]
         return int(np.ravel_multi_index(plane, sizes)) if sizes else 0
 

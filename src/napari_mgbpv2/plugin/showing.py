@@ -100,7 +100,7 @@ class LazyLayer(QObject):
             feed.close(timeout)
 
     def _feeds(self) -> Sequence[Feed]:
-        """Feeds that fill it at the moment."""
+        """Return the feeds that fill the layer at the moment."""
         raise NotImplementedError
 
     def _add(self, levels: Sequence[Any], **options: Any) -> None:

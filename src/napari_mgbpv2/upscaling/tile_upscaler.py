@@ -346,7 +346,7 @@ class TileUpscaler:
         return pixels
 
     def _first_channel(self, plane: tuple[int, ...], samples: Span) -> int:
-        """Number of a plane's first sample among those of the whole image: the noise of each is its own."""
+        """Return the number of a plane's first sample among all samples of the image; each sample has its own noise."""
         layout = self.layout
         number = 0
         for axis, position in zip(layout.plane_axes, plane, strict=True):
